@@ -1,0 +1,172 @@
+"""FEED: documents for audiences. Written by the projector, read by agents and by the resolver.
+
+One FeedMessage per subject `feed.<account>.<audience>.<kind>.<id>`, last value only. All times are unix seconds.
+Addresses and prefixes are text in canonical form, groups and peers are ids.
+"""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Action: TypeAlias = Literal["accept", "drop"]
+Protocol: TypeAlias = Literal["all", "tcp", "udp", "icmp", "netbird-ssh"]
+
+TOMBSTONE_TTL_S = 3600.0
+"""How long a deletion stays in FEED. A reader that was away for longer takes a whole snapshot instead of resuming."""
+
+SETTINGS_ID = "account"
+"""The id of the only settings document of an account."""
+
+
+class SelfDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="self.v1"):
+    """What a peer is: seen by that peer alone. Key: the peer's id.
+
+    audiences: every audience the peer may read, its own included, sorted. When they differ from the ones the
+    connection was admitted with, the agent reconnects to get the new rights.
+    address_v4, address_v6: overlay address without prefix length; v6 is "" when the peer has none.
+    """
+
+    peer_id: str
+    name: str
+    fqdn: str
+    wireguard_key: str
+    address_v4: str
+    address_v6: str
+    groups: tuple[str, ...]
+    audiences: tuple[str, ...]
+
+
+class SettingsDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="settings.v1"):
+    """What holds for every peer of the account: seen by group All. Key: SETTINGS_ID."""
+
+    overlay_v4: str
+    overlay_v6: str
+    dns_domain: str
+    forwarder_port: int
+    routing_peer_dns_resolution: bool
+
+
+class PeerDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="peer.v1"):
+    """A peer that others may reach: seen by the groups a policy connects it with. Key: the peer's id.
+
+    groups: those of its groups that a policy or a route of the account names, sorted.
+    """
+
+    peer_id: str
+    name: str
+    fqdn: str
+    wireguard_key: str
+    address_v4: str
+    address_v6: str
+    groups: tuple[str, ...]
+    version: str
+
+
+class PortRange(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """Ports from start to end, both included; a single port has start == end."""
+
+    start: int
+    end: int
+
+
+class RuleDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="rule.v1"):
+    """One enabled policy rule: seen by both of its sides. Key: the rule's id.
+
+    sources, destinations: group ids. source_peers, destination_peers: peers named directly.
+    ports: empty means all ports.
+    """
+
+    rule_id: str
+    policy_id: str
+    action: Action
+    protocol: Protocol
+    bidirectional: bool
+    ports: tuple[PortRange, ...]
+    sources: tuple[str, ...]
+    source_peers: tuple[str, ...]
+    destinations: tuple[str, ...]
+    destination_peers: tuple[str, ...]
+
+
+class Permit(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Who may send what through a route. A source must also be in the route's distribution groups.
+
+    rule_id: the policy rule it came from, "" for a route without access control groups (decision A2).
+    sources, source_peers: groups and peers of the rule's source side; with rule_id "" the distribution groups.
+    """
+
+    rule_id: str
+    action: Action
+    protocol: Protocol
+    ports: tuple[PortRange, ...]
+    sources: tuple[str, ...]
+    source_peers: tuple[str, ...]
+
+
+class RouteDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="route.v1"):
+    """One enabled route: seen by its distribution groups and its routing peers. Key: the route's id.
+
+    network: a prefix, "" for a domain route. domains: IDNA ASCII, () for a prefix route.
+    routing_peers: peer ids, sorted. permits: None in the copy for distribution groups; the routing peers'
+    copy holds all of them, () when nothing is permitted (decision A3). A reader that sees both copies
+    is a routing peer and takes the one with permits.
+    """
+
+    route_id: str
+    network_id: str
+    network: str
+    domains: tuple[str, ...]
+    metric: int
+    masquerade: bool
+    keep_route: bool
+    skip_auto_apply: bool
+    routing_peers: tuple[str, ...]
+    distribution: tuple[str, ...]
+    permits: tuple[Permit, ...] | None
+
+
+class ResolvedAddress(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """An address a name resolved to; expires_at is 0.0 for one that does not expire."""
+
+    address: str
+    last_seen: float
+    expires_at: float
+
+
+class ResolvedName(msgspec.Struct, frozen=True, array_like=True):
+    name: str
+    addresses: tuple[ResolvedAddress, ...]
+
+
+class ResolutionDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="resolution.v1"):
+    """The addresses of a domain route's names: seen by whoever sees the route. Key: the route's id."""
+
+    route_id: str
+    names: tuple[ResolvedName, ...]
+
+
+class Tombstone(msgspec.Struct, frozen=True, array_like=True, tag="tombstone.v1"):
+    """The document is gone. Stays for TOMBSTONE_TTL_S."""
+
+
+Document: TypeAlias = SelfDoc | SettingsDoc | PeerDoc | RuleDoc | RouteDoc | ResolutionDoc
+
+KINDS: dict[type[Document], str] = {
+    SelfDoc: "self",
+    SettingsDoc: "settings",
+    PeerDoc: "peer",
+    RuleDoc: "rule",
+    RouteDoc: "route",
+    ResolutionDoc: "resolution",
+}
+"""The kind token of each document's subject."""
+
+
+class FeedMessage(msgspec.Struct, frozen=True, array_like=True):
+    """What travels on a FEED subject.
+
+    revision: LOG sequence the document stands for; an older one never replaces a newer one.
+    """
+
+    revision: int
+    document: Document | Tombstone

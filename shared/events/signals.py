@@ -1,0 +1,86 @@
+"""Enrolment, introductions and heartbeats: what passes on the bus and is not kept."""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+
+class PeerMeta(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host says of itself. Every field may be empty."""
+
+    hostname: str = ""
+    os: str = ""
+    go_os: str = "linux"
+    kernel: str = ""
+    kernel_version: str = ""
+    platform: str = ""
+    version: str = ""
+    serial_number: str = ""
+    ipv6: bool = True
+
+
+class EnrolRequest(msgspec.Struct, frozen=True, kw_only=True, tag="enrol.v1"):
+    """Ask to become a peer. Producer: an agent with a setup key. Consumer: management. Key: the setup key's hash.
+
+    wireguard_key: base64 X25519 public key. bus_key: public nkey (starts with U) that signs later connections.
+    The setup key itself is presented on connecting and is not part of any message. Asking again with the same
+    keys gives the same peer and uses nothing up.
+    """
+
+    wireguard_key: str
+    bus_key: str
+    meta: PeerMeta
+    extra_dns_labels: tuple[str, ...] = ()
+
+
+class Enrolled(msgspec.Struct, frozen=True, kw_only=True, tag="enrolled.v1"):
+    account: str
+    peer_id: str
+
+
+EnrolReason: TypeAlias = Literal["unknown", "revoked", "expired", "used-up", "key-in-use", "invalid", "unavailable"]
+
+
+class EnrolRefused(msgspec.Struct, frozen=True, kw_only=True, tag="enrol-refused.v1"):
+    """Why not: `message` is one line for a person and never holds the key."""
+
+    reason: EnrolReason
+    message: str
+
+
+EnrolReply: TypeAlias = Enrolled | EnrolRefused
+
+
+class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat.v1"):
+    """The peer is there. Producer: agent, every BEAT_INTERVAL_S. Consumer: signal. Key: account, peer.
+
+    epoch: unix milliseconds at which the agent's session began. leaving: the last beat of a clean stop.
+    """
+
+    peer_id: str
+    epoch: int
+    leaving: bool = False
+
+
+BEAT_INTERVAL_S = 5.0
+MAX_SILENCE_S = 15.0
+
+
+class Candidates(msgspec.Struct, frozen=True, kw_only=True, tag="candidates.v1"):
+    """Where a peer may be reached, sealed to one receiver. Producer and consumer: agents.
+
+    session: ten hexadecimal digits, new for each run of the sender. generation: grows when the endpoints change;
+    an older one changes nothing. endpoints: "address:port" or "[address]:port", best first.
+    answer_wanted: the receiver is asked for its own.
+    """
+
+    session: str
+    generation: int
+    endpoints: tuple[str, ...]
+    answer_wanted: bool
+    sent_at: float
+
+
+Signal: TypeAlias = Candidates
+"""What is inside a sealed signal: 24 nonce bytes and the NaCl box of this as MessagePack, from the sender's to the
+receiver's WireGuard key. The bus and the introducer see bytes."""

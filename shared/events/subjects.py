@@ -1,0 +1,225 @@
+"""The subject grammar of the bus. Nothing else in the project formats or parses a subject.
+
+    log.<account>                                   LOG    one commit
+    fact.<account>.peer.<peer>.session|report       FACTS  last observation
+    fact.<account>.route.<route>.resolution         FACTS  last observation
+    feed.<account>.<audience>.<kind>.<id>           FEED   last document; <audience> is two tokens, see audience
+    live.feed.<account>.<audience>.<kind>.<id>      FEED as republished by the server
+    enrol.<key hash>                                request/reply, the hash of the setup key that was presented
+    signal.<account>.from.<sender>.<receiver>       a sealed signal on its way to the introducer
+    signal.<account>.to.<receiver>.<sender>         the same, delivered
+    signal.<account>.beat.<peer>                    heartbeat
+
+Every variable token is an identifier of ours (lower-case letters and digits), so it never holds a dot,
+a wildcard or white space; `token` refuses anything else before it can widen a subject.
+"""
+
+import hashlib
+import re
+
+import msgspec
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+\Z")
+_LIVE = "live."
+
+LOG_ALL = "log.*"
+FACT_ALL = "fact.>"
+FACT_SESSIONS = "fact.*.peer.*.session"
+FACT_REPORTS = "fact.*.peer.*.report"
+FACT_RESOLUTIONS = "fact.*.route.*.resolution"
+FEED_ALL = "feed.>"
+FEED_ROUTES = "feed.*.*.*.route.*"
+LIVE_FEED_ROUTES = "live.feed.*.*.*.route.*"
+ENROL_ALL = "enrol.*"
+SIGNAL_FROM_ALL = "signal.*.from.*.*"
+BEAT_ALL = "signal.*.beat.*"
+AUTH_CALLOUT = "$SYS.REQ.USER.AUTH"
+
+
+class BadSubject(ValueError):
+    """The subject is not of the grammar above: `subject` is what was read. Drop the message and count it."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"not a subject of this system: {subject!r}")
+        self.subject = subject
+
+
+def token(value: str) -> str:
+    """`value` if it may stand as one token of a subject; raises BadSubject otherwise."""
+    if not _TOKEN.match(value):
+        raise BadSubject(value)
+    return value
+
+
+def group_audience(group_id: str) -> str:
+    """The audience of every peer that is a member of the group."""
+    return f"g.{token(group_id)}"
+
+
+def peer_audience(peer_id: str) -> str:
+    """The audience of one peer."""
+    return f"p.{token(peer_id)}"
+
+
+def _audience(value: str) -> str:
+    kind, _, name = value.partition(".")
+    if kind not in ("g", "p", "s"):
+        raise BadSubject(value)
+    return f"{kind}.{token(name)}"
+
+
+def log(account: str) -> str:
+    return f"log.{token(account)}"
+
+
+def parse_log(subject: str) -> str:
+    """The account of a LOG subject."""
+    head, _, account = subject.partition(".")
+    if head != "log" or not _TOKEN.match(account):
+        raise BadSubject(subject)
+    return account
+
+
+def session_fact(account: str, peer: str) -> str:
+    return f"fact.{token(account)}.peer.{token(peer)}.session"
+
+
+def report_fact(account: str, peer: str) -> str:
+    return f"fact.{token(account)}.peer.{token(peer)}.report"
+
+
+def resolution_fact(account: str, route: str) -> str:
+    return f"fact.{token(account)}.route.{token(route)}.resolution"
+
+
+class FactKey(msgspec.Struct, frozen=True):
+    """What a fact is about: `owner` is "peer" or "route", `fact` the last token."""
+
+    account: str
+    owner: str
+    id: str
+    fact: str
+
+
+def parse_fact(subject: str) -> FactKey:
+    match subject.split("."):
+        case ["fact", account, ("peer" | "route") as owner, entity, fact]:
+            return FactKey(account, owner, entity, fact)
+    raise BadSubject(subject)
+
+
+class FeedKey(msgspec.Struct, frozen=True, order=True):
+    """Names one document of the feed; `audience` is "g.<group>" or "p.<peer>"."""
+
+    account: str
+    audience: str
+    kind: str
+    id: str
+
+
+def feed(key: FeedKey) -> str:
+    return f"feed.{token(key.account)}.{_audience(key.audience)}.{token(key.kind)}.{token(key.id)}"
+
+
+def parse_feed(subject: str) -> FeedKey:
+    """The key of a FEED subject, stored or republished (`live.`)."""
+    match subject.removeprefix(_LIVE).split("."):
+        case ["feed", account, ("g" | "p" | "s") as kind, name, document, entity]:
+            return FeedKey(account, f"{kind}.{name}", document, entity)
+    raise BadSubject(subject)
+
+
+def feed_of(account: str, audience: str) -> str:
+    """The filter that selects all stored documents of an audience."""
+    return f"feed.{token(account)}.{_audience(audience)}.>"
+
+
+def live_feed_of(account: str, audience: str) -> str:
+    """The subscription that brings an audience's documents as they are written."""
+    return _LIVE + feed_of(account, audience)
+
+
+def feed_of_account(account: str) -> str:
+    return f"feed.{token(account)}.>"
+
+
+def catch_up_consumer(peer: str, audience: str) -> str:
+    """The name of a peer's short-lived consumer on FEED for one audience.
+
+    The name is fixed, so that the bus can confine a peer to consumers of its own.
+    """
+    return f"{token(peer)}_{_audience(audience).replace('.', '_')}"
+
+
+def setup_key_hash(setup_key: str) -> str:
+    """SHA-256 of a setup key in hexadecimal: how it is stored, and how it appears on the bus.
+
+    Case and surrounding white space do not matter: keys are upper-case UUIDs that people copy by hand.
+    """
+    return hashlib.sha256(setup_key.strip().upper().encode()).hexdigest()
+
+
+def enrol(key_hash: str) -> str:
+    return f"enrol.{token(key_hash)}"
+
+
+def parse_enrol(subject: str) -> str:
+    head, _, key_hash = subject.partition(".")
+    if head != "enrol" or not _TOKEN.match(key_hash):
+        raise BadSubject(subject)
+    return key_hash
+
+
+def signal_from(account: str, sender: str, receiver: str) -> str:
+    return f"signal.{token(account)}.from.{token(sender)}.{token(receiver)}"
+
+
+def signals_from(account: str, sender: str) -> str:
+    """What a peer may publish: signals in its own name, to anyone of its account."""
+    return f"signal.{token(account)}.from.{token(sender)}.*"
+
+
+def signal_to(account: str, receiver: str, sender: str) -> str:
+    return f"signal.{token(account)}.to.{token(receiver)}.{token(sender)}"
+
+
+def signals_to(account: str, receiver: str) -> str:
+    """What a peer may subscribe to: signals for itself, from anyone of its account."""
+    return f"signal.{token(account)}.to.{token(receiver)}.*"
+
+
+class SignalKey(msgspec.Struct, frozen=True):
+    account: str
+    sender: str
+    receiver: str
+
+
+def parse_signal(subject: str) -> SignalKey:
+    """Sender and receiver of a signal, in either direction."""
+    match subject.split("."):
+        case ["signal", account, "from", sender, receiver]:
+            return SignalKey(account, sender, receiver)
+        case ["signal", account, "to", receiver, sender]:
+            return SignalKey(account, sender, receiver)
+    raise BadSubject(subject)
+
+
+def beat(account: str, peer: str) -> str:
+    return f"signal.{token(account)}.beat.{token(peer)}"
+
+
+class BeatKey(msgspec.Struct, frozen=True):
+    account: str
+    peer: str
+
+
+def parse_beat(subject: str) -> BeatKey:
+    match subject.split("."):
+        case ["signal", account, "beat", peer]:
+            return BeatKey(account, peer)
+    raise BadSubject(subject)
+
+
+def inbox(owner: str) -> str:
+    """Prefix of the reply subjects of one connection's owner: a peer id, or an enrolling key's hash."""
+    return f"_INBOX.{token(owner)}"
