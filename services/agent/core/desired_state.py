@@ -1,0 +1,47 @@
+"""The whole of what the agent wants of the kernel, or found there: one value, compared entry by entry."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from services.agent.core.kernel import (
+    Link,
+    ObservedRuleset,
+    RouteEntry,
+    RuleEntry,
+    RuleKey,
+    Ruleset,
+    SysctlEntry,
+    WireGuardDevice,
+    WireGuardPeer,
+)
+
+
+class Desired(msgspec.Struct, frozen=True, kw_only=True):
+    """What the kernel shall hold. An empty one (`Desired()`) is a host without Whimbrel: what a clean stop applies.
+
+    revision: newest LOG sequence among the documents it was computed from. unplaced: routes that are offered but not
+    installed, route id → reason for a person.
+    """
+
+    revision: int = 0
+    links: Mapping[str, Link] = {}
+    devices: Mapping[str, WireGuardDevice] = {}
+    peers: Mapping[str, WireGuardPeer] = {}
+    routes: Mapping[str, RouteEntry] = {}
+    rules: Mapping[RuleKey, RuleEntry] = {}
+    ruleset: Ruleset | None = None
+    sysctls: Mapping[str, SysctlEntry] = {}
+    unplaced: Mapping[str, str] = {}
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True):
+    """What the kernel holds of what is ours. sysctls: current values of the paths that were asked for."""
+
+    links: Mapping[str, Link] = {}
+    devices: Mapping[str, WireGuardDevice] = {}
+    peers: Mapping[str, WireGuardPeer] = {}
+    routes: Mapping[str, RouteEntry] = {}
+    rules: Mapping[RuleKey, RuleEntry] = {}
+    ruleset: ObservedRuleset = ObservedRuleset(shape="", elements={})
+    sysctls: Mapping[str, SysctlEntry] = {}

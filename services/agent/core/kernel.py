@@ -1,0 +1,158 @@
+"""The values that desired and observed kernel state are made of.
+
+Each kind of entry has a key; a map from key to entry is a state. Prefixes and addresses are canonical text, so that
+equal state is equal text. Marks, table and priorities are NetBird's (reference agent §1.2), so that what operators know
+about its hosts holds here; the route protocol number is ours.
+"""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+INTERFACE = "wt0"
+LISTEN_PORT = 51820
+MTU = 1280
+KEEPALIVE_S = 25
+TABLE = 7120
+RULE_MAIN = 105
+RULE_OVERLAY = 110
+ROUTE_PROTOCOL = 187
+"""rtm_protocol of every route and rule of ours: how they are recognised after a crash. Unassigned in rt_protos."""
+CONTROL_MARK = 0x1BD00
+CONTROL_MASK = 0x1FF00
+"""Packets of the agent itself and of WireGuard carry CONTROL_MARK within CONTROL_MASK and skip the overlay's table.
+
+The low byte, NetBird's data-plane range, and all bits above stay free for others.
+"""
+NFT_TABLE = "whimbrel"
+"""One table of family inet holds everything of ours in nftables."""
+
+Family: TypeAlias = Literal["v4", "v6"]
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """The overlay interface. Key: name. addresses: with prefix length, "100.64.0.7/16"."""
+
+    name: str
+    mtu: int
+    up: bool
+    addresses: frozenset[str]
+
+
+class WireGuardDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of the WireGuard device. Key: interface name.
+
+    public_key stands for the private key, which only the driver handles.
+    """
+
+    public_key: str
+    listen_port: int
+    fwmark: int
+
+
+class WireGuardPeer(msgspec.Struct, frozen=True, kw_only=True):
+    """One peer of the device. Key: public_key.
+
+    endpoint: "address:port" or "[address]:port"; "" in a desired peer leaves the endpoint alone, in an observed one
+    means there is none. allowed_ips: prefixes.
+    """
+
+    public_key: str
+    allowed_ips: frozenset[str]
+    endpoint: str = ""
+    keepalive_s: int = KEEPALIVE_S
+
+
+class PeerStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What the device counts for one peer. last_handshake: unix seconds, 0.0 = never."""
+
+    endpoint: str
+    last_handshake: float
+    rx_bytes: int
+    tx_bytes: int
+
+
+class RouteEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One route in TABLE. Key: prefix. device: "" for an unreachable route, which is what `unreachable` then says."""
+
+    prefix: str
+    device: str
+    unreachable: bool = False
+
+
+class RuleEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One policy routing rule. Key: (family, priority).
+
+    suppress_prefix_length: -1 = not set. not_mark: mask and mark of packets the rule does not apply to, or None.
+    """
+
+    family: Family
+    priority: int
+    table: int
+    suppress_prefix_length: int = -1
+    not_mark: tuple[int, int] | None = None
+
+
+RuleKey: TypeAlias = tuple[Family, int]
+
+
+class NftSet(msgspec.Struct, frozen=True, kw_only=True):
+    """A named set. type: nft's, such as "ipv4_addr". interval: elements are prefixes or ranges.
+
+    elements: nft text of each element, canonical: "100.64.0.7", "10.0.0.0/8", "10.0.0.0-10.0.0.9".
+    """
+
+    name: str
+    type: str
+    interval: bool
+    elements: frozenset[str]
+
+
+class NftMap(msgspec.Struct, frozen=True, kw_only=True):
+    """A named verdict map. elements: key text → verdict text, "10.0.0.0/8" → "goto route_x"."""
+
+    name: str
+    type: str
+    interval: bool
+    elements: tuple[tuple[str, str], ...]
+
+
+class NftChain(msgspec.Struct, frozen=True, kw_only=True):
+    """A chain. hook: "" for a regular one, else nft text such as "type filter hook forward priority 0; policy accept;".
+
+    rules: nft text of each rule without its comment, in order.
+    """
+
+    name: str
+    hook: str
+    rules: tuple[str, ...]
+
+
+class Ruleset(msgspec.Struct, frozen=True, kw_only=True):
+    """All of table NFT_TABLE: desired state. Sorted by name within each field.
+
+    `shape` names everything but the elements of sets and maps: when it is equal, a change is a change of elements.
+    """
+
+    sets: tuple[NftSet, ...] = ()
+    maps: tuple[NftMap, ...] = ()
+    chains: tuple[NftChain, ...] = ()
+
+
+class ObservedRuleset(msgspec.Struct, frozen=True, kw_only=True):
+    """What the kernel holds of table NFT_TABLE.
+
+    shape: the fingerprint the table was written with (its rules' comments, see drivers/nft.py), "" when there is no
+    table or when rules, chains or sets were added, removed or reordered by others. elements: set or map name → element
+    texts as in NftSet, for a map "key : verdict".
+    """
+
+    shape: str
+    elements: dict[str, frozenset[str]]
+
+
+class SysctlEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One kernel setting. Key: path with slashes, "net/ipv4/ip_forward"."""
+
+    path: str
+    value: str

@@ -1,0 +1,225 @@
+"""Intent: the fold of the log, in memory, with the indexes that keep a change's cost independent of the fleet's size.
+
+The objects here are written by `Intent.apply` alone. Everything else reads them, between two awaits, so that a reader
+sees one revision.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+
+from msgspec.structs import replace
+
+from services.management.core.model.account import Account
+from services.management.core.model.commit import KINDS, Commit, Entity, Kind, Ref
+from services.management.core.model.group import Group
+from services.management.core.model.peer import Peer
+from services.management.core.model.policy import Policy
+from services.management.core.model.route import Route
+from services.management.core.model.setupkey import SetupKey
+from services.management.core.model.user import AccessToken, User
+
+
+class Change:
+    """What one commit did to one entity: `old` is None for a new one, `new` is None for a deleted one."""
+
+    __slots__ = ("new", "old", "ref")
+
+    def __init__(self, ref: Ref, old: Entity | None, new: Entity | None) -> None:
+        self.ref = ref
+        self.old = old
+        self.new = new
+
+
+class AccountState:
+    """One account at one revision (LOG sequence)."""
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.revision = 0
+        self._entities: dict[Kind, dict[str, Entity]] = {kind: {} for kind in KINDS.values()}
+        self._members: dict[str, set[str]] = defaultdict(set)
+        self._addresses: set[str] = set()
+        self._labels: set[str] = set()
+
+    def _view(self, kind: Kind) -> Mapping[str, Entity]:
+        return MappingProxyType(self._entities[kind])
+
+    @property
+    def peers(self) -> Mapping[str, Peer]:
+        return self._view("peer")  # type: ignore[return-value]
+
+    @property
+    def groups(self) -> Mapping[str, Group]:
+        return self._view("group")  # type: ignore[return-value]
+
+    @property
+    def policies(self) -> Mapping[str, Policy]:
+        return self._view("policy")  # type: ignore[return-value]
+
+    @property
+    def routes(self) -> Mapping[str, Route]:
+        return self._view("route")  # type: ignore[return-value]
+
+    @property
+    def setup_keys(self) -> Mapping[str, SetupKey]:
+        return self._view("setup-key")  # type: ignore[return-value]
+
+    @property
+    def users(self) -> Mapping[str, User]:
+        return self._view("user")  # type: ignore[return-value]
+
+    @property
+    def access_tokens(self) -> Mapping[str, AccessToken]:
+        return self._view("access-token")  # type: ignore[return-value]
+
+    def get(self, ref: Ref) -> Entity | None:
+        return self._entities[ref.kind].get(ref.id)
+
+    def entities(self) -> Iterator[Entity]:
+        """Every entity, the account included, in no particular order."""
+        for table in self._entities.values():
+            yield from table.values()
+
+    def members(self, group_id: str) -> Iterable[str]:
+        """Ids of the peers in the group; all peers for All; nothing for an unknown group."""
+        if group_id == self.account.all_group:
+            return self.peers.keys()
+        return frozenset(self._members.get(group_id, ()))
+
+    def member_count(self, group_id: str) -> int:
+        return len(self.peers) if group_id == self.account.all_group else len(self._members.get(group_id, ()))
+
+    def groups_of(self, peer: Peer) -> tuple[str, ...]:
+        """The peer's groups, All among them, sorted."""
+        return tuple(sorted({*peer.groups, self.account.all_group}))
+
+    def address_taken(self, address: str) -> bool:
+        return address in self._addresses
+
+    def label_taken(self, label: str) -> bool:
+        return label in self._labels
+
+    def apply(self, revision: int, commit: Commit) -> list[Change]:
+        """Fold one commit in; gives what changed, in the commit's order, group deletions spelt out as peer changes."""
+        changes = [self._put(entity) for entity in commit.upserts]
+        for ref in commit.deletes:
+            changes.extend(self._remove(ref))
+        self.revision = revision
+        return changes
+
+    def _put(self, entity: Entity) -> Change:
+        kind = KINDS[type(entity)]
+        table = self._entities[kind]
+        old = table.get(entity.id)
+        table[entity.id] = entity
+        if isinstance(entity, Account):
+            self.account = entity
+        if isinstance(entity, Peer):
+            self._unindex(old)
+            self._index(entity)
+        return Change(Ref(kind, entity.id), old, entity)
+
+    def _remove(self, ref: Ref) -> Iterator[Change]:
+        old = self._entities[ref.kind].pop(ref.id, None)
+        if old is None:
+            return
+        self._unindex(old)
+        yield Change(ref, old, None)
+        if isinstance(old, Group):
+            for peer_id in sorted(self._members.pop(old.id, ())):
+                peer = self.peers[peer_id]
+                yield self._put(_without_group(peer, old.id))
+
+    def _index(self, peer: Peer) -> None:
+        for group_id in peer.groups:
+            self._members[group_id].add(peer.id)
+        self._addresses.update(a for a in (peer.address_v4, peer.address_v6) if a)
+        self._labels.update((peer.dns_label, *peer.extra_dns_labels))
+
+    def _unindex(self, entity: Entity | None) -> None:
+        if not isinstance(entity, Peer):
+            return
+        for group_id in entity.groups:
+            self._members[group_id].discard(entity.id)
+        self._addresses.difference_update((entity.address_v4, entity.address_v6))
+        self._labels.difference_update((entity.dns_label, *entity.extra_dns_labels))
+
+
+def _without_group(peer: Peer, group_id: str) -> Peer:
+    return replace(peer, groups=tuple(g for g in peer.groups if g != group_id))
+
+
+class Owner:
+    """Whose a key is: the account and the entity's id."""
+
+    __slots__ = ("account", "id")
+
+    def __init__(self, account: str, id: str) -> None:
+        self.account = account
+        self.id = id
+
+
+class Intent:
+    """All accounts at one LOG sequence, and the look-ups that cross accounts."""
+
+    def __init__(self) -> None:
+        self.sequence = 0
+        self._accounts: dict[str, AccountState] = {}
+        self._by_key: dict[tuple[str, str], Owner] = {}
+
+    @property
+    def accounts(self) -> Mapping[str, AccountState]:
+        return MappingProxyType(self._accounts)
+
+    def peer_by_bus_key(self, bus_key: str) -> Owner | None:
+        return self._by_key.get(("bus", bus_key))
+
+    def peer_by_wireguard_key(self, wireguard_key: str) -> Owner | None:
+        return self._by_key.get(("wireguard", wireguard_key))
+
+    def setup_key_by_hash(self, key_hash: str) -> Owner | None:
+        return self._by_key.get(("setup", key_hash))
+
+    def access_token_by_hash(self, token_hash: str) -> Owner | None:
+        return self._by_key.get(("token", token_hash))
+
+    def apply(self, sequence: int, commit: Commit) -> list[Change]:
+        """Fold the commit at `sequence`. One that was folded before changes nothing and gives []."""
+        if sequence <= self.sequence:
+            return []
+        state = self._accounts.get(commit.account)
+        if state is None:
+            account = next(e for e in commit.upserts if isinstance(e, Account))
+            state = self._accounts[commit.account] = AccountState(account)
+        changes = state.apply(sequence, commit)
+        for change in changes:
+            for key in _keys(change.old):
+                self._by_key.pop(key, None)
+            for key in _keys(change.new):
+                self._by_key[key] = Owner(commit.account, change.ref.id)
+        self.sequence = sequence
+        return changes
+
+    def restore(self, sequence: int, revisions: Mapping[str, int], entities: Mapping[str, list[Entity]]) -> None:
+        """Take over what a read model stored: per account its revision and its entities."""
+        for account_id, stored in entities.items():
+            account = next(e for e in stored if isinstance(e, Account))
+            state = self._accounts[account_id] = AccountState(account)
+            for entity in stored:
+                state._put(entity)
+                for key in _keys(entity):
+                    self._by_key[key] = Owner(account_id, entity.id)
+            state.revision = revisions[account_id]
+        self.sequence = sequence
+
+
+def _keys(entity: Entity | None) -> list[tuple[str, str]]:
+    match entity:
+        case Peer():
+            return [("bus", entity.bus_key), ("wireguard", entity.wireguard_key)]
+        case SetupKey():
+            return [("setup", entity.key_hash)]
+        case AccessToken():
+            return [("token", entity.token_hash)]
+    return []
