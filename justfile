@@ -1,0 +1,74 @@
+# Recipes. `python3 deploy/bootstrap.py RECIPE` prepares the machine first; here everything is expected to be there.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+set positional-arguments
+
+python := env("UV_PYTHON", "python3")
+export PATH := justfile_directory() / ".tools/bin" + ":" + env("PATH")
+export UV_SYSTEM_CERTS := "1"
+export UV_PYTHON_DOWNLOADS := "never"
+
+[private]
+default:
+    @just --list --unsorted
+
+# make .venv match the lock; does nothing when it already does
+setup:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    wanted() { cat requirements/dev.txt; sed '/^\[tool/,$d' pyproject.toml; }
+    ready() { [[ -x .venv/bin/python && -x .venv/bin/whimbrel ]] && wanted | cmp -s - .venv/.installed; }
+    ready && exit
+    mkdir -p .tools
+    exec 9>.tools/.lock
+    flock 9 # a second set-up waits for the first, and then has nothing to do
+    ready && exit
+    [[ -x .venv/bin/python ]] || uv venv --quiet --clear --python "{{ python }}" .venv
+    uv pip install --quiet --python .venv --exact --require-hashes -r requirements/dev.txt
+    uv pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
+    wanted >.venv/.installed
+
+# write requirements/*.txt anew from requirements/*.in, e.g. `just lock --upgrade-package rich`
+lock *args:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    compile() { uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "$@"; }
+    compile "$@" requirements/tools.in -o requirements/tools.txt
+    compile "$@" requirements/run.in -o requirements/run.txt
+    compile "$@" --constraint requirements/run.txt requirements/dev.in -o requirements/dev.txt
+    just setup
+
+# style, types, imports and the rules of the house
+check: setup
+    .venv/bin/ruff check
+    .venv/bin/ruff format --check
+    .venv/bin/mypy
+    .venv/bin/lint-imports
+    .venv/bin/pytest -q tests/arch
+
+# the suite without the lab: unit, property, contract, sim, bus
+unit *args: setup
+    .venv/bin/pytest --ignore=tests/e2e "$@"
+
+# the lab with real hosts; as root
+e2e *args: setup
+    .venv/bin/pytest tests/e2e "$@"
+
+# everything that CI runs: check, the suite, the lab
+test *args: check
+    .venv/bin/pytest "$@"
+
+ci: test
+
+# measure; prints ratios and percentiles
+bench *args: setup
+    .venv/bin/python -m tests.bench "$@"
+
+# build two hosts, a gateway and a private network, and check that traffic flows; as root
+lab *args: setup
+    .venv/bin/whimbrel lab run "$@"
+
+# generate the AsyncAPI document of the bus
+docs: setup
+    .venv/bin/python -m shared.events.asyncapi >shared/events/asyncapi.json.new
+    mv shared/events/asyncapi.json.new shared/events/asyncapi.json
