@@ -33,7 +33,7 @@ class PolicyRule(msgspec.Struct, frozen=True, kw_only=True):
     destination_resource: ResourceRef | None = None
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True, tag="policy"):
+class Policy(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="policy"):
     id: str
     name: str
     description: str = ""

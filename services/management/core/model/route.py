@@ -10,7 +10,7 @@ DOMAIN_PLACEHOLDER = "192.0.2.0/32"
 """What the API shows as the network of a domain route (NetBird's placeholder)."""
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True, tag="route"):
+class Route(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="route"):
     """network: a masked prefix in canonical text (decision R6), "" for a domain route.
 
     domains: IDNA ASCII, lower case, in the order given. peer and peer_groups exclude each other; both empty is a
