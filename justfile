@@ -43,7 +43,7 @@ check: setup
     .venv/bin/ruff check
     .venv/bin/ruff format --check
     .venv/bin/mypy
-    .venv/bin/lint-imports
+    .venv/bin/lint-imports --no-logo
     .venv/bin/pytest -q tests/arch
 
 # the suite without the lab: unit, property, contract, sim, bus

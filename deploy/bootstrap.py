@@ -42,7 +42,8 @@ def run(what: str, *command: str | Path) -> None:
 
 
 def install_packages() -> None:
-    if not (missing := missing_packages()):
+    missing = missing_packages()
+    if not missing:
         return
     by_hand = f"apt-get install {' '.join(missing)}"
     if not shutil.which("apt-get"):
