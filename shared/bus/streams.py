@@ -1,0 +1,68 @@
+"""The three streams and their configuration."""
+
+from nats.js import JetStreamContext
+from nats.js.api import RePublish, StorageType, StreamConfig
+from nats.js.errors import NotFoundError
+
+from shared.events import subjects
+
+LOG = "LOG"
+FACTS = "FACTS"
+FEED = "FEED"
+
+_GIBIBYTE = 1024**3
+
+
+def configurations(replicas: int) -> tuple[StreamConfig, ...]:
+    """LOG keeps everything and refuses deletion; FACTS and FEED keep the last message of each subject.
+
+    max_consumers lifts the server's default of 1,000 where agents make short-lived consumers.
+    """
+    return (
+        StreamConfig(
+            name=LOG,
+            description="what people want, in order, for ever",
+            subjects=[subjects.LOG_ALL],
+            storage=StorageType.FILE,
+            num_replicas=replicas,
+            deny_delete=True,
+            deny_purge=True,
+            max_consumers=-1,
+            duplicate_window=120,
+        ),
+        StreamConfig(
+            name=FACTS,
+            description="what is observed, last value per subject",
+            subjects=[subjects.FACT_ALL],
+            storage=StorageType.FILE,
+            num_replicas=replicas,
+            max_msgs_per_subject=1,
+            allow_msg_ttl=True,
+            allow_direct=True,
+            max_bytes=_GIBIBYTE,
+            max_consumers=100_000,
+        ),
+        StreamConfig(
+            name=FEED,
+            description="what each audience may see, last value per subject",
+            subjects=[subjects.FEED_ALL],
+            storage=StorageType.FILE,
+            num_replicas=replicas,
+            max_msgs_per_subject=1,
+            allow_msg_ttl=True,
+            republish=RePublish(src=subjects.FEED_ALL, dest=f"live.{subjects.FEED_ALL}"),
+            max_consumers=100_000,
+        ),
+    )
+
+
+async def ensure_streams(jetstream: JetStreamContext, replicas: int = 1) -> None:
+    """Make the streams that are missing and bring the others up to this configuration. Safe to race."""
+    for config in configurations(replicas):
+        assert config.name is not None
+        try:
+            await jetstream.stream_info(config.name)
+        except NotFoundError:
+            await jetstream.add_stream(config)
+        else:
+            await jetstream.update_stream(config)

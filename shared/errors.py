@@ -1,0 +1,36 @@
+"""Failures that more than one service meets, named after the remedy."""
+
+from pathlib import Path
+
+
+class CorruptFile(Exception):
+    """Put the file right or remove it: `path` holds something unreadable."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+class Taken(Exception):
+    """Free it or choose another: a port or a directory that somebody else uses. `what` names it."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what} is in use: {remedy}")
+        self.what = what
+
+
+class BusUnavailable(Exception):
+    """Start the bus or correct its address: nothing answers at `url`."""
+
+    def __init__(self, url: str, problem: str) -> None:
+        super().__init__(f"bus {url}: {problem}")
+        self.url = url
+
+
+class Undecodable(Exception):
+    """Drop the message and count it: what stands on `subject` is not of its type."""
+
+    def __init__(self, subject: str, problem: str) -> None:
+        super().__init__(f"undecodable message on {subject}: {problem}")
+        self.subject = subject
