@@ -48,7 +48,7 @@ class WireGuardDriver(Protocol):
 
 
 class RulesetDriver(Protocol):
-    """nftables: drivers/nft.py. Each call is one transaction: wholly applied, or not at all and the error comes back."""
+    """nftables: drivers/nft.py. Each call is one transaction: wholly applied, or the error comes back and nothing is."""
 
     async def observe(self) -> ObservedRuleset: ...
 

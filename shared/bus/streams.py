@@ -50,7 +50,7 @@ def configurations(replicas: int) -> tuple[StreamConfig, ...]:
             num_replicas=replicas,
             max_msgs_per_subject=1,
             allow_msg_ttl=True,
-            republish=RePublish(src=subjects.FEED_ALL, dest=f"live.{subjects.FEED_ALL}"),
+            republish=RePublish(src=subjects.FEED_ALL, dest=subjects.LIVE_FEED_ALL),
             max_consumers=100_000,
         ),
     )
