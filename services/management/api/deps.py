@@ -1,0 +1,58 @@
+"""What the API needs of the rest of management. wiring.py fills it in; tests/fakes/log.py stands in for the log."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from services.management.core.commands.decision import Decision
+from services.management.core.model.commit import Commit
+from services.management.core.state import AccountState, Intent
+from shared.events.facts import ReportFact, SessionFact
+
+T = TypeVar("T")
+
+
+class CommitPort(Protocol):
+    """Log.commit: decide, append to the log, and come back when `Deps.intent` and the read model hold the commit.
+
+    `decide` is called again with the newest state when another writer was faster. Its Refusals come through, and so do
+    Contended and RetryLater. Gives the Decision's result. A Decision without a commit appends nothing.
+    """
+
+    def __call__(self, account: str, decide: Callable[[AccountState], Decision[T]], /) -> Awaitable[T]: ...
+
+
+class EventsPort(Protocol):
+    """The newest commits of an account with their LOG sequences, newest first, at most `limit`."""
+
+    def __call__(self, account: str, limit: int, /) -> Awaitable[Sequence[tuple[int, Commit]]]: ...
+
+
+class FactsPort(Protocol):
+    """The newest facts of a peer, held in memory; None when there are none."""
+
+    def session(self, account: str, peer: str, /) -> SessionFact | None: ...
+
+    def report(self, account: str, peer: str, /) -> ReportFact | None: ...
+
+
+def _no_troubles() -> Sequence[str]:
+    return ()
+
+
+class Deps(msgspec.Struct, frozen=True, kw_only=True):
+    """intent: the fold of the log that this replica answers from.
+
+    now: unix seconds. new_id: gives a new xid with each call. new_setup_key: gives a new key in clear text with each
+    call, an upper-case UUID. troubles: what keeps this replica from serving, one line each, empty when it serves.
+    """
+
+    intent: Intent
+    commit: CommitPort
+    events: EventsPort
+    facts: FactsPort
+    now: Callable[[], float]
+    new_id: Callable[[], str]
+    new_setup_key: Callable[[], str]
+    troubles: Callable[[], Sequence[str]] = _no_troubles
