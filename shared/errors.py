@@ -34,3 +34,12 @@ class Undecodable(Exception):
     def __init__(self, subject: str, problem: str) -> None:
         super().__init__(f"undecodable message on {subject}: {problem}")
         self.subject = subject
+
+
+class BadSetting(Exception):
+    """Correct the setting: `option` names it as people write it. The message never holds the value."""
+
+    def __init__(self, option: str, problem: str) -> None:
+        super().__init__(f"{option}: {problem}")
+        self.option = option
+        self.problem = problem

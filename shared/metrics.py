@@ -1,0 +1,48 @@
+"""Metrics of this process, and a page that shows them for services without an API of their own."""
+
+import contextlib
+from collections.abc import Iterator
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client import start_http_server as _start_http_server
+
+from shared.errors import Taken
+
+__all__ = ["REGISTRY", "Counter", "Gauge", "Histogram", "exposition", "page"]
+
+REGISTRY = CollectorRegistry()
+"""Every metric of the process: `Counter("whimbrel_…", "what it counts", ["label"], registry=REGISTRY)`."""
+
+ProcessCollector(registry=REGISTRY)
+GCCollector(registry=REGISTRY)
+
+
+def exposition() -> bytes:
+    """All metrics in Prometheus' text format."""
+    return generate_latest(REGISTRY)
+
+
+@contextlib.contextmanager
+def page(port: int | None) -> Iterator[None]:
+    """Serve the metrics on loopback while the block runs; None serves nothing. Raises Taken."""
+    if port is None:
+        yield
+        return
+    try:
+        server, thread = _start_http_server(port, addr="127.0.0.1", registry=REGISTRY)
+    except OSError as problem:
+        raise Taken(f"127.0.0.1:{port} ({problem.strerror})", "choose another with --metrics-port") from None
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
