@@ -1,139 +1,150 @@
-"""Hosts made of network namespaces: each with links, kernel state and a /run/wireguard of its own.
-
-Built on iproute2's named namespaces, so `ip netns exec NAME` enters a host of ours too. A name stays until `remove`,
-also when the process that made it is gone.
-"""
+"""Network namespaces as hosts: made, entered by a thread or a process, and always removable."""
 
 import ctypes
 import os
-import select
-import shutil
-import signal
 import subprocess
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
-RUN = Path("/run/whimbrel-lab")
-"""RUN/<host>/wireguard is what a process on that host sees as WIREGUARD."""
-WIREGUARD = Path("/run/wireguard")
-NETNS = Path("/run/netns")
+_NETNS = Path("/run/netns")
+_CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000  # linux/sched.h
+_MS_BIND, _MS_REC, _MS_SLAVE = 0x1000, 0x4000, 1 << 19  # linux/mount.h
+_COMMAND_LIMIT_S = 20.0
 
-CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000  # linux/sched.h
-MS_BIND, MS_REC, MS_SLAVE = 4096, 16384, 1 << 19  # linux/mount.h
-
-END_WITHIN_S = 5.0
-"""How long the kernel may take to tear down a killed process."""
-
-OWN_SOCKETS = f'mount --bind "$0" {WIREGUARD} && exec "$@"'
+_ENTER = 'mkdir -p "$0" /run/wireguard && mount --bind "$0" /run/wireguard && exec "$@"'
+"""Shell of a process that gets a /run/wireguard of its host: $0 is the folder, $@ what to run."""
 
 
-class Host:
-    """A namespace called `name` on this machine, made by `create` and removed by `remove`."""
+class CommandFailed(Exception):
+    """Read what the tool says: `command` ended with `code`, its last words are `output`."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, command: str, code: int, output: str) -> None:
+        super().__init__(f"`{command}` ended with {code}: {output.strip() or 'no output'}")
+        self.command = command
+        self.code = code
+        self.output = output
+
+
+def run(*words: str) -> str:
+    """What a command prints; raises CommandFailed when it ends with anything but 0."""
+    done = subprocess.run(words, capture_output=True, text=True, timeout=_COMMAND_LIMIT_S, check=False)
+    if done.returncode:
+        raise CommandFailed(" ".join(words), done.returncode, done.stderr or done.stdout)
+    return done.stdout
+
+
+def _enter(name: str, wireguard: Path) -> None:
+    """Move the calling thread, it alone and what it starts, into the namespace with its /run/wireguard."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    sockets = Path("/run/wireguard")
+    for folder in (wireguard, sockets):
+        folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(_NETNS / name, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        failed = (
+            libc.setns(descriptor, _CLONE_NEWNET)
+            or libc.unshare(_CLONE_NEWNS)
+            or libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None)
+            or libc.mount(bytes(wireguard), bytes(sockets), None, _MS_BIND, None)
+        )
+        if failed:
+            raise OSError(ctypes.get_errno(), f"cannot enter network namespace {name}")
+    finally:
+        os.close(descriptor)
+
+
+class Namespace:
+    """One host. `name` is its name for `ip netns`.
+
+    wireguard: folder that stands in for /run/wireguard in every process started here, so that wireguard-go's sockets of
+    two hosts never meet and a later process of the same host finds those of an earlier one.
+    """
+
+    def __init__(self, name: str, wireguard: Path) -> None:
         self.name = name
-        self.sockets = RUN / name / "wireguard"
+        self.wireguard = wireguard
+        self._thread: ThreadPoolExecutor | None = None
 
+    @property
     def exists(self) -> bool:
-        return (NETNS / self.name).exists()
+        return (_NETNS / self.name).exists()
 
     def create(self) -> None:
-        """Make the host: loopback up, IPv6 addresses usable at once. Raises FileExistsError when there is one."""
-        if self.exists():
-            raise FileExistsError(f"namespace {self.name} exists")
-        self.sockets.mkdir(parents=True, exist_ok=True)
-        WIREGUARD.mkdir(exist_ok=True)
-        ip(f"netns add {self.name}")
-        ip(f"-n {self.name} link set lo up")
-        for group in ("all", "default"):  # no neighbour can hold the same address, so nobody has to wait for the check
-            self.run("sysctl", "-qw", f"net.ipv6.conf.{group}.accept_dad=0")
+        """Make the namespace with its loopback up; raises CommandFailed when the name is taken."""
+        run("ip", "netns", "add", self.name)
+        self.ip("link", "set", "lo", "up")
 
     def remove(self) -> None:
-        """End every process of the host and remove it with its links; nothing happens when there is none."""
-        while running := self.processes():
-            _end(running)
-        if self.exists():
-            ip(f"netns del {self.name}")
-        shutil.rmtree(self.sockets.parent, ignore_errors=True)
+        """End the entering thread and remove the namespace. Processes in it must have ended. Idempotent."""
+        self.leave()
+        if self.exists:
+            run("ip", "netns", "delete", self.name)
+
+    def leave(self) -> None:
+        """End the thread that `call` and `submit` use."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=True, cancel_futures=True)
+            self._thread = None
+
+    def ip(self, *words: str) -> str:
+        """What `ip` prints inside the namespace."""
+        return run("ip", "-n", self.name, *words)
+
+    def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Start a function in this process's thread inside the namespace; calls queue up."""
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, self.name, initializer=_enter, initargs=(self.name, self.wireguard))
+        return self._thread.submit(function, *args, **kwargs)
+
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the function returns, run inside the namespace: its sockets are the host's."""
+        return self.submit(function, *args, **kwargs).result()
+
+    def command(self, words: Iterable[str]) -> list[str]:
+        """The command line that runs `words` as a process of this host, with its own /run/wireguard."""
+        return ["ip", "netns", "exec", self.name, "sh", "-c", _ENTER, str(self.wireguard), *words]
+
+    def spawn(
+        self, words: Iterable[str], *, log: IO[bytes] | int, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a process of this host in a session of its own; `log` takes both its outputs."""
+        self.wireguard.mkdir(parents=True, exist_ok=True)
+        return subprocess.Popen(
+            self.command(words),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+        )
 
     def processes(self) -> list[int]:
-        """Process ids of everything that runs on the host, threads that only visit it aside."""
-        if not self.exists():
-            return []
-        listed = subprocess.run(["ip", "netns", "pids", self.name], check=True, capture_output=True, text=True).stdout
-        return [int(pid) for pid in listed.split()]
-
-    def command(self, *argv: str) -> list[str]:
-        """The words that run `argv` on the host; the process that they start becomes `argv` itself."""
-        return ["ip", "netns", "exec", self.name, "sh", "-c", OWN_SOCKETS, str(self.sockets), *argv]
-
-    def run(self, *argv: str, check: bool = True, stdin: str | None = None) -> str:
-        """What the command printed on the host. Raises CalledProcessError, with stderr, unless `check` is off."""
-        done = subprocess.run(self.command(*argv), check=check, capture_output=True, text=True, input=stdin)
-        return done.stdout
-
-    def start(self, argv: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
-        """The command, started on the host with subprocess's options; its pid is the command's own."""
-        return subprocess.Popen(self.command(*argv), **options)
-
-    def enter(self) -> None:
-        """Move the calling thread, and what it starts from now on, to the host for good."""
-        with (NETNS / self.name).open() as namespace:
-            _check(_libc.setns(namespace.fileno(), CLONE_NEWNET))
-        _check(_libc.unshare(CLONE_NEWNS))
-        _check(_libc.mount(b"none", b"/", None, MS_REC | MS_SLAVE, None))
-        _check(_libc.mount(bytes(self.sockets), bytes(WIREGUARD), None, MS_BIND, None))
-
-    def call(self, function: Callable[[], T]) -> T:
-        """What `function` returns or raises when a thread on the host calls it."""
-
-        def visit() -> T:
-            self.enter()
-            return function()
-
-        pool = ThreadPoolExecutor(1, thread_name_prefix=self.name)
-        try:
-            return pool.submit(visit).result()
-        finally:
-            pool.shutdown(wait=False)
+        """Ids of all processes that are in the namespace now."""
+        here = os.stat(_NETNS / self.name).st_ino
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    inside = os.stat(entry / "ns/net").st_ino == here
+                except OSError:
+                    continue  # it ended while we looked
+                if inside and int(entry.name) != os.getpid():
+                    found.append(int(entry.name))
+        return sorted(found)
 
 
-def connect(left: Host, left_device: str, right: Host, right_device: str) -> None:
-    """Join two hosts by a cable, both ends up and without addresses."""
-    ip(f"link add {left_device} netns {left.name} type veth peer name {right_device} netns {right.name}")
-    for host, device in ((left, left_device), (right, right_device)):
-        ip(f"-n {host.name} link set {device} up")
+def connect(left: Namespace, left_interface: str, right: Namespace, right_interface: str) -> None:
+    """A cable between two hosts: a veth pair, both ends up."""
+    left.ip("link", "add", left_interface, "type", "veth", "peer", "name", right_interface, "netns", right.name)
+    left.ip("link", "set", left_interface, "up")
+    right.ip("link", "set", right_interface, "up")
 
 
-def ip(arguments: str) -> None:
-    """Run iproute2's ip. Raises CalledProcessError, which holds its stderr."""
-    subprocess.run(["ip", *arguments.split()], check=True, capture_output=True, text=True)
-
-
-def _end(processes: list[int]) -> None:
-    """Kill the processes and come back when they are gone."""
-    for pid in processes:
-        try:
-            handle = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        try:
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
-            select.select([handle], [], [], END_WITHIN_S)
-        except ProcessLookupError:
-            pass
-        finally:
-            os.close(handle)
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _check(result: int) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+def address(host: Namespace, interface: str, prefix: str) -> None:
+    """Give an interface an address with prefix length; an IPv6 one is usable at once (no duplicate detection)."""
+    host.ip("address", "add", prefix, "dev", interface, *(("nodad",) if ":" in prefix else ()))
