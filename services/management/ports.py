@@ -1,0 +1,35 @@
+"""What the parts of management need of each other. Wiring hands the implementations in."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from services.management.core.state import Change, Intent
+
+
+class FoldListener(Protocol):
+    """Wants to know what each commit changed."""
+
+    def folded(self, account: str, sequence: int, changes: Sequence[Change]) -> None:
+        """Commit `sequence` of the account has just been folded into the intent.
+
+        Called for every commit in LOG order, in the same step as `Intent.apply`: nothing is awaited in between, so that
+        the intent is exactly at `sequence`. It must be quick and raises nothing.
+        """
+
+
+class Fold(Protocol):
+    """This replica's fold of LOG, kept up to date by the read model."""
+
+    @property
+    def intent(self) -> Intent:
+        """The one intent of the process. Never replaced by another object once `listen` was called."""
+
+    @property
+    def sequence(self) -> int:
+        """LOG sequence up to which everything is folded in, or was dropped because it could not be decoded."""
+
+    def listen(self, listener: FoldListener) -> None:
+        """Tell `listener` of every commit from the next one on. What was folded before, it reads from the intent."""
+
+    async def wait_for(self, sequence: int) -> None:
+        """Return as soon as `self.sequence` is at least `sequence`. It waits as long as it takes."""
