@@ -99,7 +99,8 @@ RuleKey: TypeAlias = tuple[Family, int]
 class NftSet(msgspec.Struct, frozen=True, kw_only=True):
     """A named set. type: nft's, such as "ipv4_addr". interval: elements are prefixes or ranges.
 
-    elements: nft text of each element, canonical: "100.64.0.7", "10.0.0.0/8", "10.0.0.0-10.0.0.9".
+    elements: nft text of each element, canonical: "100.64.0.7", "10.0.0.0/8", "10.0.0.0-10.0.0.9", a whole address
+    without length and a range that is a prefix as one; concatenated "100.64.0.7 . 6 . 80-90", protocols as numbers.
     """
 
     name: str
