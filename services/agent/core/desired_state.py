@@ -21,7 +21,8 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel shall hold. An empty one (`Desired()`) is a host without Whimbrel: what a clean stop applies.
 
     revision: newest LOG sequence among the documents it was computed from. unplaced: routes that are offered but not
-    installed, route id → reason for a person.
+    installed, and whatever else could not be made, document id → reason for a person. carriers: route id → id of the
+    routing peer that carries it here; the next computation takes them as incumbents.
     """
 
     revision: int = 0
@@ -33,6 +34,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     ruleset: Ruleset | None = None
     sysctls: Mapping[str, SysctlEntry] = {}
     unplaced: Mapping[str, str] = {}
+    carriers: Mapping[str, str] = {}
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):

@@ -83,7 +83,7 @@ class RouteEntry(msgspec.Struct, frozen=True, kw_only=True):
 class RuleEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One policy routing rule. Key: (family, priority).
 
-    suppress_prefix_length: -1 = not set. not_mark: mask and mark of packets the rule does not apply to, or None.
+    suppress_prefix_length: -1 = not set. not_mark: (mark, mask) of packets the rule does not apply to, or None.
     """
 
     family: Family
@@ -110,7 +110,10 @@ class NftSet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NftMap(msgspec.Struct, frozen=True, kw_only=True):
-    """A named verdict map. elements: key text → verdict text, "10.0.0.0/8" → "goto route_x"."""
+    """A named verdict map. type: nft's for the key, such as "ipv4_addr".
+
+    elements: key text → verdict text, "10.0.0.0/8" → "jump permits_x"; keys as in NftSet.
+    """
 
     name: str
     type: str
