@@ -10,6 +10,7 @@ from prometheus_client import (
     GCCollector,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client import start_http_server as _start_http_server
@@ -21,6 +22,7 @@ __all__ = ["REGISTRY", "Counter", "Gauge", "Histogram", "exposition", "page"]
 REGISTRY = CollectorRegistry()
 """Every metric of the process: `Counter("whimbrel_…", "what it counts", ["label"], registry=REGISTRY)`."""
 
+disable_created_metrics()  # a second series for each counter that nobody asks for
 ProcessCollector(registry=REGISTRY)
 GCCollector(registry=REGISTRY)
 

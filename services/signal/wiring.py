@@ -1,0 +1,43 @@
+"""Builds the signal service."""
+
+import asyncio
+
+from services.signal.bus import Bus
+from services.signal.core.introductions import Introductions, Limits
+from services.signal.core.presence import PresenceTracker
+from services.signal.forwarding import Forwarding
+from services.signal.handlers import subscribe
+from services.signal.sessions import Sessions
+from services.signal.settings import Settings
+from shared import metrics
+from shared.bus import lastvalues
+from shared.bus.broker import Broker
+from shared.bus.keys import read_seed
+from shared.bus.streams import FACTS
+from shared.bus.undecodable import Undecodables
+from shared.events.signals import MAX_SILENCE_S
+from shared.events.subjects import FACT_SESSIONS
+
+ROLE = "signal"
+
+
+async def run(settings: Settings, *, max_silence_s: float = MAX_SILENCE_S, limits: Limits | None = None) -> None:
+    """Introduce peers and track presence until cancelled. Raises CorruptFile or Taken before anything else.
+
+    max_silence_s, limits: for tests that cannot wait or flood as the real ones would have them.
+    """
+    broker = Broker(settings.bus, read_seed(settings.credentials), ROLE)
+    undecodables = Undecodables()
+    with metrics.page(settings.metrics_port):
+        try:
+            connection = await broker.connect()
+            bus = Bus(connection)
+            sessions = Sessions(PresenceTracker(max_silence_s), bus, bus, undecodables)
+            subscribe(broker, sessions, Forwarding(Introductions(limits or Limits()), bus.deliver, undecodables))
+            await broker.start()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(lastvalues.follow(connection, FACTS, FACT_SESSIONS, sessions))
+                tasks.create_task(sessions.watch())
+                tasks.create_task(sessions.write())
+        finally:
+            await broker.leave()

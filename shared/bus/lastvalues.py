@@ -1,0 +1,129 @@
+"""Streams that keep the last value of each subject: follow them whole, replace one value at a time."""
+
+import asyncio
+import random
+import secrets
+import time
+from typing import Protocol
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import APIError
+
+from shared.bus.connection import LONGEST_WAIT_S, REPORT_EVERY_S, wait_before
+
+HEARTBEAT_S = 2.0
+"""How often the server says that a consumer lives; three missing ones and it is made anew."""
+
+_WRONG_LAST_SEQUENCE = {10071, 10164}
+"""JSStreamWrongLastSequenceErrF and its form without figures (nats-server, server/errors.json)."""
+
+log = structlog.get_logger()
+
+
+class Reader(Protocol):
+    """What a follower of a stream is told. None of it may block."""
+
+    def begin(self) -> None:
+        """A snapshot starts: what it does not bring before `caught_up` does not exist any more."""
+
+    def message(self, subject: str, data: bytes, sequence: int) -> None:
+        """The newest value of a subject; the sequence grows from one message to the next."""
+
+    def caught_up(self) -> None:
+        """The snapshot was whole; from here on messages come as they are written."""
+
+
+class Superseded(Exception):
+    """Look at the newer value first: somebody replaced the one on `subject` before us."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"{subject} holds a newer value")
+        self.subject = subject
+
+
+async def follow(connection: Client, stream: str, pattern: str, reader: Reader) -> None:
+    """Tell `reader` the last value of every subject of `stream` that matches, then each new one, for ever.
+
+    Waits for the stream to exist. After any loss (server restart, gap, silence) it begins again with a snapshot.
+    """
+    attempt, reported_at = 0, float("-inf")
+    while True:
+        began_at = time.monotonic()
+        try:
+            await _follow_once(connection, stream, pattern, reader)
+        except (nats.errors.Error, TimeoutError) as problem:
+            if began_at - reported_at >= REPORT_EVERY_S:
+                reported_at = began_at
+                log.info("stream not readable, going on trying", stream=stream, problem=str(problem))
+        attempt = 0 if time.monotonic() - began_at > LONGEST_WAIT_S else attempt + 1
+        await asyncio.sleep(wait_before(attempt, random.random()))
+
+
+async def _follow_once(connection: Client, stream: str, pattern: str, reader: Reader) -> None:
+    """Returns at the first sign that something was missed."""
+    inbox = connection.new_inbox()
+    subscription = await connection.subscribe(inbox, pending_msgs_limit=0, pending_bytes_limit=0)
+    try:
+        consumer = await connection.jetstream().add_consumer(
+            stream,
+            ConsumerConfig(
+                name=f"follow-{secrets.token_hex(8)}",
+                filter_subject=pattern,
+                deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+                deliver_subject=inbox,
+                ack_policy=AckPolicy.NONE,
+                idle_heartbeat=HEARTBEAT_S,
+                inactive_threshold=15 * HEARTBEAT_S,
+                num_replicas=1,
+                mem_storage=True,
+            ),
+        )
+        reader.begin()
+        behind = bool(consumer.num_pending)
+        if not behind:
+            reader.caught_up()
+        received = 0
+        while True:
+            message = await subscription.next_msg(timeout=3 * HEARTBEAT_S)
+            if message.headers and "Status" in message.headers:
+                if _missed_before(message, received):
+                    return
+                continue
+            at = message.metadata
+            if at.sequence.consumer != received + 1:
+                return
+            received += 1
+            reader.message(message.subject, message.data, at.sequence.stream)
+            if behind and not at.num_pending:
+                behind = False
+                reader.caught_up()
+    finally:
+        if not connection.is_closed:
+            await subscription.unsubscribe()
+
+
+def _missed_before(heartbeat: Msg, received: int) -> bool:
+    return int((heartbeat.headers or {}).get("Nats-Last-Consumer", received)) != received
+
+
+async def replace(
+    jetstream: JetStreamContext, subject: str, data: bytes, *, after: int, ttl_s: float | None = None
+) -> int:
+    """Write the value that follows the one with sequence `after` (0: there is none); gives its own sequence.
+
+    ttl_s: it disappears after that many seconds. Raises Superseded when another value came between.
+    """
+    headers = {"Nats-Expected-Last-Subject-Sequence": str(after)}
+    if ttl_s is not None:
+        headers["Nats-TTL"] = f"{ttl_s:.0f}s"
+    try:
+        return (await jetstream.publish(subject, data, headers=headers)).seq
+    except APIError as problem:
+        if problem.err_code in _WRONG_LAST_SEQUENCE:
+            raise Superseded(subject) from None
+        raise

@@ -1,0 +1,48 @@
+"""Running a service as a process: from its settings to its exit code."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+import uvloop
+
+from shared.errors import CorruptFile, Taken
+
+STOPPED_BY = (signal.SIGTERM, signal.SIGINT)
+"""A clean stop; the exit code is 0."""
+
+REFUSED = 1
+"""Exit code when the service cannot start as it is told; one line on standard error says why."""
+
+log = structlog.get_logger()
+
+
+def run(name: str, service: Coroutine[Any, Any, None]) -> int:
+    """Run the service until SIGTERM or SIGINT; gives the exit code."""
+    try:
+        uvloop.run(_until_stopped(name, service))
+    except (FileNotFoundError, PermissionError) as problem:
+        return _refused(f"whimbrel {name}: {problem.filename}: {problem.strerror}")
+    except (CorruptFile, Taken) as problem:
+        return _refused(f"whimbrel {name}: {problem}")
+    return 0
+
+
+def _refused(line: str) -> int:
+    print(line, file=sys.stderr)
+    return REFUSED
+
+
+async def _until_stopped(name: str, service: Coroutine[Any, Any, None]) -> None:
+    running = asyncio.ensure_future(service)
+    loop = asyncio.get_running_loop()
+    for number in STOPPED_BY:
+        loop.add_signal_handler(number, running.cancel)
+    log.info("starting", service=name)
+    try:
+        await running
+    except asyncio.CancelledError:
+        log.info("stopped", service=name)
