@@ -1,0 +1,42 @@
+"""When to try again what failed: the bus, and entries the kernel refused."""
+
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+FIRST_S = 0.5
+LIMIT_S = 15.0
+
+K = TypeVar("K", bound=Hashable)
+
+
+def delay_s(failures: int, chance: float) -> float:
+    """Seconds to wait after so many failures in a row (1 = the first): doubling from FIRST_S up to LIMIT_S.
+
+    chance: in [0, 1), takes away up to half of it, so that many hosts do not come back at once.
+    """
+    return float(min(LIMIT_S, FIRST_S * 2 ** min(failures - 1, 10)) * (1 - chance / 2))
+
+
+class Retries(Generic[K]):
+    """Remember what failed and when each is due again. All times are seconds on one monotonic clock."""
+
+    def __init__(self) -> None:
+        self._failed: dict[K, tuple[int, float]] = {}
+
+    def failed(self, key: K, now: float, chance: float) -> float:
+        """When `key` is due again."""
+        failures = self._failed.get(key, (0, 0.0))[0] + 1
+        due = now + delay_s(failures, chance)
+        self._failed[key] = failures, due
+        return due
+
+    def succeeded(self, key: K) -> None:
+        self._failed.pop(key, None)
+
+    def due(self, now: float) -> frozenset[K]:
+        """What failed and may be tried again now."""
+        return frozenset(key for key, (_, due) in self._failed.items() if due <= now)
+
+    def next_deadline(self) -> float | None:
+        """When the next entry is due; None when nothing failed."""
+        return min((due for _, due in self._failed.values()), default=None)
