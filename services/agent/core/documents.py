@@ -190,13 +190,14 @@ def merged(held: Iterable[Held], revision: int) -> Documents:
     if self_doc is not None:
         peers.pop(self_doc.peer_id, None)
     routes = [document for document in documents if isinstance(document, RouteDoc)]
+    routes.sort(key=lambda route: route.permits is not None)
     return Documents(
         revision=revision,
         self_doc=self_doc,
         settings=next(iter(_of_kind(documents, SettingsDoc).values()), None),
         peers=_with_all_groups(peers, documents),
         rules=_of_kind(documents, RuleDoc),
-        routes=_of_kind(sorted(routes, key=lambda route: route.permits is not None), RouteDoc),
+        routes=_of_kind(routes, RouteDoc),
         resolutions=_of_kind(documents, ResolutionDoc),
     )
 
