@@ -1,5 +1,6 @@
 """The nats-server configuration: accounts, who the services are, and what each may do."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -8,6 +9,12 @@ from shared.bus.keys import public_key, seed_file
 from shared.events import subjects
 
 BUS_ACCOUNT = "WHIMBREL"
+"""Where the streams and the services are."""
+
+HOST_ACCOUNT = "HOSTS"
+"""Where every other connection is. The bus sends an answer to any subject its asker names, whatever the asker may
+publish: in an account of their own, hosts can name no subject of a stream or a service (tested in tests/bus)."""
+
 SYSTEM_ACCOUNT = "SYS"
 SERVICES = ("management", "signal", "resolver")
 MAX_PAYLOAD = 8 * 1024 * 1024
@@ -15,9 +22,11 @@ MAX_PAYLOAD = 8 * 1024 * 1024
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """Seeds by role. issuer signs what the auth callout grants; system reads connections and ends them."""
+    """Seeds by role. issuer signs what the auth callout grants, callout opens its requests (they hold setup keys);
+    system reads connections and ends them."""
 
     issuer: str
+    callout: str
     management: str
     signal: str
     resolver: str
@@ -29,20 +38,34 @@ def credentials(directory: Path) -> Credentials:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Credentials(
         issuer=seed_file(directory / "issuer.nk", "account"),
+        callout=seed_file(directory / "callout.nk", "curve"),
         **{role: seed_file(directory / f"{role}.nk", "user") for role in (*SERVICES, "system")},
     )
 
 
 _CONSUMERS = "$JS.API.CONSUMER"
+_CATCH_UP = (f"{_CONSUMERS}.CREATE.FEED.>", f"{_CONSUMERS}.DELETE.FEED.*", f"{_CONSUMERS}.MSG.NEXT.FEED.*")
+
+_HOSTS_HEAR = (subjects.LIVE_FEED_ALL, subjects.SIGNAL_TO_ALL)
+_HOSTS_SEND = (subjects.FACT_REPORTS, subjects.SIGNAL_FROM_ALL, subjects.BEAT_ALL, subjects.ENROL_ALL)
+"""What crosses between the two accounts, beside the requests of _CATCH_UP; each connection may use a part of it."""
 
 _PERMISSIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "management": (
-        (subjects.LOG_ALL, subjects.FEED_ALL, "$JS.API.>", "$JS.ACK.>"),
+        (
+            subjects.LOG_ALL,
+            subjects.FEED_ALL,
+            *(f"$JS.API.STREAM.{what}.*" for what in ("CREATE", "UPDATE", "INFO", "MSG.GET")),
+            "$JS.API.DIRECT.GET.>",
+            f"{_CONSUMERS}.>",
+            "$JS.ACK.>",
+            "$JS.FC.>",
+        ),
         (subjects.ENROL_ALL, subjects.AUTH_CALLOUT, "_INBOX.management.>"),
     ),
     "signal": (
         (
-            "signal.*.to.*.*",
+            subjects.SIGNAL_TO_ALL,
             subjects.FACT_SESSIONS,
             f"{_CONSUMERS}.*.FACTS.>",
             f"{_CONSUMERS}.MSG.NEXT.FACTS.*",
@@ -61,22 +84,48 @@ _PERMISSIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
         (subjects.LIVE_FEED_ROUTES, "_INBOX.resolver.>"),
     ),
+    "system": (
+        ("$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.*.KICK"),
+        ("_INBOX.system.>",),
+    ),
 }
 """Role → what it may publish, what it may subscribe to. One writer for each stream, enforced by the server."""
 
 
 def _user(role: str, seed: str) -> str:
-    publish, subscribe = ([f'"{s}"' for s in side] for side in _PERMISSIONS[role])
+    publish, subscribe = (_list(f'"{s}"' for s in side) for side in _PERMISSIONS[role])
     return (
-        f"{{nkey: {public_key(seed)}, permissions: {{publish: [{', '.join(publish)}], "
-        f'subscribe: [{", ".join(subscribe)}], allow_responses: {{max: 1, expires: "10s"}}}}}}'
+        f"{{nkey: {public_key(seed)}, permissions: {{publish: {publish}, subscribe: {subscribe}, "
+        f'allow_responses: {{max: 1, expires: "10s"}}}}}}'
     )
+
+
+def _list(items: Iterable[str]) -> str:
+    return f"[{', '.join(items)}]"
+
+
+def _exports() -> str:
+    streams = (f'{{stream: "{s}"}}' for s in _HOSTS_HEAR)
+    services = (f'{{service: "{s}"}}' for s in _HOSTS_SEND)
+    requests = (f'{{service: "{s}", response_type: stream}}' for s in _CATCH_UP)
+    return _list((*streams, *services, *requests))
+
+
+def _imports() -> str:
+    streams = (f'{{stream: {{account: {BUS_ACCOUNT}, subject: "{s}"}}}}' for s in _HOSTS_HEAR)
+    services = (f'{{service: {{account: {BUS_ACCOUNT}, subject: "{s}"}}}}' for s in _HOSTS_SEND)
+    # Under a name of their own: `$JS.API` in an account without streams answers for itself, and would be heard first.
+    requests = (
+        f'{{service: {{account: {BUS_ACCOUNT}, subject: "{s}"}}, to: "{s.replace("$JS.API", subjects.HOST_API)}"}}'
+        for s in _CATCH_UP
+    )
+    return _list((*streams, *services, *requests))
 
 
 def render(keys: Credentials, *, store: Path, host: str, port: int, name: str = "whimbrel") -> str:
     """The configuration file of one server. Acknowledged writes are on disk (sync always)."""
-    users = ", ".join(_user(role, getattr(keys, role)) for role in SERVICES)
-    everybody = ", ".join(public_key(getattr(keys, role)) for role in (*SERVICES, "system"))
+    services = _list(_user(role, getattr(keys, role)) for role in SERVICES)
+    everybody = _list(public_key(getattr(keys, role)) for role in (*SERVICES, "system"))
     return f"""\
 server_name: "{name}"
 host: "{host}"
@@ -86,15 +135,17 @@ write_deadline: "10s"
 jetstream {{ store_dir: "{store}", sync_interval: always }}
 system_account: {SYSTEM_ACCOUNT}
 accounts {{
-  {BUS_ACCOUNT} {{ jetstream: enabled, users: [{users}] }}
-  {SYSTEM_ACCOUNT} {{ users: [{{nkey: {public_key(keys.system)}}}] }}
+  {BUS_ACCOUNT} {{ jetstream: enabled, users: {services}, exports: {_exports()} }}
+  {HOST_ACCOUNT} {{ imports: {_imports()} }}
+  {SYSTEM_ACCOUNT} {{ users: [{_user("system", keys.system)}] }}
 }}
 authorization {{
   timeout: 5
   auth_callout {{
     issuer: {public_key(keys.issuer)}
+    xkey: {public_key(keys.callout)}
     account: {BUS_ACCOUNT}
-    auth_users: [{everybody}]
+    auth_users: {everybody}
   }}
 }}
 """

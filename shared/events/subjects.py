@@ -24,6 +24,7 @@ _LIVE = "live."
 
 LOG_ALL = "log.*"
 FACT_ALL = "fact.>"
+FACT_PEERS = "fact.*.peer.*.*"
 FACT_SESSIONS = "fact.*.peer.*.session"
 FACT_REPORTS = "fact.*.peer.*.report"
 FACT_RESOLUTIONS = "fact.*.route.*.resolution"
@@ -33,8 +34,11 @@ FEED_ROUTES = "feed.*.*.*.route.*"
 LIVE_FEED_ROUTES = "live.feed.*.*.*.route.*"
 ENROL_ALL = "enrol.*"
 SIGNAL_FROM_ALL = "signal.*.from.*.*"
+SIGNAL_TO_ALL = "signal.*.to.*.*"
 BEAT_ALL = "signal.*.beat.*"
 AUTH_CALLOUT = "$SYS.REQ.USER.AUTH"
+HOST_API = "hostapi"
+"""What hosts write in place of `$JS.API`: the few requests of the JetStream API that the bus hands on for them."""
 
 
 class BadSubject(ValueError):
@@ -150,6 +154,21 @@ def catch_up_consumer(peer: str, audience: str) -> str:
     The name is fixed, so that the bus can confine a peer to consumers of its own.
     """
     return f"{token(peer)}_{_audience(audience).replace('.', '_')}"
+
+
+def create_catch_up(account: str, peer: str, audience: str) -> str:
+    """Where a peer asks for that consumer; the server refuses one whose filter is not the end of this subject."""
+    return f"{HOST_API}.CONSUMER.CREATE.FEED.{catch_up_consumer(peer, audience)}.{feed_of(account, audience)}"
+
+
+def pull_catch_up(peer: str, audience: str) -> str:
+    """Where it asks that consumer for messages."""
+    return f"{HOST_API}.CONSUMER.MSG.NEXT.FEED.{catch_up_consumer(peer, audience)}"
+
+
+def delete_catch_up(peer: str, audience: str) -> str:
+    """Where it gives that consumer up."""
+    return f"{HOST_API}.CONSUMER.DELETE.FEED.{catch_up_consumer(peer, audience)}"
 
 
 def setup_key_hash(setup_key: str) -> str:

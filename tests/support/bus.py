@@ -1,0 +1,125 @@
+"""A real bus for tests: nats-server, its streams when asked for, and peers with the rights that peers have."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import nats
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.errors import NotFoundError
+
+from services.management.admission.jwt import Grant, admit, read_request, seal
+from shared.bus.codec import decode
+from shared.bus.connection import connect
+from shared.bus.keys import curve_key
+from shared.bus.server import NatsServer
+from shared.bus.serverconfig import HOST_ACCOUNT, Credentials, credentials
+from shared.bus.streams import ensure_streams
+from shared.events import subjects
+
+T = TypeVar("T")
+
+
+async def eventually(look: Callable[[], Any], *, within_s: float = 10.0) -> Any:
+    """What `look()` (a value or an awaitable) gives, once that is true; fails after `within_s`."""
+    async with asyncio.timeout(within_s):
+        while True:
+            seen = look()
+            if asyncio.iscoroutine(seen):
+                seen = await seen
+            if seen:
+                return seen
+            await asyncio.sleep(0.01)
+
+
+class Bus:
+    """A running server, connected to as management, which lets any peer in under the name it gives."""
+
+    def __init__(self, directory: Path) -> None:
+        self.keys: Credentials = credentials(directory / "keys")
+        self.seeds = directory / "keys"
+        self._directory = directory / "bus"
+        self.server = NatsServer(self._directory, self.keys)
+        self.management: Client
+        self._clients: list[Client] = []
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    async def start(self) -> None:
+        await self.server.start()
+        self.management = await connect(self.url, self.keys.management, "management")
+        self._clients.append(self.management)
+        await self.management.subscribe(subjects.AUTH_CALLOUT, cb=self._admit)
+
+    async def restart(self) -> None:
+        """Stop the server and start it again at the same address; clients come back by themselves."""
+        port = int(self.url.rpartition(":")[2])
+        await self.server.stop()
+        self.server = NatsServer(self._directory, self.keys, port=port)
+        await self.server.start()
+
+    async def make_streams(self) -> None:
+        await ensure_streams(self.management.jetstream())
+
+    async def stop(self) -> None:
+        for client in self._clients:
+            await client.close()
+        await self.server.stop()
+
+    async def peer(self, account: str, peer: str) -> Client:
+        """A connection with the rights of that peer."""
+        client = await nats.connect(
+            self.url, user=f"{account}.{peer}", password="", inbox_prefix=subjects.inbox(peer), reconnect_time_wait=0.1
+        )
+        self._clients.append(client)
+        return client
+
+    async def last(self, stream: str, subject: str, type_: type[T]) -> T | None:
+        """The last value of a subject, None when there is none."""
+        try:
+            message = await self.management.jetstream().get_last_msg(stream, subject)
+        except NotFoundError:
+            return None
+        assert message.data is not None
+        return decode(subject, message.data, type_)
+
+    async def values_ever(self, stream: str) -> int:
+        """How many messages were ever stored in a stream."""
+        return (await self.management.jetstream().stream_info(stream)).state.last_seq
+
+    async def _admit(self, message: Msg) -> None:
+        server_xkey = (message.headers or {})["Nats-Server-Xkey"]
+        callout = curve_key(self.keys.callout)
+        request = read_request(message.data, server_xkey, callout)
+        account, _, peer = request.presented.user.partition(".")
+        grant = Grant(
+            name=request.presented.user,
+            account=HOST_ACCOUNT,
+            publish=(subjects.signals_from(account, peer), subjects.beat(account, peer)),
+            subscribe=(subjects.signals_to(account, peer), f"{subjects.inbox(peer)}.>"),
+            max_subscriptions=-1,
+            max_payload=-1,
+        )
+        answer = admit(request, grant, self.keys.issuer, time.time())
+        await message.respond(seal(answer, server_xkey, callout))
+
+
+@pytest.fixture
+async def bare_bus(tmp_path: Path) -> AsyncIterator[Bus]:
+    """A bus without streams: management has not been there yet."""
+    bus = Bus(tmp_path)
+    await bus.start()
+    yield bus
+    await bus.stop()
+
+
+@pytest.fixture
+async def bus(bare_bus: Bus) -> Bus:
+    await bare_bus.make_streams()
+    return bare_bus
