@@ -59,7 +59,7 @@ class Scenario:
         checks = [self._enrol("client", "clients"), self._enrol("gateway", "gateways")]
         self._replace_default_policy()
         for name, prefix, metric in (("route", LAN_V4, 100), ("route-v6", LAN_V6, 100)):
-            waiting = self._watch_installed(prefix)
+            waiting = self.watch_installed(prefix)
             self.ids[name] = api("POST", "/routes", self._route(prefix, metric=metric))["id"]
             checks += self._timed(waiting)
         return checks
@@ -141,13 +141,13 @@ class Scenario:
         target, own = (LAN_HOST_V6, "v6") if ":" in prefix else (LAN_HOST_V4, "v4")
         return lambda _: probes.source_towards(target) == self.overlay["client"][own]
 
-    def _watch_installed(self, prefix: str) -> list[tuple[str, "Future[float | None]"]]:
+    def watch_installed(self, prefix: str) -> list[tuple[str, "Future[float | None]"]]:
         return [
             (f"client: {prefix} goes into the tunnel", self.watch("client", self.routed(prefix))),
             (f"gateway: {prefix} is permitted", self.watch("gateway", lambda r: r.permits(prefix))),
         ]
 
-    def _watch_gone(self, prefix: str) -> list[tuple[str, "Future[float | None]"]]:
+    def watch_gone(self, prefix: str) -> list[tuple[str, "Future[float | None]"]]:
         routed = self.routed(prefix)
         return [
             (f"client: the kernel route to {prefix} is gone", self.watch("client", lambda r: not routed(r))),
@@ -200,7 +200,7 @@ class Scenario:
     def disabled(self) -> list[Check]:
         checks = []
         for prefix, target in ((LAN_V4, LAN_HOST_V4), (LAN_V6, LAN_HOST_V6)):
-            waiting = self._watch_gone(prefix)
+            waiting = self.watch_gone(prefix)
             self.put_route(prefix, masquerade=False, enabled=False)
             checks += self._timed(waiting)
             seen = self._fetch(target, 1.0)

@@ -1,0 +1,48 @@
+"""`just bench [NAME…]`: measure, each figure beside a reference from the same run. Nothing here is a test."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench import fanout, lab_latency
+from tests.bench.figures import Figure
+
+BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
+    "lab": lab_latency.measure,
+    "fanout": fanout.measure,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)}; all without one")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    wanted = parser.parse_args()
+    unknown = sorted(set(wanted.names) - set(BENCHMARKS))
+    if unknown:
+        parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    console = Console(stderr=True)
+    figures: list[Figure] = []
+    for name in wanted.names or BENCHMARKS:
+        with console.status(f"measuring {name}"):
+            figures += BENCHMARKS[name]()
+    if wanted.json:
+        sys.stdout.buffer.write(msgspec.json.encode(figures) + b"\n")
+    else:
+        show(figures)
+
+
+def show(figures: list[Figure]) -> None:
+    table = Table("what", "n", "p50", "p95", "p99", "most", "unit", "aim")
+    for one in figures:
+        cells = [f"{value:.2f}" for value in (one.p50, one.p95, one.p99, one.most)]
+        table.add_row(one.name, str(one.count), *cells, one.unit, one.aim)
+    Console(width=150).print(table)
+
+
+if __name__ == "__main__":
+    main()
