@@ -23,8 +23,8 @@ nearly_always = st.sampled_from((True, True, True, False))
 
 
 @st.composite
-def peers(draw: st.DrawFn) -> Entity:
-    name = draw(st.sampled_from(PEERS))
+def peers(draw: st.DrawFn, name: str = "") -> Entity:
+    name = name or draw(st.sampled_from(PEERS))
     meta = builders.meta(name)
     return builders.peer(name, *draw(own_groups), meta=type(meta)(hostname=name, version=draw(versions)))
 
@@ -111,6 +111,14 @@ def commits(draw: st.DrawFn) -> Commit:
     deletes = draw(st.lists(refs, min_size=0 if upserts else 1, max_size=2, unique=True))
     taken = {entity.id for entity in upserts}
     return builders.commit(*upserts, deletes=[ref for ref in deletes if ref.id not in taken])
+
+
+@st.composite
+def populations(draw: st.DrawFn) -> Commit:
+    """Every group, every peer, and some of the rest: a change to an empty account shows little."""
+    everybody = [draw(peers(name)) for name in PEERS]
+    some = draw(st.lists(policies() | routes(), max_size=4, unique_by=lambda entity: entity.id))
+    return builders.commit(*map(builders.group, GROUPS), *everybody, *some)
 
 
 resolved = st.fixed_dictionaries(

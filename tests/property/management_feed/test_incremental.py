@@ -1,7 +1,7 @@
 """Laws of the incremental feed."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.management.core.feed.compose import (
@@ -27,14 +27,15 @@ def merged(parts: dict[Unit, Documents]) -> Documents:
     return {key: document for part in parts.values() for key, document in part.items()}
 
 
+@settings(max_examples=200)
 @given(
-    before=st.lists(histories.commits(), max_size=4),
+    before=histories.populations(),
     after=st.lists(st.tuples(histories.commits(), histories.resolved), min_size=1, max_size=8),
 )
 def test_recomputing_what_a_commit_touched_gives_the_same_feed_as_computing_all(
-    before: list[Commit], after: list[tuple[Commit, Resolutions]]
+    before: Commit, after: list[tuple[Commit, Resolutions]]
 ) -> None:
-    fold = Fold(*before)
+    fold = Fold(before)
     resolutions: Resolutions = {}
     index = FeedIndex(fold.state)
     parts = {unit: unit_documents(fold.state, resolutions, index, unit) for unit in units(fold.state)}
