@@ -1,0 +1,66 @@
+"""The account itself."""
+
+from datetime import datetime
+
+import msgspec
+from litestar import Response, Router, get
+
+from services.management.api.call import Call, permitted
+from services.management.api.wire import Id, moment
+from services.management.core.model.account import Account
+
+
+class AccountSettingsResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """Durations in seconds."""
+
+    peer_login_expiration_enabled: bool
+    peer_login_expiration: int
+    peer_inactivity_expiration_enabled: bool
+    peer_inactivity_expiration: int
+    groups_propagation_enabled: bool
+    regular_users_view_blocked: bool
+    routing_peer_dns_resolution_enabled: bool
+    dns_domain: str
+    network_range: str
+    network_range_v6: str
+
+
+class AccountResponse(msgspec.Struct, frozen=True, kw_only=True):
+    id: Id
+    settings: AccountSettingsResponse
+    domain: str
+    domain_category: str
+    created_at: datetime
+    created_by: str
+
+
+@get("/")
+async def list_accounts(call: Call) -> Response[list[AccountResponse]]:
+    """The caller's account, in a list of one."""
+    return call.answer([_shown(call.state.account)])
+
+
+def _shown(account: Account) -> AccountResponse:
+    settings = account.settings
+    return AccountResponse(
+        id=account.id,
+        settings=AccountSettingsResponse(
+            peer_login_expiration_enabled=settings.peer_login_expiration_enabled,
+            peer_login_expiration=settings.peer_login_expiration_s,
+            peer_inactivity_expiration_enabled=settings.peer_inactivity_expiration_enabled,
+            peer_inactivity_expiration=settings.peer_inactivity_expiration_s,
+            groups_propagation_enabled=settings.groups_propagation_enabled,
+            regular_users_view_blocked=settings.regular_users_view_blocked,
+            routing_peer_dns_resolution_enabled=settings.routing_peer_dns_resolution_enabled,
+            dns_domain=account.dns_domain,
+            network_range=account.network_v4,
+            network_range_v6=account.network_v6,
+        ),
+        domain="",
+        domain_category="private",
+        created_at=moment(account.created_at),
+        created_by="",
+    )
+
+
+router = Router("/accounts", route_handlers=[list_accounts], guards=[permitted("accounts")], tags=["Accounts"])

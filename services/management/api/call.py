@@ -1,0 +1,121 @@
+"""One call of the API: who asks, what the account is, how it is changed, and how it is answered."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from litestar import Request, Response
+from litestar.connection import ASGIConnection
+from litestar.datastructures import State
+from litestar.handlers import BaseRouteHandler
+from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
+from litestar.types import ASGIApp, Guard
+
+from services.management.api.deps import Deps
+from services.management.api.permissions import Module, allowed
+from services.management.api.problem import Unauthorized, Unparsable
+from services.management.core.commands.decision import Context, Decision
+from services.management.core.model.commit import Actor
+from services.management.core.model.user import User
+from services.management.core.state import AccountState, Owner
+from services.management.errors import Forbidden, Stale, Unknown
+
+T = TypeVar("T")
+
+SCHEMES = ("token", "bearer")
+READING = ("GET", "HEAD", "OPTIONS")
+
+
+class StrictRequest(Request[User, Owner, State]):
+    """A request whose body is decoded once, straight into the handler's type, and never coerced: "5" is no number."""
+
+    async def json(self) -> Any:
+        field = self.route_handler.parsed_data_field
+        body = await self.body()
+        try:
+            return msgspec.json.decode(body, type=field.annotation if field else Any)
+        except msgspec.ValidationError:
+            raise
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+            raise Unparsable from problem
+
+
+class Authentication(AbstractAuthenticationMiddleware):
+    """`user` of a request is the User whose token it presents, `auth` says of which account. Raises Unauthorized."""
+
+    def __init__(self, app: ASGIApp, deps: Deps) -> None:
+        super().__init__(app)
+        self._deps = deps
+
+    async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
+        scheme, _, token = connection.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() not in SCHEMES:
+            raise Unauthorized
+        owner = self._deps.intent.access_token_by_hash(hashlib.sha256(token.strip().encode()).hexdigest())
+        if owner is None:
+            raise Unauthorized
+        state = self._deps.intent.accounts[owner.account]
+        access = state.access_tokens[owner.id]
+        user = state.users.get(access.user_id)
+        if user is None or user.is_blocked or 0.0 < access.expires_at <= self._deps.now():
+            raise Unauthorized
+        return AuthenticationResult(user=user, auth=owner)
+
+
+def permitted(module: Module) -> Guard:
+    """A guard that lets through whose role may read, or write, the module."""
+
+    def guard(connection: ASGIConnection[Any, User, Owner, Any], _handler: BaseRouteHandler) -> None:
+        if not allowed(connection.user, module, write=connection.scope.get("method") not in READING):
+            raise Forbidden("permission denied")
+
+    return guard
+
+
+class Call:
+    """What a handler works with; made anew for each request."""
+
+    def __init__(self, request: StrictRequest, deps: Deps) -> None:
+        self.deps = deps
+        self.user = request.user
+        self.account = request.auth.account
+        self._if_match = request.headers.get("If-Match")
+
+    @property
+    def state(self) -> AccountState:
+        """The account as this replica knows it now. Read it anew after each await."""
+        return self.deps.intent.accounts[self.account]
+
+    async def commit(self, decide: Callable[[AccountState, Context], Decision[T]]) -> T:
+        """What the command gave, committed. Raises its refusals, and Stale when If-Match names an old state."""
+        actor = Actor(id=self.user.id, name=self.user.name, email=self.user.email)
+        context = Context(self.deps.now(), actor, self.deps.new_id)
+
+        def checked(state: AccountState) -> Decision[T]:
+            if self._if_match is not None and not _names(self._if_match, state.revision):
+                raise Stale("the account has changed since, read it again")
+            return decide(state, context)
+
+        return await self.deps.commit(self.account, checked)
+
+    def answer(self, body: T, headers: dict[str, str] | None = None) -> Response[T]:
+        """200 with the account's revision as ETag. `body` must have been made of `state` since the last await."""
+        return Response(body, headers={"ETag": etag(self.state.revision), **(headers or {})})
+
+
+def etag(revision: int) -> str:
+    return f'"{revision}"'
+
+
+def _names(if_match: str, revision: int) -> bool:
+    """Whether an If-Match header names the revision (RFC 9110 §13.1.1, strong comparison)."""
+    return if_match.strip() == "*" or etag(revision) in [tag.strip() for tag in if_match.split(",")]
+
+
+def found(table: Any, id: str, what: str) -> Any:
+    """The entity; raises Unknown."""
+    entity = table.get(id)
+    if entity is None:
+        raise Unknown(f"{what} {id} not found")
+    return entity

@@ -1,0 +1,61 @@
+"""What machines ask: does it serve, and how much. Neither needs a token; keep them off the internet."""
+
+import time
+from http import HTTPStatus
+
+import msgspec
+from litestar import MediaType, Response, get
+from litestar.datastructures import State
+from litestar.enums import ScopeType
+from litestar.middleware import ASGIMiddleware
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.management.api.deps import Deps
+from shared.metrics import REGISTRY, Histogram, exposition
+
+REQUESTS = Histogram(
+    "whimbrel_api_request_seconds",
+    "Time from a request's arrival to the start of its answer",
+    ["method", "path", "status"],
+    registry=REGISTRY,
+)
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """status: "ok" or "unavailable". revision: LOG sequence this replica holds. troubles: why it does not serve."""
+
+    status: str
+    revision: int
+    troubles: list[str]
+
+
+@get("/healthz", tags=["Operation"], security=[{}])
+async def healthz(state: State) -> Response[Health]:
+    """200 while this replica serves, 503 with the reasons otherwise."""
+    deps: Deps = state.deps
+    troubles = list(deps.troubles())
+    health = Health(status="unavailable" if troubles else "ok", revision=deps.intent.sequence, troubles=troubles)
+    return Response(health, status_code=HTTPStatus.SERVICE_UNAVAILABLE if troubles else HTTPStatus.OK)
+
+
+@get("/metrics", tags=["Operation"], media_type=MediaType.TEXT, security=[{}])
+async def metrics() -> Response[bytes]:
+    """The process's metrics in Prometheus' text format."""
+    return Response(exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+class Timing(ASGIMiddleware):
+    """Counts and times every request under its path template, so that ids make no new series."""
+
+    scopes = (ScopeType.HTTP,)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        begin = time.perf_counter()
+
+        async def timed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                path = scope.get("path_template", "")
+                REQUESTS.labels(scope["method"], path, message["status"]).observe(time.perf_counter() - begin)  # type: ignore[typeddict-item]
+            await send(message)
+
+        await next_app(scope, receive, timed)

@@ -1,0 +1,49 @@
+"""What several resources have in common on the wire, as NetBird's clients know it (reference control-plane §6)."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, TypeAlias
+
+import msgspec
+
+from services.management.core.model.group import Group
+from services.management.core.state import AccountState
+
+Id: TypeAlias = Annotated[str, msgspec.Meta(description="Made by the server.", examples=["d0fsqhs3r4mc73a1b2c0"])]
+
+NEVER = datetime(1, 1, 1, tzinfo=UTC)
+"""Go's zero time, which NetBird shows for what has not happened."""
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """The answer to a deletion: {}."""
+
+
+class GroupMinimum(msgspec.Struct, frozen=True, kw_only=True):
+    """A group where it is only mentioned."""
+
+    id: Id
+    name: str
+    peers_count: int
+    resources_count: int
+    issued: str
+
+
+def moment(unix_s: float) -> datetime:
+    """The time as RFC 3339 wants it; NEVER for 0.0."""
+    return datetime.fromtimestamp(unix_s, UTC) if unix_s else NEVER
+
+
+def group_minimum(state: AccountState, group: Group) -> GroupMinimum:
+    return GroupMinimum(
+        id=group.id,
+        name=group.name,
+        peers_count=state.member_count(group.id),
+        resources_count=0,
+        issued=group.issued,
+    )
+
+
+def groups_minimum(state: AccountState, ids: Iterable[str]) -> list[GroupMinimum]:
+    """The groups that exist, in the order of `ids`."""
+    return [group_minimum(state, state.groups[id]) for id in ids if id in state.groups]
