@@ -39,8 +39,8 @@ class AccountState:
         self.revision = 0
         self._entities: dict[Kind, dict[str, Entity]] = {kind: {} for kind in KINDS.values()}
         self._members: dict[str, set[str]] = defaultdict(set)
-        self._addresses: set[str] = set()
-        self._labels: set[str] = set()
+        self._addresses: dict[str, str] = {}
+        self._labels: dict[str, set[str]] = defaultdict(set)
 
     def _view(self, kind: Kind) -> Mapping[str, Entity]:
         return MappingProxyType(self._entities[kind])
@@ -98,7 +98,11 @@ class AccountState:
         return address in self._addresses
 
     def label_taken(self, label: str) -> bool:
-        return label in self._labels
+        return bool(self.label_holders(label))
+
+    def label_holders(self, label: str) -> frozenset[str]:
+        """Ids of the peers with that DNS label; several may share an extra label, none shares its own."""
+        return frozenset(self._labels.get(label, ()))
 
     def apply(self, revision: int, commit: Commit) -> list[Change]:
         """Fold one commit in; gives what changed, in the commit's order, group deletions spelt out as peer changes."""
@@ -134,16 +138,35 @@ class AccountState:
     def _index(self, peer: Peer) -> None:
         for group_id in peer.groups:
             self._members[group_id].add(peer.id)
-        self._addresses.update(a for a in (peer.address_v4, peer.address_v6) if a)
-        self._labels.update((peer.dns_label, *peer.extra_dns_labels))
+        for address in _addresses(peer):
+            self._addresses[address] = peer.id
+        for label in _labels(peer):
+            self._labels[label].add(peer.id)
 
     def _unindex(self, entity: Entity | None) -> None:
         if not isinstance(entity, Peer):
             return
         for group_id in entity.groups:
-            self._members[group_id].discard(entity.id)
-        self._addresses.difference_update((entity.address_v4, entity.address_v6))
-        self._labels.difference_update((entity.dns_label, *entity.extra_dns_labels))
+            _discard(self._members, group_id, entity.id)
+        for address in _addresses(entity):
+            if self._addresses.get(address) == entity.id:  # within one commit another peer may have it by now
+                del self._addresses[address]
+        for label in _labels(entity):
+            _discard(self._labels, label, entity.id)
+
+
+def _addresses(peer: Peer) -> list[str]:
+    return [address for address in (peer.address_v4, peer.address_v6) if address]
+
+
+def _labels(peer: Peer) -> set[str]:
+    return {peer.dns_label, *peer.extra_dns_labels}
+
+
+def _discard(index: dict[str, set[str]], key: str, member: str) -> None:
+    index[key].discard(member)
+    if not index[key]:
+        del index[key]
 
 
 def _without_group(peer: Peer, group_id: str) -> Peer:
@@ -196,6 +219,7 @@ class Intent:
         for change in changes:
             for key in _keys(change.old):
                 self._by_key.pop(key, None)
+        for change in changes:
             for key in _keys(change.new):
                 self._by_key[key] = Owner(commit.account, change.ref.id)
         self.sequence = sequence

@@ -30,3 +30,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="pee
     login_expiration_enabled: bool = False
     inactivity_expiration_enabled: bool = False
     extra_dns_labels: tuple[str, ...] = ()
+
+    def fqdn(self, dns_domain: str) -> str:
+        """The name under which the account's other peers find it."""
+        return f"{self.dns_label}.{dns_domain}"

@@ -16,6 +16,7 @@ class PolicyRule(msgspec.Struct, frozen=True, kw_only=True):
     """sources, destinations: group ids, sorted; exclusive with source_resource, destination_resource.
 
     ports: single ports as the API's text; port_ranges: exclusive with ports. Both empty: all ports.
+    authorized_groups: with protocol netbird-ssh, source group → names of local users; empty: any user.
     """
 
     id: str
@@ -31,6 +32,7 @@ class PolicyRule(msgspec.Struct, frozen=True, kw_only=True):
     destinations: tuple[str, ...] = ()
     source_resource: ResourceRef | None = None
     destination_resource: ResourceRef | None = None
+    authorized_groups: dict[str, tuple[str, ...]] = {}
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="policy"):
