@@ -22,7 +22,7 @@ __all__ = ["REGISTRY", "Counter", "Gauge", "Histogram", "exposition", "page"]
 REGISTRY = CollectorRegistry()
 """Every metric of the process: `Counter("whimbrel_…", "what it counts", ["label"], registry=REGISTRY)`."""
 
-disable_created_metrics()  # a second series for each counter that nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter that nobody asks for
 ProcessCollector(registry=REGISTRY)
 GCCollector(registry=REGISTRY)
 

@@ -4,7 +4,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -71,6 +71,8 @@ def _chosen(name: str, given: Mapping[str, Any], environ: Mapping[str, str]) -> 
 
 
 def _convert(field: msgspec.structs.FieldInfo, value: Any) -> Any:
+    if get_origin(field.type) is Literal and value not in get_args(field.type):
+        raise BadSetting(option(field.name), f"must be one of {', '.join(get_args(field.type))}")
     if isinstance(value, str) and get_origin(field.type) is tuple:
         value = [part.strip() for part in value.split(",") if part.strip()]
     try:

@@ -109,10 +109,14 @@ class Sessions:
     async def watch(self) -> None:
         """Notice silence, for ever."""
         while True:
-            if await self._sleep() or self._ear.deaf():
-                self._tracker.excuse(self._clock())
-            self._tracker.advance(self._clock())
-            self._collect()
+            self.look(overslept=await self._sleep())
+
+    def look(self, *, overslept: bool) -> None:
+        """Notice who is silent now; nobody is while the service may have missed heartbeats itself."""
+        if self._ear.deaf() or overslept:
+            self._tracker.excuse(self._clock())
+        self._tracker.advance(self._clock())
+        self._collect()
 
     async def _sleep(self) -> bool:
         """Until the tracker has something to say; gives whether it became much later than that."""

@@ -52,6 +52,11 @@ class Introductions:
             raise Withheld("too-many")
         return delivery
 
+    @property
+    def remembered(self) -> int:
+        """How many senders are kept in memory."""
+        return len(self._buckets)
+
     def _take_token(self, sender: Sender, now: float) -> bool:
         self._forget_full(now)
         bucket = self._buckets.pop(sender, _Bucket(self._limits.burst, now))

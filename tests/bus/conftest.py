@@ -1,0 +1,5 @@
+"""Tests on a real nats-server."""
+
+from tests.support.bus import bare_bus, bus
+
+__all__ = ["bare_bus", "bus"]

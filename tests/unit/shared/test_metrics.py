@@ -1,0 +1,40 @@
+"""The page with the metrics."""
+
+import socket
+
+import httpx
+import pytest
+
+from shared.errors import Taken
+from shared.metrics import REGISTRY, Counter, page
+
+_seen = Counter("whimbrel_test_seen", "Seen by this test", registry=REGISTRY)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_the_page_shows_the_metrics_while_it_is_served() -> None:
+    port = free_port()
+    _seen.inc(3)
+    with page(port):
+        assert "\nwhimbrel_test_seen_total 3.0\n" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/metrics")
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(Taken, match=f"127.0.0.1:{port}"), page(port):
+            pass
+
+
+def test_without_a_port_nothing_is_served() -> None:
+    with page(None):
+        pass
