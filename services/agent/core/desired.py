@@ -1,0 +1,211 @@
+"""From documents and what is known on this host to the state the kernel shall have: the same input, the same state.
+
+One route, rule or peer that makes no sense never stops the others: it is left out and named in `unplaced`.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
+from typing import TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from services.agent.core.desired_state import Desired
+from services.agent.core.destinations import Overlay, destinations, is_address, overlay_of, parsed
+from services.agent.core.documents import Documents
+from services.agent.core.fib import fib
+from services.agent.core.hagroups import serves
+from services.agent.core.intervals import parse
+from services.agent.core.kernel import CONTROL_MARK, INTERFACE, MTU, Link, WireGuardDevice, WireGuardPeer
+from services.agent.core.permits import Match, fault, input_matches, route_matches
+from services.agent.core.policyrules import policy_rules
+from services.agent.core.ruleset import Served, ruleset
+from services.agent.core.selection import Selection
+from services.agent.core.sysctls import wanted
+from shared.events.documents import PeerDoc, Permit, RuleDoc
+
+R = TypeVar("R", RuleDoc, Permit)
+
+KEY_BYTES = 32
+"""Length of a Curve25519 key."""
+
+
+class Local(msgspec.Struct, frozen=True, kw_only=True):
+    """What this host itself knows. Peers are named by peer id.
+
+    public_key: of the device. listen_port: the port the device has. ipv6: whether the host's kernel has IPv6.
+    endpoints: PathBook.endpoints(), absent or "" leaves a peer's endpoint alone. connected: PathBook.connected().
+    carriers: those of the last Desired. sysctls: current values of `sysctls.watched`, originals: the journal.
+    """
+
+    public_key: str
+    listen_port: int
+    interface: str = INTERFACE
+    mtu: int = MTU
+    ipv6: bool = True
+    selection: Selection = Selection()
+    endpoints: Mapping[str, str] = {}
+    connected: frozenset[str] = frozenset()
+    carriers: Mapping[str, str] = {}
+    sysctls: Mapping[str, str] = {}
+    originals: Mapping[str, str] = {}
+
+
+def desired(documents: Documents, local: Local) -> Desired:
+    """The whole desired state. Without documents: a closed host with a device, and no address, peer or route."""
+    overlay = overlay_of(documents.settings, documents.self_doc, ipv6=local.ipv6)
+    routes = fib(
+        documents,
+        overlay=overlay,
+        selection=local.selection,
+        connected=local.connected,
+        incumbents=local.carriers,
+        interface=local.interface,
+        ipv6=local.ipv6,
+    )
+    served, unserved = _served(documents, overlay)
+    inputs, bad_rules = _inputs(documents)
+    peers, bad_peers = _peers(documents, local, overlay, routes.allowed)
+    versions = {network.version for route in served for network in route.networks}
+    return Desired(
+        revision=documents.revision,
+        links={local.interface: _link(documents, local, overlay)},
+        devices={local.interface: _device(local)},
+        peers=peers,
+        routes=routes.routes,
+        rules=policy_rules(ipv6=local.ipv6),
+        ruleset=ruleset(
+            interface=local.interface,
+            mtu=local.mtu,
+            overlay=overlay.networks,
+            inputs=inputs,
+            served=served,
+            peers=documents.peers,
+        ),
+        sysctls=wanted(
+            forward_v4=4 in versions, forward_v6=6 in versions, current=local.sysctls, originals=local.originals
+        ),
+        unplaced={**routes.unplaced, **unserved, **bad_rules, **bad_peers},
+        carriers=routes.carriers,
+    )
+
+
+def _link(documents: Documents, local: Local, overlay: Overlay) -> Link:
+    me, settings = documents.self_doc, documents.settings
+    addresses = set[str]()
+    if me is not None and settings is not None:
+        addresses.update(_with_length(me.address_v4, settings.overlay_v4))
+        if overlay.ipv6:
+            addresses.update(_with_length(me.address_v6, settings.overlay_v6))
+    return Link(name=local.interface, mtu=local.mtu, up=True, addresses=frozenset(addresses))
+
+
+def _with_length(address: str, network: str) -> Iterable[str]:
+    """The address with the length of the prefix it lies in; nothing when either makes no sense."""
+    prefix = parsed(network)
+    if is_address(address) and prefix is not None:
+        yield f"{ip_address(address)}/{prefix.prefixlen}"
+
+
+def _device(local: Local) -> WireGuardDevice:
+    return WireGuardDevice(public_key=local.public_key, listen_port=local.listen_port, fwmark=CONTROL_MARK)
+
+
+def _peers(
+    documents: Documents, local: Local, overlay: Overlay, routed: Mapping[str, frozenset[str]]
+) -> tuple[dict[str, WireGuardPeer], dict[str, str]]:
+    """Public key → peer, and the peers left out. Of two with the same key or address the lower id stays."""
+    bad: dict[str, str] = {}
+    keys, addresses = {local.public_key}, _own_addresses(documents)
+    good: list[tuple[PeerDoc, frozenset[str]]] = []
+    for peer in documents.peers.values():
+        own = frozenset(_host_prefixes(peer, overlay))
+        reason = _peer_fault(peer, own, keys, addresses)
+        if reason:
+            bad[peer.peer_id] = reason
+        else:
+            good.append((peer, own))
+            keys.add(peer.wireguard_key)
+            addresses |= own
+    return {
+        peer.wireguard_key: WireGuardPeer(
+            public_key=peer.wireguard_key,
+            allowed_ips=own | (routed.get(peer.peer_id, frozenset()) - addresses),
+            endpoint=local.endpoints.get(peer.peer_id, ""),
+        )
+        for peer, own in good
+    }, bad
+
+
+def _peer_fault(peer: PeerDoc, own: frozenset[str], keys: set[str], addresses: set[str]) -> str:
+    if not _is_key(peer.wireguard_key):
+        return "its WireGuard key is none"
+    if peer.wireguard_key in keys:
+        return "its WireGuard key belongs to another host"
+    if not own:
+        return "it has no overlay address"
+    taken = min(own & addresses, default="")
+    return f"its overlay address {taken} belongs to another host" if taken else ""
+
+
+def _own_addresses(documents: Documents) -> set[str]:
+    me = documents.self_doc
+    return {str(parse(text)) for text in (me.address_v4, me.address_v6) if is_address(text)} if me else set()
+
+
+def _host_prefixes(peer: PeerDoc, overlay: Overlay) -> Iterable[str]:
+    for text in (peer.address_v4, *((peer.address_v6,) if overlay.ipv6 else ())):
+        if is_address(text):
+            yield str(parse(text))
+
+
+def _is_key(text: str) -> bool:
+    try:
+        key = b64decode(text, validate=True)
+    except ValueError:
+        return False
+    return len(key) == KEY_BYTES and b64encode(key).decode() == text
+
+
+def _served(documents: Documents, overlay: Overlay) -> tuple[list[Served], dict[str, str]]:
+    """What this host forwards for, and why not, or not wholly."""
+    me = documents.self_doc
+    served: list[Served] = []
+    bad: dict[str, str] = {}
+    for route in documents.routes.values():
+        if me is None or not serves(me.peer_id, route):
+            continue
+        found = destinations(route, documents.resolutions.get(route.route_id), overlay)
+        faults = [
+            f"a permit of rule {permit.rule_id}: {fault(permit)}" for permit in route.permits or () if fault(permit)
+        ]
+        if found.refused or faults:
+            bad[route.route_id] = found.refused or faults[0]
+        if not found.refused:
+            permits = tuple(permit for permit in map(_made_usable, route.permits or ()) if permit is not None)
+            served.append(
+                Served(
+                    route_id=route.route_id,
+                    networks=found.networks,
+                    masquerade=route.masquerade,
+                    matches=route_matches(replace(route, permits=permits)),
+                )
+            )
+    return served, bad
+
+
+def _inputs(documents: Documents) -> tuple[list[Match], dict[str, str]]:
+    """What peer rules say of traffic to this host, and the rules that make no sense."""
+    me = documents.self_doc
+    audiences = me.audiences if me is not None else ()
+    bad = {rule.rule_id: fault(rule) for rule in documents.rules.values() if fault(rule)}
+    rules = [rule for rule in map(_made_usable, documents.rules.values()) if rule is not None]
+    return [match for rule in rules for match in input_matches(rule, audiences)], bad
+
+
+def _made_usable(rule: R) -> R | None:
+    """The rule; one that makes no sense permits nothing, and drops whatever its ports were meant to narrow down."""
+    if not fault(rule):
+        return rule
+    return replace(rule, ports=()) if rule.action == "drop" else None

@@ -1,0 +1,105 @@
+"""Where a route leads: prefixes, refused where they must not be routed, and the addresses of its names."""
+
+from collections.abc import Iterable
+from ipaddress import IPv6Address, ip_address
+
+import msgspec
+
+from services.agent.core.intervals import Network, parse
+from shared.events.documents import ResolutionDoc, RouteDoc, SelfDoc, SettingsDoc
+
+
+class Overlay(msgspec.Struct, frozen=True, kw_only=True):
+    """The prefixes of the overlay, and whether this host has an address in the IPv6 one."""
+
+    networks: tuple[Network, ...] = ()
+    ipv6: bool = False
+
+
+class Destinations(msgspec.Struct, frozen=True, kw_only=True):
+    """networks: in the order of the route's names and addresses. refused: why the route leads nowhere, "" if it does
+    not; a name without addresses is not refused."""
+
+    networks: tuple[Network, ...] = ()
+    refused: str = ""
+
+
+def overlay_of(settings: SettingsDoc | None, self_doc: SelfDoc | None, *, ipv6: bool) -> Overlay:
+    """ipv6: whether the host's kernel has IPv6 at all."""
+    texts = (settings.overlay_v4, settings.overlay_v6) if settings else ()
+    networks = tuple(network for network in map(parsed, texts) if network is not None)
+    return Overlay(networks=networks, ipv6=ipv6 and self_doc is not None and self_doc.address_v6 != "")
+
+
+def destinations(route: RouteDoc, resolution: ResolutionDoc | None, overlay: Overlay) -> Destinations:
+    """The prefix of the route, or a host prefix for each address its names have now."""
+    if route.domains:
+        return Destinations(networks=tuple(_addresses(route, resolution, overlay)))
+    network = parsed(route.network)
+    if network is None:
+        return Destinations(refused=f"{route.network!r} is not a prefix")
+    if network.version == 6 and not overlay.ipv6:
+        return Destinations(refused=f"{network} needs an IPv6 address in the overlay, and this host has none")
+    refused = refusal(network, overlay.networks)
+    return Destinations(refused=refused) if refused else Destinations(networks=(network,))
+
+
+def refusal(network: Network, overlay: Iterable[Network] = ()) -> str:
+    """Why a prefix may not be routed, "" when it may (reference agent §1.2).
+
+    What counts is the base address, so that a prefix that merely contains the overlay is allowed.
+    """
+    base = network.network_address
+    if base.is_loopback:
+        return f"{network} is loopback"
+    if base.is_link_local:
+        return f"{network} is link-local"
+    if base.is_multicast:
+        return f"{network} is multicast"
+    if base.is_unspecified and network.prefixlen:
+        return f"{network} is part of the unspecified network"
+    if isinstance(base, IPv6Address) and base.ipv4_mapped is not None:
+        return f"{network} is IPv4 written as IPv6"
+    inside = next((other for other in overlay if other.version == base.version and base in other), None)
+    return f"{network} lies inside the overlay {inside}" if inside is not None else ""
+
+
+def covers(pattern: str, name: str) -> bool:
+    """Whether a route's domain names `name`; "*.x" is anything below x and not x itself (decision R7)."""
+    pattern, name = _plain(pattern), _plain(name)
+    return name.endswith(pattern[1:]) if pattern.startswith("*.") else name == pattern
+
+
+def parsed(text: str) -> Network | None:
+    """The prefix, None where the text is none."""
+    try:
+        return parse(text)
+    except ValueError:
+        return None
+
+
+def is_address(text: str) -> bool:
+    """Whether the text is an address, without prefix length or zone."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
+
+
+def _addresses(route: RouteDoc, resolution: ResolutionDoc | None, overlay: Overlay) -> Iterable[Network]:
+    seen = set[Network]()
+    for name in resolution.names if resolution else ():
+        if not any(covers(domain, name.name) for domain in route.domains):
+            continue
+        for resolved in name.addresses:
+            network = parsed(resolved.address) if is_address(resolved.address) else None
+            if network is None or network in seen or refusal(network, overlay.networks):
+                continue
+            if network.version == 4 or overlay.ipv6:
+                seen.add(network)
+                yield network
+
+
+def _plain(name: str) -> str:
+    return name.rstrip(".").lower()

@@ -1,0 +1,111 @@
+"""HA groups: which routes stand for each other, which of them this host may use, and which routing peer carries one."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from services.agent.core.destinations import parsed
+from shared.events.documents import PeerDoc, RouteDoc, SelfDoc
+from shared.events.subjects import group_audience
+
+V4_EXIT = "0.0.0.0/0"
+V6_EXIT = "::/0"
+
+
+class HaGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Routes with equal network id and equal prefix or set of domains, sorted by id: they stand for each other (R5).
+
+    network: canonical prefix, "" for domains. domains: lower case, sorted.
+    """
+
+    network_id: str
+    network: str
+    domains: tuple[str, ...]
+    routes: tuple[RouteDoc, ...]
+
+    @property
+    def is_exit(self) -> bool:
+        return self.network in (V4_EXIT, V6_EXIT)
+
+    @property
+    def routing_peers(self) -> frozenset[str]:
+        return frozenset(peer_id for route in self.routes for peer_id in route.routing_peers)
+
+    @property
+    def keep_route(self) -> bool:
+        return any(route.keep_route for route in self.routes)
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A routing peer that could carry an HA group: a peer this host sees, so a policy connects them (decision C4)."""
+
+    peer_id: str
+    metric: int
+    connected: bool
+
+
+def ha_groups(routes: Iterable[RouteDoc]) -> tuple[HaGroup, ...]:
+    """The routes by HA group, sorted by network id, then prefix, then domains."""
+    groups: dict[tuple[str, str, tuple[str, ...]], list[RouteDoc]] = {}
+    for route in routes:
+        domains = tuple(sorted({domain.lower() for domain in route.domains}))
+        groups.setdefault((route.network_id, "" if domains else canonical(route.network), domains), []).append(route)
+    return tuple(
+        HaGroup(
+            network_id=network_id,
+            network=network,
+            domains=domains,
+            routes=tuple(sorted(members, key=lambda route: route.route_id)),
+        )
+        for (network_id, network, domains), members in sorted(groups.items())
+    )
+
+
+def canonical(network: str) -> str:
+    """The prefix with host bits masked; the text itself where it is no prefix."""
+    return str(parsed(network) or network)
+
+
+def serves(peer_id: str, route: RouteDoc) -> bool:
+    """Whether the peer is a routing peer of the route: it is named, and was given the permits."""
+    return route.permits is not None and peer_id in route.routing_peers
+
+
+def distributed(route: RouteDoc, me: SelfDoc) -> bool:
+    """Whether this host is in one of the route's distribution groups."""
+    return any(group_audience(group) in me.audiences for group in route.distribution)
+
+
+def offered(routes: Iterable[RouteDoc], me: SelfDoc, peers: Mapping[str, PeerDoc]) -> tuple[HaGroup, ...]:
+    """The HA groups this host may use, sorted as in `ha_groups`.
+
+    They are distributed to it, it sees one of the routing peers (C4), and it does not serve the network itself.
+    """
+    routes = tuple(routes)
+    mine = {(group.network, group.domains) for group in ha_groups(routes) if me.peer_id in group.routing_peers}
+    return tuple(
+        group
+        for group in ha_groups(route for route in routes if distributed(route, me))
+        if (group.network, group.domains) not in mine and not group.routing_peers.isdisjoint(peers)
+    )
+
+
+def candidates(group: HaGroup, peers: Iterable[str], connected: Iterable[str]) -> tuple[Candidate, ...]:
+    """The routing peers of the group among `peers`, each with its best metric, sorted by peer id."""
+    visible, up = frozenset(peers), frozenset(connected)
+    best: dict[str, int] = {}
+    for route in group.routes:
+        for peer_id in visible.intersection(route.routing_peers):
+            best[peer_id] = min(route.metric, best.get(peer_id, route.metric))
+    return tuple(
+        Candidate(peer_id=peer_id, metric=metric, connected=peer_id in up) for peer_id, metric in sorted(best.items())
+    )
+
+
+def choose(candidates: Iterable[Candidate], incumbent: str | None) -> Candidate | None:
+    """The routing peer to use: connected, then lowest metric, then the incumbent, then lowest peer id (decision G1)."""
+    return min(
+        candidates,
+        key=lambda one: (not one.connected, one.metric, one.peer_id != incumbent, one.peer_id),
+        default=None,
+    )

@@ -1,0 +1,173 @@
+"""Who may send what, as nft rules: peer rules for traffic to this host, route permits for traffic through it.
+
+Sources are named sets, one for each distinct selector and family, so that a peer that comes or goes changes elements
+and nothing else.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from services.agent.core.destinations import is_address
+from services.agent.core.intervals import Range, Version, address, merge, parse
+from services.agent.core.kernel import NftSet
+from shared.events.documents import Action, PeerDoc, Permit, PortRange, Protocol, RouteDoc, RuleDoc
+from shared.events.subjects import group_audience, peer_audience
+
+SSH_PORT = PortRange(22, 22)
+"""What the protocol netbird-ssh stands for where a rule names no ports."""
+
+Layer4: TypeAlias = Literal["all", "tcp", "udp", "icmp"]
+
+_ICMP: dict[Version, str] = {4: "icmp", 6: "ipv6-icmp"}
+_IP: dict[Version, str] = {4: "ip", 6: "ip6"}
+VERSIONS: tuple[Version, Version] = (4, 6)
+
+
+class Selector(msgspec.Struct, frozen=True, kw_only=True):
+    """Peers by group or by name; `within`, unless None, are groups they must also be in. All sorted."""
+
+    groups: tuple[str, ...]
+    peers: tuple[str, ...]
+    within: tuple[str, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """Stable for the selector, whoever its members are."""
+        parts = (",".join(part) for part in (self.groups, self.peers, self.within or ()))
+        return hashlib.sha256(f"{self.within is None}|{'|'.join(parts)}".encode()).hexdigest()[:16]
+
+
+class Match(msgspec.Struct, frozen=True, kw_only=True):
+    """What one rule or permit says of packets. ports: disjoint and in order, () = all."""
+
+    action: Action
+    sources: Selector
+    protocol: Layer4
+    ports: tuple[Range, ...]
+
+
+class Compiled(msgspec.Struct, frozen=True, kw_only=True):
+    """The same in nft's words for one family: drops come before everything else (decision A7)."""
+
+    drops: tuple[str, ...]
+    accepts: tuple[str, ...]
+
+
+def fault(rule: RuleDoc | Permit) -> str:
+    """Why the rule makes no sense, "" when it does. One that does not would make nft refuse the whole table."""
+    if rule.ports and rule.protocol in ("all", "icmp"):
+        return f"protocol {rule.protocol} has no ports"
+    bad = next((port for port in rule.ports if not 1 <= port.start <= port.end <= 65535), None)
+    return f"{bad.start}-{bad.end} are no ports" if bad else ""
+
+
+def input_matches(rule: RuleDoc, audiences: Iterable[str]) -> tuple[Match, ...]:
+    """What a peer rule says of traffic to this host: who may come when it is a destination, or a bidirectional source.
+
+    audiences: the host's own.
+    """
+    mine = frozenset(audiences)
+    sides = []
+    if _is_in(mine, rule.destinations, rule.destination_peers):
+        sides.append((rule.sources, rule.source_peers))
+    if rule.bidirectional and _is_in(mine, rule.sources, rule.source_peers):
+        sides.append((rule.destinations, rule.destination_peers))
+    return tuple(_match(rule, Selector(groups=_sorted(groups), peers=_sorted(peers))) for groups, peers in sides)
+
+
+def route_matches(route: RouteDoc) -> tuple[Match, ...]:
+    """What the permits of a route say: their sources, as far as the route is distributed to them."""
+    within = _sorted(route.distribution)
+    return tuple(
+        _match(permit, Selector(groups=_sorted(permit.sources), peers=_sorted(permit.source_peers), within=within))
+        for permit in route.permits or ()
+    )
+
+
+def compiled(matches: Iterable[Match], version: Version) -> Compiled:
+    """One rule for each action, selector and protocol, in an order that depends on nothing else."""
+    ports: dict[tuple[Action, str, Layer4], list[Range]] = {}
+    unlimited = set[tuple[Action, str, Layer4]]()
+    for match in matches:
+        key = (match.action, match.sources.name, match.protocol)
+        ports.setdefault(key, []).extend(match.ports)
+        if not match.ports:
+            unlimited.add(key)
+    rules: dict[Action, list[str]] = {"drop": [], "accept": []}
+    for key in sorted(ports):
+        action, selector, protocol = key
+        wanted = () if key in unlimited else merge(ports[key])
+        what = f"{_IP[version]} saddr @{set_name(selector, version)}{_protocol(protocol, wanted, version)}"
+        rules[action].append(f"{what} {action}")
+    return Compiled(drops=tuple(rules["drop"]), accepts=tuple(rules["accept"]))
+
+
+def source_sets(selectors: Iterable[Selector], peers: Mapping[str, PeerDoc]) -> tuple[NftSet, ...]:
+    """A set for each selector and family with the overlay addresses of its members, sorted by name."""
+    in_group: dict[str, set[str]] = {}
+    for peer in peers.values():
+        for group in peer.groups:
+            in_group.setdefault(group, set()).add(peer.peer_id)
+    sets = [
+        NftSet(
+            name=set_name(selector.name, version),
+            type=f"ipv{version}_addr",
+            interval=False,
+            elements=frozenset(_addresses(_members(selector, in_group, peers), peers, version)),
+        )
+        for selector in selectors
+        for version in VERSIONS
+    ]
+    return tuple(sorted({one.name: one for one in sets}.values(), key=lambda one: one.name))
+
+
+def set_name(selector: str, version: Version) -> str:
+    return f"from_{selector}_v{version}"
+
+
+def _match(rule: RuleDoc | Permit, sources: Selector) -> Match:
+    ports = (SSH_PORT,) if rule.protocol == "netbird-ssh" and not rule.ports else rule.ports
+    ranges = merge(Range(port.start, port.end) for port in ports)
+    return Match(action=rule.action, sources=sources, protocol=_layer4(rule.protocol), ports=tuple(ranges))
+
+
+def _layer4(protocol: Protocol) -> Layer4:
+    return "tcp" if protocol == "netbird-ssh" else protocol
+
+
+def _protocol(protocol: Layer4, ports: Iterable[Range], version: Version) -> str:
+    if protocol == "all":
+        return ""
+    if protocol == "icmp":
+        return f" meta l4proto {_ICMP[version]}"
+    texts = [str(port.first) if port.first == port.last else f"{port.first}-{port.last}" for port in ports]
+    if not texts:
+        return f" meta l4proto {protocol}"
+    return f" {protocol} dport {texts[0]}" if len(texts) == 1 else f" {protocol} dport {{ {', '.join(texts)} }}"
+
+
+def _is_in(audiences: frozenset[str], groups: Iterable[str], peers: Iterable[str]) -> bool:
+    return not audiences.isdisjoint({*map(group_audience, groups), *map(peer_audience, peers)})
+
+
+def _members(selector: Selector, in_group: Mapping[str, set[str]], peers: Mapping[str, PeerDoc]) -> set[str]:
+    members = set(selector.peers) & peers.keys()
+    members.update(*(in_group.get(group, set()) for group in selector.groups))
+    if selector.within is not None:
+        members &= set().union(*(in_group.get(group, set()) for group in selector.within))
+    return members
+
+
+def _addresses(members: Iterable[str], peers: Mapping[str, PeerDoc], version: Version) -> Iterable[str]:
+    for peer_id in members:
+        peer = peers[peer_id]
+        text = peer.address_v4 if version == 4 else peer.address_v6
+        if is_address(text) and (network := parse(text)).version == version:
+            yield address(int(network.network_address), version)
+
+
+def _sorted(ids: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(ids)))
