@@ -94,12 +94,11 @@ class Bus:
         return (await self.management.jetstream().stream_info(stream)).state.last_seq
 
     async def _admit(self, message: Msg) -> None:
-        server_xkey = (message.headers or {})["Nats-Server-Xkey"]
-        callout = curve_key(self.keys.callout)
-        request = read_request(message.data, server_xkey, callout)
+        server_key = (message.headers or {})["Nats-Server-Xkey"]
+        request = read_request(message.data, server_key, curve_key(self.keys.callout))
         account, _, peer = request.presented.user.partition(".")
         grant = Grant(
-            name=request.presented.user,
+            name=f"{account}.{peer}",
             account=HOST_ACCOUNT,
             publish=(subjects.signals_from(account, peer), subjects.beat(account, peer)),
             subscribe=(subjects.signals_to(account, peer), f"{subjects.inbox(peer)}.>"),
@@ -107,7 +106,7 @@ class Bus:
             max_payload=-1,
         )
         answer = admit(request, grant, self.keys.issuer, time.time())
-        await message.respond(seal(answer, server_xkey, callout))
+        await message.respond(seal(answer, server_key, curve_key(self.keys.callout)))
 
 
 @pytest.fixture
