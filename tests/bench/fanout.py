@@ -1,6 +1,6 @@
 """From a commit to the last of many agents, and what management spends on it, with 10, 100 and 1,000 agents.
 
-The agents are the bus side of real ones: each enrols with a setup key, connects with its own nkey through the auth callout
+The agents are the bus side of real ones: each enrols with a setup key, connects with its own nkey through auth callout
 and subscribes to its audiences. They share this process and one core with each other. Reference in the same run: one
 document written to FEED by hand for the same connections.
 """

@@ -1,6 +1,6 @@
 """From the API's answer to both kernels, over 200 changes in the lab; and what the agents weigh.
 
-Reference in the same run: what `ip` and `nft` processes take for one route and one table in the same hosts, which is what
+Reference in the same run: what `ip` and `nft` processes take for one route and one table in these hosts, which is what
 a change costs at least when it is made by starting programs.
 """
 
