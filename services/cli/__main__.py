@@ -1,10 +1,13 @@
 """The command `whimbrel`. Each command's module is imported when it runs, so that an agent never loads a web server."""
 
+import sys
 from importlib.metadata import version
 from importlib.util import find_spec
 
 from cyclopts import App, CycloptsError, Group
 from cyclopts.config import Env
+
+from services.cli.errors import Failed
 
 CONTROL_PLANE = Group("Control plane", sort_key=1)
 HOST = Group("This host", sort_key=2)
@@ -45,7 +48,11 @@ for _group, _name, _code, _help in COMMANDS:
 
 
 def main() -> None:
-    app()
+    try:
+        app()
+    except Failed as problem:
+        print(f"error: {problem.message}", file=sys.stderr)
+        sys.exit(problem.code)
 
 
 if __name__ == "__main__":

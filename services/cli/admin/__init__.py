@@ -1,0 +1,22 @@
+"""`whimbrel admin`: the REST API from a shell."""
+
+from cyclopts import App
+
+app = App(
+    name="admin",
+    help="Use the REST API: routes, groups, peers, policies, keys.",
+    help_epilogue=(
+        "Wherever an id is expected, a name will do as long as only one object has it. An option that takes several "
+        "values is repeated. Networks with resources and routers are not part of this API yet; routes do their work."
+    ),
+)
+
+for _name, _help in (
+    ("routes", "Networks and names behind routing peers."),
+    ("groups", "Named sets of peers."),
+    ("peers", "Hosts with an agent."),
+    ("policies", "Who may talk to whom."),
+    ("setup-keys", "Keys that let hosts enrol."),
+    ("events", "The audit trail."),
+):
+    app.command(f"services.cli.admin.{_name.replace('-', '_')}:app", name=_name, help=_help)

@@ -1,0 +1,225 @@
+"""`whimbrel admin routes`."""
+
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from services.cli.admin.client import Client, Connection, Object
+from services.cli.admin.output import Columns, print_json, print_object, print_table
+
+app = App(name="routes", help="Networks and names behind routing peers.")
+
+NAME = "network_id"
+
+Route = Annotated[str, Parameter(help="Id or network id of the route.")]
+NetworkId = Annotated[str, Parameter(help="Name of the network, 1 to 40 characters; equal ones make an HA set.")]
+Network = Annotated[str, Parameter(help="Prefix to route, as 10.0.0.0/24.")]
+Domains = Annotated[list[str], Parameter(name="--domain", help="Name to route instead of a prefix.", negative="")]
+Peer = Annotated[str, Parameter(help="The routing peer.")]
+PeerGroups = Annotated[list[str], Parameter(name="--peer-group", help="Group whose members route.", negative="")]
+Groups = Annotated[list[str], Parameter(name=("--groups", "--group"), help="Group that gets the route.", negative="")]
+Acl = Annotated[
+    list[str],
+    Parameter(
+        name=("--access-control-groups", "--access-control-group"),
+        help="Group that policies name as destination to permit traffic through the route.",
+        negative="",
+    ),
+]
+Metric = Annotated[int, Parameter(help="1 to 9999, lower is preferred.")]
+Masquerade = Annotated[bool, Parameter(help="Hide clients behind the routing peer's address.")]
+KeepRoute = Annotated[
+    bool,
+    Parameter(
+        help="Prefix: stay without a routing peer. Names: keep their older addresses. On for names if not given."
+    ),
+]
+SkipAutoApply = Annotated[bool, Parameter(help="Clients choose this exit route by hand.")]
+
+COLUMNS: Columns = {
+    "ID": "id",
+    "NETWORK ID": "network_id",
+    "ROUTES": lambda row: row["domains"] or row["network"],
+    "PEER": "peer",
+    "PEER GROUPS": "peer_groups",
+    "GROUPS": "groups",
+    "METRIC": "metric",
+    "ENABLED": "enabled",
+}
+
+
+@app.command(name="list")
+def list_(*, connection: Connection = Connection()) -> None:
+    """List the routes.
+
+    ```
+    whimbrel admin routes list
+    ```
+    """
+    client = Client(connection)
+    routes = client.get("/routes")
+    if connection.json:
+        return print_json(routes)
+    peers = {peer["id"]: peer["name"] for peer in client.get("/peers")}
+    groups = {group["id"]: group["name"] for group in client.get("/groups")}
+    named = [
+        route
+        | {
+            "peer": peers.get(route["peer"], route["peer"]),
+            "peer_groups": [groups.get(id, id) for id in route.get("peer_groups", [])],
+            "groups": [groups.get(id, id) for id in route["groups"]],
+        }
+        for route in routes
+    ]
+    return print_table(named, COLUMNS)
+
+
+@app.command
+def get(route: Route, /, *, connection: Connection = Connection()) -> None:
+    """Show one route.
+
+    ```
+    whimbrel admin routes get office
+    ```
+    """
+    _show(connection, Client(connection).find("routes", route, "route", name=NAME))
+
+
+@app.command
+def create(
+    *,
+    network_id: NetworkId,
+    network: Network | None = None,
+    domains: Domains | None = None,
+    peer: Peer | None = None,
+    peer_groups: PeerGroups | None = None,
+    groups: Groups,
+    access_control_groups: Acl | None = None,
+    metric: Metric = 9999,
+    masquerade: Masquerade = True,
+    keep_route: KeepRoute | None = None,
+    skip_auto_apply: SkipAutoApply = False,
+    enabled: bool = True,
+    description: str = "",
+    connection: Connection = Connection(),
+) -> None:
+    """Create a route.
+
+    ```
+    whimbrel admin routes create --network-id office \\
+      --network 10.0.0.0/24 --peer gw --groups All
+    whimbrel admin routes create --network-id wiki \\
+      --domain wiki.example.com --peer-group gateways --groups All
+    ```
+    """
+    client = Client(connection)
+    body: Object = {
+        "network_id": network_id,
+        "description": description,
+        "metric": metric,
+        "masquerade": masquerade,
+        "keep_route": bool(domains) if keep_route is None else keep_route,
+        "skip_auto_apply": skip_auto_apply,
+        "enabled": enabled,
+        "groups": client.ids("groups", groups, "group"),
+        "access_control_groups": client.ids("groups", access_control_groups or [], "group"),
+    }
+    body |= _destination(network, domains) | _router(client, peer, peer_groups)
+    _show(connection, client.post("/routes", body))
+
+
+@app.command
+def update(
+    route: Route,
+    /,
+    *,
+    network_id: NetworkId | None = None,
+    network: Network | None = None,
+    domains: Domains | None = None,
+    peer: Peer | None = None,
+    peer_groups: PeerGroups | None = None,
+    groups: Groups | None = None,
+    access_control_groups: Acl | None = None,
+    metric: Metric | None = None,
+    masquerade: Masquerade | None = None,
+    keep_route: KeepRoute | None = None,
+    skip_auto_apply: SkipAutoApply | None = None,
+    enabled: bool | None = None,
+    description: str | None = None,
+    connection: Connection = Connection(),
+) -> None:
+    """Change what is given and leave the rest.
+
+    A network replaces domains and the other way round; a peer replaces peer groups and the other way round. An empty
+    --access-control-group takes all of them away.
+
+    ```
+    whimbrel admin routes update office --no-masquerade
+    whimbrel admin routes update office --no-enabled
+    ```
+    """
+    client = Client(connection)
+    found = client.find("routes", route, "route", name=NAME)
+    given: Object = {
+        "network_id": network_id,
+        "description": description,
+        "metric": metric,
+        "masquerade": masquerade,
+        "keep_route": keep_route,
+        "skip_auto_apply": skip_auto_apply,
+        "enabled": enabled,
+        "groups": None if groups is None else client.ids("groups", groups, "group"),
+        "access_control_groups": None
+        if access_control_groups is None
+        else client.ids("groups", [group for group in access_control_groups if group], "group"),
+    }
+    changed: Object = {field: value for field, value in given.items() if value is not None}
+    if network is not None or domains is not None:
+        changed |= {"network": None, "domains": None} | _destination(network, domains)
+    if peer is not None or peer_groups is not None:
+        changed |= {"peer": None, "peer_groups": None} | _router(client, peer, peer_groups)
+    _show(connection, client.revise(f"/routes/{found['id']}", lambda current: _as_request(current) | changed))
+
+
+@app.command
+def delete(route: Route, /, *, connection: Connection = Connection()) -> None:
+    """Delete a route.
+
+    ```
+    whimbrel admin routes delete office
+    ```
+    """
+    client = Client(connection)
+    found = client.find("routes", route, "route", name=NAME)
+    answer = client.delete(f"/routes/{found['id']}")
+    if connection.json:
+        print_json(answer)
+    else:
+        print(f"deleted route {found['id']} ({found[NAME]})")
+
+
+def _destination(network: str | None, domains: list[str] | None) -> Object:
+    return {name: value for name, value in (("network", network), ("domains", domains)) if value is not None}
+
+
+def _router(client: Client, peer: str | None, peer_groups: list[str] | None) -> Object:
+    """The fields that were given; the API says what it thinks of both or neither."""
+    router: Object = {}
+    if peer is not None:
+        router["peer"] = client.find("peers", peer, "peer")["id"] if peer else ""
+    if peer_groups is not None:
+        router["peer_groups"] = client.ids("groups", peer_groups, "group")
+    return router
+
+
+def _as_request(route: Object) -> Object:
+    """A route as the API shows it, as the API takes it: of each pair that excludes each other, the one in use."""
+    unused = ["network" if route["domains"] else "domains", "peer" if route.get("peer_groups") else "peer_groups"]
+    return {field: value for field, value in route.items() if field not in unused}
+
+
+def _show(connection: Connection, route: Object) -> None:
+    if connection.json:
+        print_json(route)
+    else:
+        print_object(route)

@@ -1,0 +1,151 @@
+"""`whimbrel admin setup-keys`."""
+
+import sys
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from services.cli.admin.client import Client, Connection, Object
+from services.cli.admin.output import Columns, print_json, print_object, print_table
+from services.cli.core.duration import parse_duration
+from services.cli.errors import Failed
+
+app = App(name="setup-keys", help="Keys that let hosts enrol.")
+
+Key = Annotated[str, Parameter(help="Id or name of the key, not the key itself.")]
+AutoGroups = Annotated[
+    list[str],
+    Parameter(name=("--auto-groups", "--auto-group"), help="Group that hosts join with the key.", negative=""),
+]
+
+COLUMNS: Columns = {
+    "ID": "id",
+    "NAME": "name",
+    "TYPE": "type",
+    "STATE": "state",
+    "USED": "used_times",
+    "LIMIT": lambda row: row["usage_limit"] or "none",
+    "EXPIRES": lambda row: "never" if row["expires"].startswith("0001-") else row["expires"],
+    "KEY": "key",
+}
+
+
+@app.command(name="list")
+def list_(*, connection: Connection = Connection()) -> None:
+    """List the keys; of each only its beginning is known.
+
+    ```
+    whimbrel admin setup-keys list
+    ```
+    """
+    keys = Client(connection).get("/setup-keys")
+    if connection.json:
+        print_json(keys)
+    else:
+        print_table(keys, COLUMNS)
+
+
+@app.command
+def get(key: Key, /, *, connection: Connection = Connection()) -> None:
+    """Show one key; of the key itself only its beginning is known.
+
+    ```
+    whimbrel admin setup-keys get offices
+    ```
+    """
+    _show(connection, Client(connection).find("setup-keys", key, "setup key"))
+
+
+@app.command
+def create(
+    *,
+    name: str,
+    type: Literal["reusable", "one-off"] = "reusable",
+    expires_in: Annotated[str, Parameter(help="How long it is good for, as 30d or 12h; 0 is for ever.")] = "30d",
+    usage_limit: Annotated[int, Parameter(help="How many hosts may use it; 0 is any number.")] = 0,
+    auto_groups: AutoGroups | None = None,
+    ephemeral: Annotated[bool, Parameter(help="Hosts that enrol with it are removed once they are gone.")] = False,
+    allow_extra_dns_labels: bool = False,
+    connection: Connection = Connection(),
+) -> None:
+    """Create a key. It is shown this once; the server keeps only its hash.
+
+    ```
+    whimbrel admin setup-keys create --name offices --expires-in 7d
+    ```
+    """
+    client = Client(connection)
+    created = client.post(
+        "/setup-keys",
+        {
+            "name": name,
+            "type": type,
+            "expires_in": _seconds(expires_in),
+            "usage_limit": usage_limit,
+            "auto_groups": client.ids("groups", auto_groups or [], "group"),
+            "ephemeral": ephemeral,
+            "allow_extra_dns_labels": allow_extra_dns_labels,
+        },
+    )
+    _show(connection, created)
+    if not connection.json:
+        print("keep the key: it is not shown again", file=sys.stderr)
+
+
+@app.command
+def update(
+    key: Key,
+    /,
+    *,
+    revoke: Annotated[bool, Parameter(help="Let nobody enrol with it any more; this is final.", negative="")] = False,
+    auto_groups: AutoGroups | None = None,
+    connection: Connection = Connection(),
+) -> None:
+    """Revoke a key, or change the groups that hosts join with it. An empty --auto-group takes all of them away.
+
+    ```
+    whimbrel admin setup-keys update offices --revoke
+    ```
+    """
+    client = Client(connection)
+    found = client.find("setup-keys", key, "setup key")
+    groups = None if auto_groups is None else client.ids("groups", [group for group in auto_groups if group], "group")
+    revised = client.revise(
+        f"/setup-keys/{found['id']}",
+        lambda current: {
+            "revoked": revoke or current["revoked"],
+            "auto_groups": current["auto_groups"] if groups is None else groups,
+        },
+    )
+    _show(connection, revised)
+
+
+@app.command
+def delete(key: Key, /, *, connection: Connection = Connection()) -> None:
+    """Delete a key; hosts that enrolled with it stay.
+
+    ```
+    whimbrel admin setup-keys delete offices
+    ```
+    """
+    client = Client(connection)
+    found = client.find("setup-keys", key, "setup key")
+    answer = client.delete(f"/setup-keys/{found['id']}")
+    if connection.json:
+        print_json(answer)
+    else:
+        print(f"deleted setup key {found['id']} ({found['name']})")
+
+
+def _seconds(text: str) -> int:
+    try:
+        return parse_duration(text)
+    except ValueError as problem:
+        raise Failed(f"--expires-in: {problem}") from None
+
+
+def _show(connection: Connection, key: Object) -> None:
+    if connection.json:
+        print_json(key)
+    else:
+        print_object(key)

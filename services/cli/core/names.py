@@ -1,0 +1,31 @@
+"""Objects by id or, where that is not ambiguous, by name."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+class NotFound(Exception):
+    """Write an id or a name that exists."""
+
+
+class Ambiguous(Exception):
+    """Write the id: several objects have the name."""
+
+
+def find(objects: Iterable[Mapping[str, Any]], wanted: str, what: str, name: str = "name") -> Mapping[str, Any]:
+    """The object whose id is `wanted`, else the only one whose `name` field is. Raises NotFound or Ambiguous."""
+    listed = list(objects)
+    for candidate in listed:
+        if candidate["id"] == wanted:
+            return candidate
+    named = [candidate for candidate in listed if candidate[name] == wanted]
+    if not named:
+        raise NotFound(f"there is no {what} {wanted!r}")
+    if len(named) > 1:
+        ids = ", ".join(sorted(candidate["id"] for candidate in named))
+        raise Ambiguous(f"{len(named)} {plural(what)} are called {wanted!r}: use one of the ids {ids}")
+    return named[0]
+
+
+def plural(what: str) -> str:
+    return f"{what[:-1]}ies" if what.endswith("y") and not what.endswith("key") else f"{what}s"

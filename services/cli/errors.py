@@ -1,0 +1,10 @@
+"""How a command ends when it cannot do what was asked."""
+
+
+class Failed(Exception):
+    """Show `message`, one line with the remedy, and end with `code`."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
