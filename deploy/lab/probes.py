@@ -54,18 +54,22 @@ class Ruleset:
     def __init__(self) -> None:
         self._nft = Nftables()
 
-    def text(self) -> str:
-        """Whimbrel's table as nft prints it, "" when there is none."""
-        code, output, _ = self._nft.cmd(f"list table inet {NFT_TABLE}")
+    def _listing(self, kind: str, name: str) -> str:
+        """What nft prints of a set or map of Whimbrel's table, "" when it is not there."""
+        code, output, _ = self._nft.cmd(f"list {kind} inet {NFT_TABLE} {name}")
         return str(output) if code == 0 else ""
 
     def permits(self, prefix: str) -> bool:
-        """Whether the forward side knows the destination."""
-        return prefix in self.text()
+        """Whether something may be forwarded to the destination."""
+        return prefix in self._listing("map", f"permits_{_family(prefix)}")
 
-    def does_not_masquerade(self, prefix: str) -> bool:
-        """Whether the destination is known and left as it is."""
-        raise NotImplementedError
+    def masquerades(self, prefix: str) -> bool:
+        """Whether what is forwarded to the destination gets the host's own address."""
+        return prefix in self._listing("set", f"masquerade_{_family(prefix)}")
+
+
+def _family(prefix: str) -> str:
+    return "v6" if ":" in prefix else "v4"
 
 
 def leftovers(host: Namespace) -> list[str]:

@@ -190,7 +190,7 @@ class Scenario:
         for prefix, target, own in ((LAN_V4, LAN_HOST_V4, "v4"), (LAN_V6, LAN_HOST_V6, "v6")):
             address = self.overlay["client"][own]
             topology.return_route(f"{address}/{128 if own == 'v6' else 32}")
-            gone = self.watch("gateway", partial(probes.Ruleset.does_not_masquerade, prefix=prefix))
+            gone = self.watch("gateway", partial(_not_masqueraded, prefix))
             waiting = [(f"gateway: {prefix} is no longer masqueraded", gone)]
             self.put_route(prefix, masquerade=False)
             checks += self._timed(waiting)
@@ -208,3 +208,7 @@ class Scenario:
                 raise LabFailed(f"HTTP to {target} still works, the LAN host saw {seen}")
             checks.append(Check(f"HTTP to {target} {seen}"))
         return checks
+
+
+def _not_masqueraded(prefix: str, ruleset: probes.Ruleset) -> bool:
+    return ruleset.permits(prefix) and not ruleset.masquerades(prefix)
