@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from shared.events.signals import EnrolReason
+
 
 class Refusal(Exception):
     """A request that must not be done. `message` is one line for a person. Nothing was changed."""
@@ -25,6 +27,18 @@ class AlreadyThere(Refusal):
 
 class InUse(Refusal):
     """Detach it first: others refer to it (HTTP 412, decision R10)."""
+
+
+class Unsuitable(Refusal):
+    """Choose one that can do it: what was named exists, but lacks what this needs (HTTP 412, decision R11)."""
+
+
+class NotEnrolled(Refusal):
+    """Enrol with another setup key, or correct the request: `reason` says which. Never part of an HTTP answer."""
+
+    def __init__(self, reason: EnrolReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Forbidden(Refusal):

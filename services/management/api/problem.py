@@ -19,6 +19,7 @@ from services.management.errors import (
     RetryLater,
     Stale,
     Unknown,
+    Unsuitable,
 )
 
 AnyRequest: TypeAlias = Request[Any, Any, Any]
@@ -30,6 +31,7 @@ STATUS: dict[type[Refusal], HTTPStatus] = {
     Unknown: HTTPStatus.NOT_FOUND,
     AlreadyThere: HTTPStatus.CONFLICT,
     InUse: HTTPStatus.PRECONDITION_FAILED,
+    Unsuitable: HTTPStatus.PRECONDITION_FAILED,
     Forbidden: HTTPStatus.FORBIDDEN,
     Stale: HTTPStatus.PRECONDITION_FAILED,
     Contended: HTTPStatus.CONFLICT,

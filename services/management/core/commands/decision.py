@@ -4,12 +4,12 @@ A command is `decide(state, …, context) -> Decision`: pure, and decided again 
 faster. It raises a Refusal (services/management/errors.py) when the request must not be done.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
 
-from services.management.core.model.commit import Actor, Commit
+from services.management.core.model.commit import Activity, Actor, Commit, Entity, Ref
 
 T = TypeVar("T")
 
@@ -27,3 +27,29 @@ class Decision(msgspec.Struct, Generic[T], frozen=True):
 
     commit: Commit | None
     result: T
+
+
+def changed(
+    context: Context,
+    account: str,
+    result: T,
+    activities: Sequence[Activity],
+    *,
+    upserts: Sequence[Entity] = (),
+    deletes: Sequence[Ref] = (),
+) -> Decision[T]:
+    """A decision that changes the account, in the name of the context's actor. activities: at least one."""
+    commit = Commit(
+        account=account,
+        at=context.now,
+        actor=context.actor,
+        activities=tuple(activities),
+        upserts=tuple(upserts),
+        deletes=tuple(deletes),
+    )
+    return Decision(commit, result)
+
+
+def unchanged(result: T) -> Decision[T]:
+    """A decision that leaves the account as it is: no commit, no activity."""
+    return Decision(None, result)

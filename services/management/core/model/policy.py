@@ -1,8 +1,15 @@
 """Who may talk to whom."""
 
+import re
+
 import msgspec
 
+from services.management.errors import Invalid
 from shared.events.documents import Action, PortRange, Protocol
+
+MAX_PORT = 65_535
+
+_PORT = re.compile(r"[0-9]{1,5}\Z")
 
 
 class ResourceRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,3 +49,37 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="p
     enabled: bool = True
     rules: tuple[PolicyRule, ...] = ()
     source_posture_checks: tuple[str, ...] = ()
+
+
+def action_of(text: str) -> Action:
+    """Raises Invalid."""
+    match text:
+        case "accept" | "drop":
+            return text
+    raise Invalid("action must be accept or drop")
+
+
+def protocol_of(text: str) -> Protocol:
+    """Raises Invalid."""
+    match text:
+        case "all" | "tcp" | "udp" | "icmp" | "netbird-ssh":
+            return text
+    raise Invalid("protocol must be all, tcp, udp, icmp or netbird-ssh")
+
+
+def port_of(text: str) -> str:
+    """A port in decimal without leading zeros; raises Invalid."""
+    if not _PORT.match(text) or not 1 <= int(text) <= MAX_PORT:
+        raise Invalid(f"ports: {text[:20]!r} is not a port between 1 and {MAX_PORT}")
+    return str(int(text))
+
+
+def port_range_of(start: int, end: int) -> PortRange:
+    """Raises Invalid, also for a range that ends before it starts (NetBird takes those)."""
+    if not 1 <= start <= end <= MAX_PORT:
+        raise Invalid(f"port_ranges: {start} to {end} is not a range between 1 and {MAX_PORT}")
+    return PortRange(start, end)
+
+
+def has_ports(protocol: Protocol) -> bool:
+    return protocol not in ("all", "icmp")

@@ -4,10 +4,19 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from services.management.errors import Invalid
+from shared.net.domains import BadDomain, parse_domain, to_unicode
+from shared.net.prefix import BadPrefix, parse_prefix, version
+
 NetworkType: TypeAlias = Literal["IPv4", "IPv6", "Domain"]
 
 DOMAIN_PLACEHOLDER = "192.0.2.0/32"
 """What the API shows as the network of a domain route (NetBird's placeholder)."""
+
+MAX_NETWORK_ID_LENGTH = 40
+MAX_DOMAINS = 32
+MIN_METRIC, MAX_METRIC = 1, 9999
+"""NetBird's bounds (reference control-plane §1.1); the metric's are what Windows takes."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="route"):
@@ -32,3 +41,42 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="ro
     access_control_groups: tuple[str, ...] = ()
     keep_route: bool = False
     skip_auto_apply: bool = False
+
+    @property
+    def destination(self) -> str:
+        """What it leads to, for people: the prefix, or the names as people write them."""
+        return self.network or ", ".join(map(to_unicode, self.domains))
+
+    def same_destination(self, other: "Route") -> bool:
+        """Whether both lead to the same prefix or the same set of names (decision R4)."""
+        return self.network == other.network and set(self.domains) == set(other.domains)
+
+
+def check_network_id(network_id: str) -> None:
+    """1 to 40 code points, whatever they are."""
+    if not 1 <= len(network_id) <= MAX_NETWORK_ID_LENGTH:
+        raise Invalid(f"network_id must have 1 to {MAX_NETWORK_ID_LENGTH} characters, it has {len(network_id)}")
+
+
+def check_metric(metric: int) -> None:
+    if not MIN_METRIC <= metric <= MAX_METRIC:
+        raise Invalid(f"metric must be between {MIN_METRIC} and {MAX_METRIC}, it is {metric}")
+
+
+def network_of(text: str) -> tuple[str, NetworkType]:
+    """The prefix in canonical text (decision R6) and its family; raises Invalid."""
+    try:
+        prefix = parse_prefix(text)
+    except BadPrefix as problem:
+        raise Invalid(f"network: {problem}") from None
+    return prefix, "IPv6" if version(prefix) == 6 else "IPv4"
+
+
+def domains_of(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The names in IDNA ASCII, each once, in the order given (decision R8); raises Invalid."""
+    if not 1 <= len(texts) <= MAX_DOMAINS:
+        raise Invalid(f"domains must have 1 to {MAX_DOMAINS} entries, it has {len(texts)}")
+    try:
+        return tuple(dict.fromkeys(map(parse_domain, texts)))
+    except BadDomain as problem:
+        raise Invalid(f"domains: {problem}") from None

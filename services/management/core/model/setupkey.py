@@ -4,7 +4,15 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from services.management.errors import Invalid
+
 KeyState: TypeAlias = Literal["valid", "revoked", "expired", "overused"]
+KeyType: TypeAlias = Literal["reusable", "one-off"]
+
+MAX_EXPIRY_S = 100 * 365 * 86_400
+"""NetBird has no limit; a century keeps every date within what the API can write."""
+
+_MASK = "*" * 31
 
 
 class SetupKey(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="setup-key"):
@@ -17,7 +25,7 @@ class SetupKey(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     name: str
     key_hash: str
     hint: str
-    type: Literal["reusable", "one-off"]
+    type: KeyType
     created_at: float
     updated_at: float
     expires_at: float = 0.0
@@ -38,3 +46,30 @@ class SetupKey(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
         if self.usage_limit and self.used_times >= self.usage_limit:
             return "overused"
         return "valid"
+
+    @property
+    def masked(self) -> str:
+        """How it is shown once it was created."""
+        return self.hint + _MASK
+
+
+def type_of(text: str) -> KeyType:
+    """Raises Invalid."""
+    match text:
+        case "reusable" | "one-off":
+            return text
+    raise Invalid("type must be reusable or one-off")
+
+
+def check_expiry(expires_in_s: int) -> None:
+    """0 means never."""
+    if not 0 <= expires_in_s <= MAX_EXPIRY_S:
+        raise Invalid(f"expires_in must be between 0 and {MAX_EXPIRY_S} seconds, it is {expires_in_s}")
+
+
+def check_usage_limit(kind: KeyType, usage_limit: int) -> None:
+    """0 means unlimited; a one-off key is used once whatever is said."""
+    if usage_limit < 0:
+        raise Invalid(f"usage_limit must not be negative, it is {usage_limit}")
+    if kind == "one-off" and usage_limit > 1:
+        raise Invalid(f"usage_limit of a one-off key must be 1, it is {usage_limit}")

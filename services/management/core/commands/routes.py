@@ -1,0 +1,139 @@
+"""Create, change and delete network routes. The order of the checks is NetBird's (reference control-plane §2)."""
+
+import msgspec
+
+from services.management.core import warnings
+from services.management.core.commands.checks import existing_groups, existing_peers, found, unique
+from services.management.core.commands.decision import Context, Decision, changed, unchanged
+from services.management.core.commands.serving import check_carriers
+from services.management.core.model.commit import Activity, ref
+from services.management.core.model.route import (
+    DOMAIN_PLACEHOLDER,
+    NetworkType,
+    Route,
+    check_metric,
+    check_network_id,
+    domains_of,
+    network_of,
+)
+from services.management.core.state import AccountState
+from services.management.errors import Invalid
+from shared.net.domains import is_wildcard, to_unicode
+
+
+class RouteRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of POST and PUT /api/routes. None: the field is absent or null, which is not the same as empty."""
+
+    network_id: str = ""
+    description: str = ""
+    network: str | None = None
+    domains: tuple[str, ...] | None = None
+    peer: str | None = None
+    peer_groups: tuple[str, ...] | None = None
+    metric: int = 0
+    masquerade: bool = False
+    enabled: bool = False
+    groups: tuple[str, ...] | None = None
+    access_control_groups: tuple[str, ...] | None = None
+    keep_route: bool = False
+    skip_auto_apply: bool | None = None
+
+
+class SavedRoute(msgspec.Struct, frozen=True):
+    route: Route
+    warnings: tuple[warnings.Warning, ...]
+
+
+def create_route(state: AccountState, request: RouteRequest, context: Context) -> Decision[SavedRoute]:
+    """Raises Invalid, Unsuitable or AlreadyThere."""
+    return _saved(state, None, _route(state, context.new_id(), request), context)
+
+
+def update_route(state: AccountState, id: str, request: RouteRequest, context: Context) -> Decision[SavedRoute]:
+    """The route becomes what the request says, as a whole. Raises Unknown, Invalid, Unsuitable or AlreadyThere."""
+    old = found(state.routes, id, "route")
+    return _saved(state, old, _route(state, id, request), context)
+
+
+def delete_route(state: AccountState, id: str, context: Context) -> Decision[None]:
+    """Raises Unknown."""
+    route = found(state.routes, id, "route")
+    activity = Activity(code="route.delete", target_id=id, meta=_meta(route))
+    return changed(context, state.account.id, None, [activity], deletes=[ref(route)])
+
+
+def _saved(state: AccountState, old: Route | None, route: Route, context: Context) -> Decision[SavedRoute]:
+    saved = SavedRoute(route, warnings.of_route(state, route))
+    if route == old:
+        return unchanged(saved)
+    activity = Activity(code="route.update" if old else "route.add", target_id=route.id, meta=_meta(route))
+    return changed(context, state.account.id, saved, [activity], upserts=[route])
+
+
+def _route(state: AccountState, id: str, request: RouteRequest) -> Route:
+    _check_presence(request)
+    check_network_id(request.network_id)
+    network, domains, network_type = _destination(state, request)
+    check_metric(request.metric)
+    route = Route(
+        id=id,
+        network_id=request.network_id,
+        description=request.description,
+        network=network,
+        domains=domains,
+        network_type=network_type,
+        peer=request.peer or "",
+        peer_groups=unique(request.peer_groups),
+        metric=request.metric,
+        masquerade=request.masquerade,
+        enabled=request.enabled,
+        groups=unique(request.groups),
+        access_control_groups=unique(request.access_control_groups),
+        keep_route=request.keep_route,
+        skip_auto_apply=bool(request.skip_auto_apply),
+    )
+    _check_references(state, route)
+    check_carriers(state, route)
+    return route
+
+
+def _check_presence(request: RouteRequest) -> None:
+    if request.network is not None and request.domains is not None:
+        raise Invalid("give either network or domains, not both")
+    if request.network is None and request.domains is None:
+        raise Invalid("give either network or domains")
+    if request.peer is None and request.peer_groups is None:
+        raise Invalid("give either peer or peer_groups")
+    if request.peer is not None and request.peer_groups is not None:
+        raise Invalid("give either peer or peer_groups, not both")
+
+
+def _destination(state: AccountState, request: RouteRequest) -> tuple[str, tuple[str, ...], NetworkType]:
+    if request.domains is None:
+        network, family = network_of(request.network or "")
+        return network, (), family
+    domains = domains_of(request.domains)
+    wildcards = [domain for domain in domains if is_wildcard(domain)]
+    if wildcards and not state.account.settings.routing_peer_dns_resolution_enabled:  # decision R7
+        raise Invalid(f"domains: {wildcards[0]} needs the account's routing peer dns resolution, which is switched off")
+    return "", domains, "Domain"
+
+
+def _check_references(state: AccountState, route: Route) -> None:
+    existing_groups(state, route.peer_groups, "peer_groups")
+    existing_groups(state, route.access_control_groups, "access_control_groups")
+    if not route.groups:
+        raise Invalid("groups must name at least one distribution group")
+    existing_groups(state, route.groups, "groups")
+    if route.peer:
+        existing_peers(state, [route.peer], "peer")
+
+
+def _meta(route: Route) -> dict[str, str | int | bool | list[str]]:
+    return {
+        "name": route.network_id,
+        "network_range": route.network or DOMAIN_PLACEHOLDER,
+        "domains": ", ".join(map(to_unicode, route.domains)),
+        "peer_id": route.peer,
+        "peer_groups": list(route.peer_groups),
+    }

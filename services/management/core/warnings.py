@@ -1,0 +1,76 @@
+"""What is allowed but perhaps not meant; the API shows it beside what was written."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from services.management.core.feed.offers import routing_peers
+from services.management.core.model.route import Route
+from services.management.core.state import AccountState
+from services.management.errors import names
+from shared.net.prefix import is_default, overlap
+
+
+class Warning(msgspec.Struct, frozen=True, kw_only=True):
+    """code: "open-route", "overlap" or "masquerade-off-in-ha-set". message: one line for a person."""
+
+    code: str
+    message: str
+
+
+def of_route(state: AccountState, route: Route) -> tuple[Warning, ...]:
+    """The warnings of a route, stored or about to be."""
+    return tuple(warning for check in (_open_route, _overlap, _masquerade) for warning in check(state, route))
+
+
+def _open_route(state: AccountState, route: Route) -> Iterator[Warning]:
+    """Decision A2."""
+    if not route.access_control_groups:
+        whom = names(sorted(_group_name(state, group) for group in route.groups))
+        message = f"no access control groups: every member of {whom} may send everything through this route"
+        yield Warning(code="open-route", message=message)
+
+
+def _overlap(state: AccountState, route: Route) -> Iterator[Warning]:
+    """Decision R9. An exit route holds every prefix; that is what it is for, so it only overlaps with another one."""
+    overlapped = sorted(
+        f"{other.network_id} ({other.network})"
+        for other in state.routes.values()
+        if other.id != route.id and other.enabled and _overlaps(route, other) and _same_audience(state, route, other)
+    )
+    if overlapped:
+        order = "the longest prefix wins, then the lower metric"
+        message = f"{route.network} overlaps for the same groups with {names(overlapped)}: {order}"
+        yield Warning(code="overlap", message=message)
+
+
+def _overlaps(route: Route, other: Route) -> bool:
+    if not route.network or not other.network or _same_ha_set(route, other):
+        return False
+    return is_default(route.network) == is_default(other.network) and overlap(route.network, other.network)
+
+
+def _same_audience(state: AccountState, route: Route, other: Route) -> bool:
+    everybody = state.account.all_group in (*route.groups, *other.groups)
+    return everybody or not set(route.groups).isdisjoint(other.groups)
+
+
+def _masquerade(state: AccountState, route: Route) -> Iterator[Warning]:
+    """Decision G7."""
+    members = [other for other in state.routes.values() if other.id != route.id and _same_ha_set(route, other)]
+    carriers = {carrier for member in (route, *members) for carrier in routing_peers(state, member)}
+    if not route.masquerade and len(carriers) > 1:
+        message = (
+            f"masquerade is off and {len(carriers)} peers serve {route.destination}: "
+            "replies must find their way back to whichever of them a client uses"
+        )
+        yield Warning(code="masquerade-off-in-ha-set", message=message)
+
+
+def _same_ha_set(route: Route, other: Route) -> bool:
+    """Decision R5."""
+    return route.network_id == other.network_id and route.same_destination(other)
+
+
+def _group_name(state: AccountState, group_id: str) -> str:
+    return state.groups[group_id].name
