@@ -41,3 +41,13 @@ class CorruptState(AgentError):
     def __init__(self, message: str, path: str) -> None:
         super().__init__(message)
         self.path = path
+
+
+class AdmissionRefused(Exception):
+    """Wait, or ask the administrator: the bus is there and does not admit this peer."""
+
+
+class SetupKeyMissing(AgentError):
+    """Start with a setup key: this host has no identity yet."""
+
+    exit_code = 2

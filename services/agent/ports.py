@@ -1,11 +1,16 @@
-"""What the loop needs of a mechanism. A driver observes what is ours, and upserts or deletes it, idempotently.
+"""What the parts of the agent need of each other.
+
+What the loop needs of a mechanism: a driver observes what is ours, and upserts or deletes it, idempotently.
 
 Errors come back per entry, key → one line for a person, so that a failing entry stays dirty and the rest goes on.
 A driver raises only MechanismMissing (services/agent/errors.py), when the mechanism as a whole is not there.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Protocol, TypeVar
+
+import msgspec
+from nats.aio.client import Client
 
 from services.agent.core.kernel import ObservedRuleset, PeerStats, Ruleset, WireGuardDevice, WireGuardPeer
 
@@ -59,3 +64,40 @@ class RulesetDriver(Protocol):
     ) -> str | None: ...
 
     async def destroy(self) -> str | None: ...
+
+
+class Login(msgspec.Struct, frozen=True, kw_only=True):
+    """Who connects to the bus: a peer by its seed, or a host that enrols by user name and setup key.
+
+    name: what the connection is called. inbox: whose reply subjects it uses (subjects.inbox).
+    """
+
+    name: str
+    inbox: str
+    seed: str = ""
+    user: str = ""
+    password: str = ""
+
+    def __repr__(self) -> str:
+        return f"Login(name={self.name!r})"
+
+
+class Dial(Protocol):
+    """Opens one connection to the bus, which ends when it is lost: dial.py.
+
+    on_error hears what the connection reports while it stands, on_closed that it ended. Raises BusUnavailable
+    (shared/errors.py) and AdmissionRefused (services/agent/errors.py).
+    """
+
+    async def __call__(
+        self,
+        login: Login,
+        on_error: Callable[[Exception], Awaitable[None]] | None = None,
+        on_closed: Callable[[], Awaitable[None]] | None = None,
+    ) -> Client: ...
+
+
+class Publish(Protocol):
+    """Sends on the connection there is: feed.py. False when there is none."""
+
+    async def __call__(self, subject: str, payload: bytes) -> bool: ...

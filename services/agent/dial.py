@@ -1,0 +1,181 @@
+"""Connections to the bus that no exit route captures: their packets carry CONTROL_MARK and skip the overlay's table."""
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable
+from urllib.parse import ParseResult
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
+
+from services.agent.core.kernel import CONTROL_MARK
+from services.agent.errors import AdmissionRefused
+from services.agent.ports import Login
+from shared.errors import BusUnavailable
+from shared.events import subjects
+
+CONNECT_TIMEOUT_S = 8.0
+"""Longer than the bus waits for an answer of management (authorization timeout 5 s, shared/bus/serverconfig.py)."""
+PER_ADDRESS_S = 3.0
+UNACKNOWLEDGED_MS = 15_000
+"""TCP_USER_TIMEOUT: a path that swallows packets counts as lost after three heartbeats."""
+SLOW_AFTER_BYTES = 64 * 1024 * 1024
+
+Address = tuple[socket.AddressFamily, tuple[str, int]]
+
+
+class Dialer:
+    """Opens connections to one of several addresses of the bus, each time beginning with the next."""
+
+    def __init__(self, urls: str) -> None:
+        self._urls = [url.strip() for url in urls.split(",") if url.strip()]
+        self._turn = 0
+        self._last_good: dict[str, list[Address]] = {}
+
+    async def __call__(
+        self,
+        login: Login,
+        on_error: Callable[[Exception], Awaitable[None]] | None = None,
+        on_closed: Callable[[], Awaitable[None]] | None = None,
+    ) -> Client:
+        url = self._urls[self._turn % len(self._urls)]
+        transport = MarkedTransport(self._last_good)
+        client = Client()
+        client._transport = transport  # nats-py makes one of its own only where there is none
+        try:
+            await client.connect(
+                [url],
+                name=login.name,
+                user=login.user or None,
+                password=login.password or None,
+                nkeys_seed_str=login.seed or None,
+                inbox_prefix=subjects.inbox(login.inbox),
+                error_cb=on_error or _ignore,
+                closed_cb=on_closed,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                connect_timeout=CONNECT_TIMEOUT_S,  # type: ignore[arg-type]
+                ping_interval=3600,
+                pending_size=SLOW_AFTER_BYTES,
+            )
+            if client.is_connected:
+                return client
+            problem = "it closed the connection"
+        except nats.errors.NoServersError:
+            problem = transport.problem
+        except OSError as error:
+            problem = _said(error)
+        except nats.errors.Error:
+            self._turn += 1
+            await transport.abandon()
+            if client.client_id is None:
+                raise BusUnavailable(url, "what answers there is no NATS server") from None
+            raise AdmissionRefused(url) from None
+        except BaseException:
+            await transport.abandon()
+            raise
+        self._turn += 1
+        await client.close()
+        await transport.abandon()
+        raise BusUnavailable(url, problem)
+
+
+class MarkedTransport(TcpTransport):
+    """nats-py's TCP transport over a socket of our own. `problem` says why the last attempt failed.
+
+    last_good: host → addresses it had when it could be resolved, for when an exit route took the way to the resolver.
+    """
+
+    def __init__(self, last_good: dict[str, list[Address]]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._addresses = last_good
+        self._failure: OSError | None = None
+
+    @property
+    def problem(self) -> str:
+        return _said(self._failure) if self._failure else "nothing answers"
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
+        if self._failure is not None:
+            raise self._failure  # nats-py tries a server twice in a row
+        try:
+            async with asyncio.timeout(connect_timeout):
+                connected = await self._first_that_answers(uri.hostname or "", uri.port or 4222)
+        except OSError as error:  # running out of time is one
+            self._failure = error
+            raise
+        reader, writer = await asyncio.open_connection(sock=connected, limit=buffer_size)
+        self._bare_io_reader = self._io_reader = reader
+        self._bare_io_writer = self._io_writer = writer
+
+    def __bool__(self) -> bool:
+        return True  # false would make nats-py take a transport of its own before this one is connected
+
+    async def readline(self) -> bytes:
+        """The next line of the handshake. A server that waits for management asks whether we are there meanwhile."""
+        assert self._io_reader is not None
+        assert self._io_writer is not None
+        while (line := await self._io_reader.readline()) == b"PING\r\n":
+            self._io_writer.write(b"PONG\r\n")
+        return bytes(line)
+
+    async def abandon(self) -> None:
+        """Close a connection that came to nothing."""
+        if self._io_writer is not None:
+            self._io_writer.transport.abort()
+
+    async def _first_that_answers(self, host: str, port: int) -> socket.socket:
+        problem = OSError(f"{host} has no address")
+        for family, address in await self._resolve(host, port):
+            try:
+                async with asyncio.timeout(PER_ADDRESS_S):
+                    return await _connected(family, address)
+            except OSError as error:
+                problem = error
+        raise problem
+
+    async def _resolve(self, host: str, port: int) -> list[Address]:
+        try:
+            family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+            return [(family, (host, port))]
+        except ValueError:
+            pass  # a name
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(PER_ADDRESS_S):
+                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError:
+            if host in self._addresses:
+                return self._addresses[host]
+            raise
+        self._addresses[host] = [(family, (str(address[0]), port)) for family, _, _, _, address in found]
+        return self._addresses[host]
+
+
+async def _connected(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setblocking(False)
+        _mark(opened)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+        await asyncio.get_running_loop().sock_connect(opened, address)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _mark(opened: socket.socket) -> None:
+    with contextlib.suppress(PermissionError):  # without CAP_NET_ADMIN there is no exit route of ours either
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, CONTROL_MARK)
+
+
+def _said(error: OSError) -> str:
+    return error.strerror or str(error) or "no answer in time"
+
+
+async def _ignore(_: Exception) -> None: ...

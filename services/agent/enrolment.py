@@ -1,0 +1,70 @@
+"""Becoming a peer: a host with a setup key asks management once, with keys it will keep."""
+
+import asyncio
+import random
+import time
+
+import nats.errors
+import structlog
+
+from services.agent.errors import AdmissionRefused, EnrolmentRefused
+from services.agent.ports import Dial, Login
+from shared.bus.codec import decode, encode
+from shared.bus.connection import REPORT_EVERY_S, wait_before
+from shared.errors import BusUnavailable, Undecodable
+from shared.events import subjects
+from shared.events.signals import Enrolled, EnrolRefused, EnrolRequest
+
+ENROL_USER = "enrol"
+"""The bus user that anybody with a setup key may be; the key is the password."""
+ANSWER_WITHIN_S = 10.0
+
+REMEDIES = {
+    "unknown": "no such setup key: compare it with the one in the account",
+    "revoked": "the setup key is revoked: ask for another",
+    "expired": "the setup key is expired: ask for another",
+    "used-up": "the setup key is used up: ask for another",
+}
+
+log = structlog.get_logger()
+
+
+async def enrol(dial: Dial, setup_key: str, request: EnrolRequest) -> Enrolled:
+    """The account and peer id this host has from now on.
+
+    Tries until management answers, and says so once a minute. Raises EnrolmentRefused when the answer is no.
+    """
+    attempt, reported_at = 0, float("-inf")
+    while True:
+        try:
+            return await _ask(dial, setup_key, request)
+        except (BusUnavailable, AdmissionRefused, Undecodable, nats.errors.Error, TimeoutError) as problem:
+            if time.monotonic() - reported_at >= REPORT_EVERY_S:
+                reported_at = time.monotonic()
+                log.warning("cannot enrol yet, going on trying", problem=_said(problem))
+        await asyncio.sleep(wait_before(attempt, random.random()))
+        attempt += 1
+
+
+async def _ask(dial: Dial, setup_key: str, request: EnrolRequest) -> Enrolled:
+    """One try. Raises EnrolmentRefused for a refusal that stands, and TimeoutError for one that may pass."""
+    key_hash = subjects.setup_key_hash(setup_key)
+    subject = subjects.enrol(key_hash)
+    connection = await dial(Login(name=ENROL_USER, inbox=key_hash, user=ENROL_USER, password=setup_key))
+    try:
+        answer = await connection.request(subject, encode(request), timeout=ANSWER_WITHIN_S)
+    finally:
+        await connection.close()
+    match decode(subject, answer.data, Enrolled | EnrolRefused):  # type: ignore[arg-type]
+        case Enrolled() as enrolled:
+            return enrolled
+        case EnrolRefused(reason="unavailable", message=message):
+            raise TimeoutError(message)
+        case EnrolRefused(reason=reason, message=message):
+            raise EnrolmentRefused(reason, f"enrolment refused ({reason}): {REMEDIES.get(reason, message)}")
+
+
+def _said(problem: Exception) -> str:
+    if isinstance(problem, AdmissionRefused):
+        return "the bus is there, management does not answer"
+    return str(problem) or type(problem).__name__

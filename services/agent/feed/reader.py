@@ -1,0 +1,173 @@
+"""The feed for as long as the agent runs: one session after the other, the next one open before the last one closes."""
+
+import asyncio
+import random
+import secrets
+import time
+from typing import Literal, TypeAlias
+
+import nats.errors
+import structlog
+
+from services.agent.core.documents import FeedView
+from services.agent.errors import AdmissionRefused
+from services.agent.feed.session import Listener, Over, Peer, Session, boottime
+from services.agent.ports import Dial, Login
+from shared.bus.connection import REPORT_EVERY_S, wait_before
+from shared.bus.undecodable import Undecodables
+from shared.errors import BusUnavailable
+from shared.events import subjects
+from shared.events.documents import TOMBSTONE_TTL_S
+
+BANISHED_AFTER_S = 30.0
+"""A refusal that management stands by for so long is final: this peer was deleted or blocked (decision C5)."""
+SETTLED_AFTER_S = {Over.LOST: 15.0, Over.OTHER_RIGHTS: 1.0}
+"""A session that lasted so long owes nothing to the attempts before it."""
+
+Standing: TypeAlias = Literal["connecting", "connected", "refused"]
+
+log = structlog.get_logger()
+
+
+class Feed:
+    """Keeps `view` up to date and sends what others publish.
+
+    `standing`: connected while a session is open; refused once management stands by its refusal (is_banished).
+    `since`: unix seconds at which that began. `problem`: one line on why there is no session, "" otherwise.
+    """
+
+    def __init__(
+        self,
+        dial: Dial,
+        peer: Peer,
+        seed: str,
+        view: FeedView,
+        listener: Listener,
+        undecodables: Undecodables,
+        *,
+        banished_after_s: float = BANISHED_AFTER_S,
+    ) -> None:
+        self._dial = dial
+        self._peer = peer
+        self._login = Login(name=f"agent-{peer.id}", inbox=peer.id, seed=seed)
+        self._view = view
+        self._listener = listener
+        self._undecodables = undecodables
+        self._banished_after_s = banished_after_s
+        self._session: Session | None = None
+        self._certain: dict[str, int] = {}
+        self._heard_at: float | None = None
+        self._refused_since: float | None = None
+        self._reported_at = float("-inf")
+        self.banished = False
+        self.standing: Standing = "connecting"
+        self.since = time.time()
+        self.problem = ""
+
+    async def publish(self, subject: str, payload: bytes) -> bool:
+        """Whether there was a connection to send it on."""
+        connection = self._session.connection if self._session else None
+        if connection is None:
+            return False
+        try:
+            await connection.publish(subject, payload)
+        except nats.errors.Error:
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        attempt = 0
+        try:
+            while True:
+                session = await self._open(attempt)
+                opened_at = boottime()
+                try:
+                    why = await session.run()
+                except (BusUnavailable, nats.errors.Error, TimeoutError) as problem:
+                    why = Over.LOST
+                    self._tell(str(problem) or type(problem).__name__)
+                self._heard_at = session.heard_at
+                attempt = 0 if boottime() - opened_at > SETTLED_AFTER_S[why] else attempt + 1
+                if why is Over.LOST:
+                    attempt = max(attempt, 1)  # everybody else lost it as well: spread the return
+                    await self._leave()
+        finally:
+            await self._leave()
+
+    async def _open(self, attempt: int) -> Session:
+        """The next session, whole and in use; the one before it is closed after that."""
+        while True:
+            if attempt:
+                await asyncio.sleep(wait_before(attempt - 1, random.random()))
+            attempt += 1
+            try:
+                session = await self._attempt()
+            except AdmissionRefused:
+                await self._refused()
+                self._tell("the bus does not admit this peer: it may be deleted or blocked in its account")
+            except (BusUnavailable, nats.errors.Error, TimeoutError) as problem:
+                self._refused_since = None
+                self._tell(str(problem) or type(problem).__name__)
+            else:
+                former, self._session = self._session, session
+                self._stand("connected")
+                if former is not None:
+                    await former.close()
+                self._listener.connected()
+                return session
+
+    async def _attempt(self) -> Session:
+        whole = self._heard_at is None or boottime() - self._heard_at > TOMBSTONE_TTL_S / 2
+        session = Session(self._peer, self._view, self._certain, self._listener, self._undecodables)
+        connection = await self._dial(self._login, session.on_error, session.on_closed)
+        opening = asyncio.ensure_future(session.open(connection, whole=whole))
+        ended = asyncio.ensure_future(session.ended())
+        try:
+            await asyncio.wait({opening, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not opening.done():
+                raise TimeoutError("the bus took the connection back")
+            opening.result()
+        except BaseException:
+            await session.close()
+            raise
+        finally:
+            opening.cancel()
+            ended.cancel()
+        return session
+
+    async def _refused(self) -> None:
+        """Find out whether management refused, or nobody was there to answer for it."""
+        try:
+            stranger = secrets.token_hex(16)
+            login = Login(name="enrol", inbox=subjects.setup_key_hash(stranger), user="enrol", password=stranger)
+            await (await self._dial(login)).close()
+        except (BusUnavailable, AdmissionRefused, nats.errors.Error):
+            self._refused_since = None
+            return
+        now = boottime()
+        self._refused_since = self._refused_since or now
+        if now - self._refused_since >= self._banished_after_s and not self.banished:
+            self.banished = True
+            self._stand("refused")
+            self._listener.changed()
+
+    async def _leave(self) -> None:
+        session, self._session = self._session, None
+        if self.standing == "connected":
+            self._stand("connecting")
+        if session is not None:
+            await session.close()
+
+    def _stand(self, standing: Standing) -> None:
+        if standing == "connected":
+            self.banished, self._refused_since, self.problem = False, None, ""
+        if standing != self.standing:
+            self.standing, self.since = standing, time.time()
+            log.info("bus", standing=standing)
+
+    def _tell(self, problem: str) -> None:
+        self.problem = problem
+        if boottime() - self._reported_at >= REPORT_EVERY_S:
+            self._reported_at = boottime()
+            log.warning("no session on the bus, going on trying", problem=problem)

@@ -1,0 +1,263 @@
+"""One connection to the bus: live documents and signals, what was missed, and when it is time for another one."""
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from enum import Enum
+from typing import Protocol
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from services.agent.core.documents import FeedView
+from services.agent.feed import catchup
+from shared.bus.codec import decode
+from shared.bus.undecodable import Undecodables
+from shared.errors import Undecodable
+from shared.events import subjects
+from shared.events.documents import KINDS, TOMBSTONE_TTL_S, FeedMessage, SelfDoc
+from shared.events.subjects import BadSubject, SignalKey
+
+PROOF_EVERY_S = 10.0
+PROOF_WITHIN_S = 10
+SELF = KINDS[SelfDoc]
+CHECK_EVERY_S = 600.0
+"""A change of the stream's leader can swallow live copies unnoticed: what was written since the last reading is read
+again. Well below TOMBSTONE_TTL_S / 2, so that deletions are still there to be read."""
+READINGS_AT_ONCE = 8
+
+log = structlog.get_logger()
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """Who reads."""
+
+    account: str
+    id: str
+
+    @property
+    def audience(self) -> str:
+        return subjects.peer_audience(self.id)
+
+
+class Listener(Protocol):
+    """Hears what came. None of it may block."""
+
+    def changed(self) -> None:
+        """The picture of the feed changed."""
+
+    def signal(self, key: SignalKey, sealed: bytes) -> None: ...
+
+    def connected(self) -> None:
+        """A session begins: everything the bus holds for this host is known."""
+
+
+class Over(Enum):
+    """Why a session ends."""
+
+    LOST = "lost"
+    OTHER_RIGHTS = "other rights"
+
+
+class Session:
+    """Feeds `view` from one connection, beginning with everything that was missed.
+
+    `over`: why it ended, None while it goes on. `heard_at`: seconds on boottime() when the bus last proved
+    itself. certain: audience → sequence up to which the last reading brought everything, kept from session to session.
+    """
+
+    def __init__(
+        self, peer: Peer, view: FeedView, certain: dict[str, int], listener: Listener, undecodables: Undecodables
+    ) -> None:
+        self._peer = peer
+        self._view = view
+        self._certain = certain
+        self._listener = listener
+        self._undecodables = undecodables
+        self._connection: Client | None = None
+        self._audiences: frozenset[str] = frozenset()
+        self._reading: set[str] = set()
+        self._missed: set[str] = set()
+        self._complete = False
+        self._wake = asyncio.Event()
+        self._ended = asyncio.Event()
+        self.over: Over | None = None
+        self.heard_at = boottime()
+
+    @property
+    def connection(self) -> Client | None:
+        """The connection while it stands."""
+        return self._connection if self._connection and self._connection.is_connected else None
+
+    async def on_error(self, problem: Exception) -> None:
+        """What the connection reports; the exceptions of what it calls here among it."""
+        if isinstance(problem, nats.errors.SlowConsumerError):
+            log.warning("the bus was faster than this host, reading again")
+            self._miss(self._audiences)
+        elif type(problem) is nats.errors.Error:  # the server refuses a subject: the rights are not what we believed
+            self._end(Over.OTHER_RIGHTS)
+        elif not isinstance(problem, nats.errors.Error | OSError):
+            log.error("a message could not be taken", exc_info=problem)
+
+    async def on_closed(self) -> None:
+        self._end(Over.LOST)
+
+    async def open(self, connection: Client, *, whole: bool) -> None:
+        """Subscribe and read what was missed. whole: everything, as after a long absence.
+
+        Returns when the picture is complete. Raises nats.errors.Error or TimeoutError.
+        """
+        self._connection = connection
+        await connection.subscribe(subjects.signals_to(self._peer.account, self._peer.id), cb=self._on_signal)
+        await self._follow(frozenset({self._peer.audience}), whole=whole)
+        await self._follow(self._granted() - self._audiences, whole=whole)
+        self._complete = True
+        self._judge_rights()
+        self._listener.changed()
+
+    async def run(self) -> Over:
+        """Why the session is over, once it is; until then gaps are filled and the bus is asked for proof of itself."""
+        check_at = boottime() + CHECK_EVERY_S * random.uniform(0.5, 1.0)
+        while self.over is None:
+            try:
+                async with asyncio.timeout(PROOF_EVERY_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                if boottime() > check_at:
+                    self._miss(self._audiences)
+                    check_at += CHECK_EVERY_S
+            self._wake.clear()
+            if self.over is None:
+                await self._fill_gaps()
+                await self._prove()
+        return self.over
+
+    async def ended(self) -> None:
+        """Returns when the session is over."""
+        await self._ended.wait()
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+    def _granted(self) -> frozenset[str]:
+        """The audiences this host is in, as its own document says; only its own until there is one."""
+        mine = self._view.documents().self_doc
+        return frozenset(mine.audiences if mine else ()) | {self._peer.audience}
+
+    def _judge_rights(self) -> None:
+        """Forget what this host may no longer see; ask for a session with the rights it has now."""
+        granted = self._granted()
+        for audience in self._view.audiences - granted:
+            self._view.drop_audience(audience)
+        if self._audiences != granted:
+            self._audiences &= granted
+            self._end(Over.OTHER_RIGHTS)
+
+    async def _follow(self, audiences: frozenset[str], *, whole: bool) -> None:
+        assert self._connection is not None
+        self._audiences |= audiences
+        self._reading |= audiences
+        for audience in audiences:
+            await self._connection.subscribe(
+                subjects.live_feed_of(self._peer.account, audience), cb=self._on_live, pending_msgs_limit=100_000
+            )
+        await self._read({audience: self._view.resume_sequence(audience) for audience in audiences}, whole=whole)
+
+    async def _fill_gaps(self) -> None:
+        missed, self._missed = self._missed & self._audiences, set()
+        if missed:
+            positions = {audience: self._certain.get(audience, 0) for audience in missed}
+            await self._read(positions, whole=boottime() - self.heard_at > TOMBSTONE_TTL_S / 2)
+            self._judge_rights()
+
+    async def _read(self, positions: Mapping[str, int], *, whole: bool) -> None:
+        """Read audiences, each from its position (0: as a snapshot)."""
+        room = asyncio.Semaphore(READINGS_AT_ONCE)
+
+        async def one(audience: str, position: int) -> None:
+            async with room:
+                await self._read_one(audience, 0 if whole else position)
+
+        await asyncio.gather(*(one(audience, position) for audience, position in sorted(positions.items())))
+        self.heard_at = boottime()
+
+    async def _read_one(self, audience: str, position: int) -> None:
+        self._reading.add(audience)
+        last = 0
+        if position:
+            # What stands at the position is asked for as well: a stream that has nothing from there on is not the
+            # stream we read before.
+            self._view.begin_resume(audience)
+            last = await self._pull(audience, position)
+        if last:
+            self._view.end_resume(audience)
+        else:
+            last = await self._pull(audience, self._view.begin_snapshot(audience))
+            if self._view.end_snapshot(audience):
+                self._listener.changed()
+        self._certain[audience] = last
+        self._reading.discard(audience)
+
+    async def _pull(self, audience: str, after: int) -> int:
+        assert self._connection is not None
+        return await catchup.read(self._connection, self._peer.account, self._peer.id, audience, after, self._take)
+
+    def _take(self, subject: str, sequence: int, data: bytes, last_sequence: int | None = None) -> None:
+        """One message of the feed. last_sequence: what the stream held before it, known of live ones."""
+        try:
+            key = subjects.parse_feed(subject)
+            message = decode(subject, data, FeedMessage)
+        except (BadSubject, Undecodable) as problem:
+            self._undecodables.note("feed", problem)
+            return
+        if key.audience not in self._audiences:
+            return  # withdrawn while it was on its way
+        if last_sequence is not None and key.audience not in self._reading and self._view.gap(key, last_sequence):
+            self._miss(frozenset({key.audience}))
+        if self._view.apply(key, sequence, message):
+            if key.kind == SELF and self._complete and not self._reading and self.over is None:
+                self._judge_rights()
+            self._listener.changed()
+
+    async def _on_live(self, message: Msg) -> None:
+        headers = message.headers or {}
+        try:
+            sequence, last = int(headers["Nats-Sequence"]), int(headers["Nats-Last-Sequence"])
+        except (KeyError, ValueError):
+            self._undecodables.note("feed", Undecodable(message.subject, "no sequence"))
+            return
+        self._take(message.subject, sequence, message.data, last)
+
+    async def _on_signal(self, message: Msg) -> None:
+        try:
+            key = subjects.parse_signal(message.subject)
+        except BadSubject as problem:
+            self._undecodables.note("signal", problem)
+            return
+        self._listener.signal(key, message.data)
+
+    async def _prove(self) -> None:
+        assert self._connection is not None
+        asked_at = boottime()
+        await self._connection.flush(timeout=PROOF_WITHIN_S)
+        self.heard_at = asked_at
+
+    def _miss(self, audiences: frozenset[str]) -> None:
+        self._missed |= audiences
+        self._wake.set()
+
+    def _end(self, why: Over) -> None:
+        if self.over is not Over.LOST:
+            self.over = why
+        self._ended.set()
+        self._wake.set()
+
+
+def boottime() -> float:
+    """Seconds on a clock that also runs while the host is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,0 +1,37 @@
+"""What the agent is told on starting: WHIMBREL_<NAME> in its environment, put there by `whimbrel up`."""
+
+from pathlib import Path
+
+import msgspec
+
+from services.agent.core.kernel import INTERFACE, LISTEN_PORT
+from shared.log import Format, Level
+
+VERSION = "1.0.0"
+"""What the agent reports; decision D1 compares it with MIN_VERSION_FORWARDER."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Run the agent of this host: `whimbrel up` is how it is started.
+
+    bus: addresses, comma separated. setup_key_file: wins over setup_key; may be a pipe, /dev/fd/N, so that the key
+    stays out of this process's environment. socket: /run/whimbrel/<interface>.sock when not given. port: WireGuard's.
+    """
+
+    bus: str = "nats://127.0.0.1:4222"
+    setup_key: str = ""
+    setup_key_file: Path | None = None
+    hostname: str = ""
+    interface: str = INTERFACE
+    port: int = LISTEN_PORT
+    state_dir: Path = Path("/var/lib/whimbrel")
+    socket: Path | None = None
+    log_level: Level = "info"
+    log_format: Format = "auto"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.socket or Path("/run/whimbrel") / f"{self.interface}.sock"
+
+    def __repr__(self) -> str:
+        return f"Settings(bus={self.bus!r}, interface={self.interface!r}, state_dir={str(self.state_dir)!r})"

@@ -1,0 +1,250 @@
+"""The feed of one peer over a real bus: everything it may read arrives, whatever happens to the connection."""
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import nats.errors
+import pytest
+
+from services.agent.core.documents import FeedView
+from services.agent.dial import Dialer
+from services.agent.feed.reader import Feed
+from services.agent.feed.session import Peer
+from shared.bus.keys import new_seed, public_key
+from shared.bus.undecodable import Undecodables
+from shared.events import subjects
+from shared.events.documents import PeerDoc
+from shared.events.subjects import SignalKey
+from tests.bus.agent.plane import ACCOUNT, ALL, Plane, peer_doc
+from tests.support.bus import eventually
+
+ME = "me"
+
+
+class Reader:
+    """A feed with what it told its listener."""
+
+    def __init__(self, plane: Plane, seed: str) -> None:
+        self.view = FeedView()
+        self.changes = 0
+        self.sessions = 0
+        self.signals: list[tuple[SignalKey, bytes]] = []
+        self.dials: list[str] = []
+        self.feed = Feed(
+            Dialer(plane.url), Peer(ACCOUNT, ME), seed, self.view, self, Undecodables(), banished_after_s=1.0
+        )
+
+    def changed(self) -> None:
+        self.changes += 1
+
+    def signal(self, key: SignalKey, sealed: bytes) -> None:
+        self.signals.append((key, sealed))
+
+    def connected(self) -> None:
+        self.sessions += 1
+
+    @property
+    def peers(self) -> set[str]:
+        return set(self.view.documents().peers)
+
+
+Start = Callable[[], Awaitable[Reader]]
+
+
+@pytest.fixture
+async def start(plane: Plane) -> AsyncIterator[Start]:
+    """Starts the feed of peer ME."""
+    seed = new_seed("user")
+    tasks = []
+
+    async def begin() -> Reader:
+        plane.peers[public_key(seed)] = ME
+        reader = Reader(plane, seed)
+        tasks.append(asyncio.create_task(reader.feed.run()))
+        return reader
+
+    yield begin
+    for task in tasks:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_documents_written_before_and_after_connecting_arrive(plane: Plane, start: Start) -> None:
+    await plane.place(ME, 1)
+    await plane.write(ALL, "a", peer_doc("a", 2))
+    reader = await start()
+    await eventually(lambda: reader.peers == {"a"})
+    await plane.write(ALL, "b", peer_doc("b", 3))
+    await eventually(lambda: reader.peers == {"a", "b"})
+    await plane.delete(ALL, PeerDoc, "a")
+    await eventually(lambda: reader.peers == {"b"})
+    assert reader.feed.standing == "connected"
+    assert reader.sessions == 1
+
+
+async def test_more_documents_than_one_batch_are_read_whole(plane: Plane, start: Start) -> None:
+    await plane.place(ME, 1)
+    names = {f"p{number}" for number in range(600)}
+    await asyncio.gather(*(plane.write(ALL, name, peer_doc(name, 2)) for name in names))
+    reader = await start()
+    await eventually(lambda: reader.peers == names)
+
+
+async def test_a_host_that_waits_for_its_own_document_goes_on_when_it_comes(plane: Plane, start: Start) -> None:
+    await plane.write(ALL, "a", peer_doc("a", 2))
+    plane.audiences[ME] = (ALL,)
+    reader = await start()
+    await eventually(lambda: reader.sessions == 1)
+    assert reader.peers == set()
+    await plane.place(ME, 1)
+    await eventually(lambda: reader.peers == {"a"})
+
+
+async def test_another_audience_is_read_at_once_over_a_new_session(plane: Plane, start: Start) -> None:
+    await plane.place(ME, 1)
+    await plane.write("g.db", "b", peer_doc("b", 3))
+    reader = await start()
+    await eventually(lambda: reader.sessions == 1)
+    await plane.place(ME, 1, "db")
+    await eventually(lambda: reader.peers == {"b"}, within_s=2.0)
+    assert reader.sessions == 2
+
+
+async def test_what_an_audience_showed_is_forgotten_on_leaving_it(plane: Plane, start: Start) -> None:
+    await plane.place(ME, 1, "db")
+    await plane.write("g.db", "b", peer_doc("b", 3))
+    await plane.write(ALL, "a", peer_doc("a", 2))
+    reader = await start()
+    await eventually(lambda: reader.peers == {"a", "b"})
+    await plane.place(ME, 1)
+    await eventually(lambda: reader.peers == {"a"})
+    await eventually(lambda: reader.sessions == 2)
+    await plane.write("g.db", "c", peer_doc("c", 4))
+    await plane.write(ALL, "d", peer_doc("d", 5))
+    await eventually(lambda: reader.peers == {"a", "d"})
+
+
+async def test_no_document_is_lost_when_the_bus_is_killed_while_they_are_written(plane: Plane, start: Start) -> None:
+    await plane.place(ME, 1)
+    reader = await start()
+    await eventually(lambda: reader.sessions == 1)
+    written: set[str] = set()
+
+    async def write() -> None:
+        for number in range(300):
+            name = f"p{number}"
+            while name not in written:
+                with contextlib.suppress(nats.errors.Error, TimeoutError):
+                    await asyncio.wait_for(plane.write(ALL, name, peer_doc(name, 2)), 0.5)
+                    written.add(name)
+
+    def grown(seen: int) -> bool:
+        return len(written) > seen + 20
+
+    writing = asyncio.create_task(write())
+    for _ in range(2):
+        seen = len(written)
+        await eventually(functools.partial(grown, seen), within_s=20.0)
+        await plane.kill()
+        await plane.revive()
+    await asyncio.wait_for(writing, 40.0)
+    await eventually(lambda: reader.peers == written, within_s=20.0)
+    assert reader.sessions >= 2
+
+
+async def test_deletions_that_happened_while_away_are_seen_on_resuming(plane: Plane, start: Start) -> None:
+    await plane.place(ME, 1)
+    for name in ("a", "b"):
+        await plane.write(ALL, name, peer_doc(name, 2))
+    reader = await start()
+    await eventually(lambda: reader.peers == {"a", "b"})
+    await plane.kill()
+    await eventually(lambda: reader.feed.standing == "connecting")
+    assert reader.peers == {"a", "b"}
+    await plane.revive()
+    await plane.delete(ALL, PeerDoc, "a")
+    await eventually(lambda: reader.sessions == 2)
+    await eventually(lambda: reader.peers == {"b"})
+
+
+async def test_a_lost_live_message_leads_to_reading_again(plane: Plane, start: Start) -> None:
+    await plane.place(ME, 1)
+    reader = await start()
+    await eventually(lambda: reader.sessions == 1)
+    session = reader.feed._session
+    assert session is not None
+    deaf = session._audiences
+    session._audiences = frozenset({f"p.{ME}"})  # two live messages pass unheard
+    await plane.write(ALL, "a", peer_doc("a", 2))
+    await plane.write(ALL, "b", peer_doc("b", 3))
+    await plane.write(f"p.{ME}", "c", peer_doc("c", 4))
+    await eventually(lambda: "c" in reader.peers)
+    session._audiences = deaf
+    await plane.write(ALL, "a", peer_doc("a", 5))
+    await eventually(lambda: reader.peers == {"a", "b", "c"})
+    assert reader.sessions == 1
+
+
+async def test_a_stream_made_anew_is_read_from_its_beginning(plane: Plane, start: Start) -> None:
+    await plane.place(ME, 1)
+    for number in range(20):
+        await plane.write(ALL, f"p{number}", peer_doc(f"p{number}", 2))
+    reader = await start()
+    await eventually(lambda: len(reader.peers) == 20)
+    await plane.kill()
+    await eventually(lambda: reader.feed.standing == "connecting")
+    plane.wipe()
+    await plane.revive()
+    await plane.make_streams()
+    await plane.place(ME, 1)
+    await plane.write(ALL, "new", peer_doc("new", 3))
+    await eventually(lambda: reader.peers == {"new"})
+
+
+async def test_c5_a_refusal_that_management_stands_by_ends_what_the_host_may_do(plane: Plane, start: Start) -> None:
+    await plane.place(ME, 1)
+    reader = await start()
+    await eventually(lambda: reader.sessions == 1)
+    plane.peers.clear()
+    await plane.kill()
+    await plane.revive()
+    await eventually(lambda: reader.feed.banished, within_s=20.0)
+    assert reader.feed.standing == "refused"
+    assert "deleted or blocked" in reader.feed.problem
+
+
+async def test_c5_a_bus_without_management_refuses_nobody_for_good(plane: Plane, start: Start) -> None:
+    await plane.place(ME, 1)
+    reader = await start()
+    await eventually(lambda: reader.sessions == 1)
+    await plane.management.close()
+    await plane.kill()
+    await plane.revive()
+    await eventually(lambda: "does not admit" in reader.feed.problem, within_s=20.0)
+    refused_since = reader.feed._refused_since
+    assert refused_since is None
+    assert not reader.feed.banished
+
+
+async def test_signals_for_this_host_arrive_with_their_sender(plane: Plane, start: Start) -> None:
+    await plane.place(ME, 1)
+    reader = await start()
+    await eventually(lambda: reader.sessions == 1)
+    other = new_seed("user")
+    plane.peers[public_key(other)] = "other"
+    signal = await plane.service("signal")
+    await signal.publish(subjects.signal_to(ACCOUNT, ME, "other"), b"sealed")
+    await eventually(lambda: reader.signals == [(SignalKey(ACCOUNT, "other", ME), b"sealed")])
+
+
+async def test_publishing_says_whether_there_is_a_connection(plane: Plane, start: Start) -> None:
+    reader = await start()
+    await eventually(lambda: reader.sessions == 1)
+    subject = subjects.beat(ACCOUNT, ME)
+    assert await reader.feed.publish(subject, b"x")
+    await plane.kill()
+    await eventually(lambda: reader.feed.standing == "connecting")
+    assert not await reader.feed.publish(subject, b"x")
