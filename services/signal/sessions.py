@@ -58,8 +58,8 @@ class Sessions:
         self._clock = clock
         self._wall = wall
         _connected.set_function(lambda: tracker.connected)
-        self._facts: dict[BeatKey, tuple[int, SessionFact]] = {}
-        """The newest fact of each peer and its sequence."""
+        self._facts: dict[BeatKey, tuple[int, SessionFact | None]] = {}
+        """The newest fact of each peer and its sequence; None for one that cannot be read."""
         self._facts_known = False
         self._pending: dict[BeatKey, PresenceEvent] = {}
         """The newest edge of each peer that is not in the facts yet."""
@@ -73,12 +73,13 @@ class Sessions:
     def message(self, subject: str, data: bytes, sequence: int) -> None:
         try:
             key = subjects.parse_fact(subject)
+            peer = BeatKey(key.account, key.id)
+            if sequence <= self._sequence(peer):
+                return
+            self._facts[peer] = (sequence, None)
             fact = decode(subject, data, SessionFact)
         except (Undecodable, BadSubject) as problem:
             self._undecodables.note(subjects.FACT_SESSIONS, problem)
-            return
-        peer = BeatKey(key.account, key.id)
-        if sequence <= self._sequence(peer):
             return
         self._facts[peer] = (sequence, fact)
         self._tracker.adopt(peer, fact.epoch, connected=fact.connected, now=self._clock())
@@ -89,7 +90,7 @@ class Sessions:
         """From now on edges are written; peers that are heard and have no fact count as an edge."""
         self._facts_known = True
         for edge in self._tracker.heard():
-            if edge.peer not in self._facts:
+            if self._facts.get(edge.peer, (0, None))[1] is None:
                 self._pending.setdefault(edge.peer, edge)
         self._something_to_write.set()
 

@@ -111,16 +111,12 @@ def _missed_before(heartbeat: Msg, received: int) -> bool:
     return int((heartbeat.headers or {}).get("Nats-Last-Consumer", received)) != received
 
 
-async def replace(
-    jetstream: JetStreamContext, subject: str, data: bytes, *, after: int, ttl_s: float | None = None
-) -> int:
+async def replace(jetstream: JetStreamContext, subject: str, data: bytes, *, after: int) -> int:
     """Write the value that follows the one with sequence `after` (0: there is none); gives its own sequence.
 
-    ttl_s: it disappears after that many seconds. Raises Superseded when another value came between.
+    Raises Superseded when another value came between.
     """
     headers = {"Nats-Expected-Last-Subject-Sequence": str(after)}
-    if ttl_s is not None:
-        headers["Nats-TTL"] = f"{ttl_s:.0f}s"
     try:
         return (await jetstream.publish(subject, data, headers=headers)).seq
     except APIError as problem:

@@ -1,0 +1,71 @@
+"""Asks for each name when it is due, many at once."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterable
+
+from services.resolver.core.answers import Answer
+from services.resolver.core.schedule import Due, Schedule
+from services.resolver.ports import Upstream
+from shared.metrics import REGISTRY, Counter, Gauge
+
+AT_ONCE = 192
+"""Names that are asked for at once: two sockets each, well below the usual limit of 1,024 open files."""
+
+FAILED_AT_ONCE = 64
+"""Of those whose last look-up brought nothing. They wait for each other, never others for them (decision D7)."""
+
+_asked = Counter("whimbrel_resolver_lookups", "Look-ups of a name, both families", ["result"], registry=REGISTRY)
+_names = Gauge("whimbrel_resolver_names", "Names that routes want", registry=REGISTRY)
+
+
+class Asking:
+    """Keeps a schedule and tells each answer to `tell`."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        upstream: Upstream,
+        tell: Callable[[str, Answer], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._schedule = schedule
+        self._upstream = upstream
+        self._tell = tell
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._lanes = {False: asyncio.Semaphore(AT_ONCE), True: asyncio.Semaphore(FAILED_AT_ONCE)}
+
+    def want(self, names: Iterable[str]) -> None:
+        """These and no others are wanted from now on."""
+        wanted = set(names)
+        _names.set(len(wanted))
+        self._schedule.want(wanted, self._clock())
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Ask, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._wake.clear()
+                for due in self._schedule.due(self._clock()):
+                    tasks.create_task(self._ask(due))
+                await self._sleep()
+
+    async def _ask(self, due: Due) -> None:
+        async with self._lanes[due.failed]:
+            answer = await self._upstream.look_up(due.name)
+        _asked.labels("empty" if answer.empty else "addresses").inc()
+        self._tell(due.name, answer)
+        self._schedule.done(due.name, failed=answer.empty, now=self._clock(), fraction=random.random())
+        self._wake.set()
+
+    async def _sleep(self) -> None:
+        at = self._schedule.next_at()
+        try:
+            async with asyncio.timeout(None if at is None else max(0.0, at - self._clock())):
+                await self._wake.wait()
+        except TimeoutError:
+            """A name is due."""

@@ -1,0 +1,120 @@
+"""The addresses of every route's names, and which facts have to be written for them."""
+
+from collections import defaultdict
+
+from services.resolver.core.answers import Answer, KeepLimits, alike, fold, merged, restored
+from services.resolver.core.routes import Gone, RouteKey, Wanted
+from shared.events.documents import ResolvedAddress, ResolvedName
+from shared.events.facts import ResolutionFact
+
+
+class Resolutions:
+    """Routes, answers and the facts of others in; facts to write out. `now` is in unix seconds.
+
+    A name that several routes share is one name to ask for; what is kept of it is each route's own affair.
+    """
+
+    def __init__(self, limits: KeepLimits) -> None:
+        self._limits = limits
+        self._routes: dict[RouteKey, Wanted] = {}
+        self._gone: dict[RouteKey, int] = {}
+        """Routes that ended, with the revision to say it with, until the facts say so too."""
+        self._users: dict[str, set[RouteKey]] = defaultdict(set)
+        self._held: dict[RouteKey, dict[str, tuple[ResolvedAddress, ...]]] = {}
+        self._facts: dict[RouteKey, ResolutionFact] = {}
+        self._dirty: set[RouteKey] = set()
+
+    def names(self) -> set[str]:
+        """Every name that some route wants."""
+        return set(self._users)
+
+    def route(self, key: RouteKey, change: Wanted | Gone, now: float) -> None:
+        """The route is new, different or gone."""
+        before = self._routes.pop(key, None)
+        for name in before.names if before else ():
+            self._users[name].discard(key)
+            if not self._users[name]:
+                del self._users[name]
+        held = self._held.pop(key, {})
+        if isinstance(change, Gone):
+            self._gone[key] = change.revision
+        else:
+            self._gone.pop(key, None)
+            self._routes[key] = change
+            self._held[key] = {name: held[name] for name in change.names if name in held}
+            for name in change.names:
+                self._users[name].add(key)
+            if before is None and key in self._facts:
+                self._adopt(key, self._facts[key], now, from_the_past=True)
+        self._dirty.add(key)
+
+    def answer(self, name: str, answer: Answer, now: float) -> None:
+        """A look-up ended."""
+        for key in self._users.get(name, ()):
+            held = self._held[key]
+            held[name] = fold(held.get(name, ()), answer, keep=self._routes[key].keep, now=now, limits=self._limits)
+            self._dirty.add(key)
+
+    def begin(self) -> None:
+        """The facts are read anew."""
+        self._facts.clear()
+
+    def fact(self, key: RouteKey, fact: ResolutionFact, now: float, *, from_the_past: bool) -> None:
+        """What another replica, or this service before it was restarted, wrote.
+
+        from_the_past: it stood there before; an answer that we have had meanwhile is newer.
+        """
+        self._remember(key, fact)
+        if key in self._routes:
+            self._adopt(key, fact, now, from_the_past=from_the_past)
+        self._dirty.add(key)
+
+    def caught_up(self) -> None:
+        """All facts are known: what is missing there is to be written, what no route wants is to be ended."""
+        self._dirty.update(self._facts, self._routes)
+
+    def pending(self) -> list[tuple[RouteKey, ResolutionFact]]:
+        """The facts to write, until `written` says that they are."""
+        facts = [(key, fact) for key in sorted(self._dirty) if (fact := self._news(key)) is not None]
+        self._dirty = {key for key, _ in facts}
+        return facts
+
+    def written(self, key: RouteKey, fact: ResolutionFact) -> None:
+        """The fact is on the bus."""
+        self._remember(key, fact)
+
+    def _remember(self, key: RouteKey, fact: ResolutionFact) -> None:
+        if fact.names:
+            self._facts[key] = fact
+        else:
+            self._facts.pop(key, None)
+            self._gone.pop(key, None)
+
+    def _news(self, key: RouteKey) -> ResolutionFact | None:
+        known = self._facts.get(key)
+        names = tuple(ResolvedName(name, held) for name, held in sorted(self._held.get(key, {}).items()) if held)
+        if _alike(known.names if known else (), names):
+            return None
+        if key in self._routes:
+            revision = self._routes[key].revision
+        else:
+            revision = self._gone.get(key, known.revision if known else 0)
+        return ResolutionFact(route_id=key.route_id, revision=revision, names=names)
+
+    def _adopt(self, key: RouteKey, fact: ResolutionFact, now: float, *, from_the_past: bool) -> None:
+        """Of names with keep nothing that either side knows is lost; others take the newer answer."""
+        route, held = self._routes[key], self._held[key]
+        for theirs in fact.names:
+            if theirs.name not in route.names:
+                continue
+            addresses = restored(theirs.addresses, now)
+            if route.keep:
+                held[theirs.name] = merged(held.get(theirs.name, ()), addresses, self._limits)
+            elif not from_the_past or theirs.name not in held:
+                held[theirs.name] = addresses
+
+
+def _alike(one: tuple[ResolvedName, ...], other: tuple[ResolvedName, ...]) -> bool:
+    if [each.name for each in one] != [each.name for each in other]:
+        return False
+    return all(alike(a.addresses, b.addresses) for a, b in zip(one, other, strict=True))

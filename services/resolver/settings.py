@@ -1,0 +1,31 @@
+"""What the resolver may be told."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from services.resolver.core.answers import KEEP_MAX_AGE_S
+from services.resolver.core.schedule import INTERVAL_S
+from shared.log import Format, Level
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Turns the names of domain routes into addresses.
+
+    bus: nats:// addresses, comma separated. credentials: file with the service's nkey seed. dns_router_interval:
+    seconds between two look-ups of a name, at least 2. keep_max_age: seconds that a route with keep_route holds an
+    address after it was last seen, 0 for ever. dns_servers: "address", "address:port" or "[address]:port", comma
+    separated; those of /etc/resolv.conf by default. metrics_port: port on loopback for Prometheus, none by default.
+    """
+
+    bus: str
+    credentials: Path
+    dns_router_interval: Seconds = INTERVAL_S
+    keep_max_age: Seconds = KEEP_MAX_AGE_S
+    dns_servers: tuple[str, ...] = ()
+    metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
+    log_level: Level = "info"
+    log_format: Format = "auto"

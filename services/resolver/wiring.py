@@ -1,0 +1,53 @@
+"""Builds the resolver."""
+
+import asyncio
+import time
+
+from services.resolver.asking import Asking
+from services.resolver.bus import Bus
+from services.resolver.core.answers import Answer, KeepLimits
+from services.resolver.core.resolutions import Resolutions
+from services.resolver.core.schedule import Schedule
+from services.resolver.facts import Facts
+from services.resolver.feed import Feed
+from services.resolver.settings import Settings
+from services.resolver.upstream import DnsServers
+from shared import metrics
+from shared.bus import lastvalues
+from shared.bus.connection import connect
+from shared.bus.keys import read_seed
+from shared.bus.streams import FACTS, FEED
+from shared.bus.undecodable import Undecodables
+from shared.events.subjects import FACT_RESOLUTIONS, FEED_ROUTES
+
+ROLE = "resolver"
+
+
+async def run(settings: Settings) -> None:
+    """Resolve until cancelled. Raises BadSetting, CorruptFile or Taken before anything else."""
+    upstream = DnsServers(settings.dns_servers)
+    seed = read_seed(settings.credentials)
+    with metrics.page(settings.metrics_port):
+        connection = await connect(settings.bus, seed, ROLE)
+        try:
+            resolutions = Resolutions(KeepLimits(max_age_s=settings.keep_max_age))
+            undecodables = Undecodables()
+
+            def answered(name: str, answer: Answer) -> None:
+                resolutions.answer(name, answer, time.time())
+                facts.changed()
+
+            def routes_changed() -> None:
+                asking.want(resolutions.names())
+                facts.changed()
+
+            asking = Asking(Schedule(settings.dns_router_interval), upstream, answered)
+            feed = Feed(resolutions, undecodables, routes_changed)
+            facts = Facts(resolutions, Bus(connection), undecodables, lambda: feed.known)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(lastvalues.follow(connection, FEED, FEED_ROUTES, feed))
+                tasks.create_task(lastvalues.follow(connection, FACTS, FACT_RESOLUTIONS, facts))
+                tasks.create_task(asking.run())
+                tasks.create_task(facts.write())
+        finally:
+            await connection.close()
