@@ -33,7 +33,7 @@ def selected(selection: Selection, groups: Iterable[HaGroup]) -> frozenset[str]:
     groups = tuple(groups)
     if selection.none:
         return frozenset()
-    exits = _exits(groups)
+    exits = exit_bases(groups)
     wanted = {group.network_id for group in groups if group.network_id not in exits} - selection.deselected
     exit_id = _chosen_exit(selection, groups)
     return frozenset(wanted | {network_id for network_id, base in exits.items() if base == exit_id})
@@ -48,7 +48,7 @@ def select(
     every other.
     """
     groups = tuple(groups)
-    all_ids, exits = frozenset(group.network_id for group in groups), _exits(groups)
+    all_ids, exits = frozenset(group.network_id for group in groups), exit_bases(groups)
     known, unknown = _split(ids, all_ids, exits)
     if not known:
         return selection, unknown
@@ -72,7 +72,7 @@ def deselect(selection: Selection, groups: Iterable[HaGroup], ids: Iterable[str]
     Deselecting an exit node deselects all of them: whoever leaves one does not ask for the next.
     """
     groups = tuple(groups)
-    exits = _exits(groups)
+    exits = exit_bases(groups)
     known, unknown = _split(ids, frozenset(group.network_id for group in groups), exits)
     gone = known | (exits.keys() if known & exits.keys() else frozenset())
     return (
@@ -85,7 +85,7 @@ SELECT_ALL = Selection()
 DESELECT_ALL = Selection(none=True)
 
 
-def _exits(groups: Iterable[HaGroup]) -> dict[str, str]:
+def exit_bases(groups: Iterable[HaGroup]) -> dict[str, str]:
     """Network id of each exit node → the id both twins go by."""
     families: dict[str, set[str]] = {}
     for group in groups:
@@ -103,7 +103,7 @@ def _is_twin(network_id: str, base: str, families: Mapping[str, set[str]]) -> bo
 
 
 def _chosen_exit(selection: Selection, groups: tuple[HaGroup, ...]) -> str | None:
-    exits = _exits(groups)
+    exits = exit_bases(groups)
     people = {exits[network_id] for network_id in selection.selected if network_id in exits}
     automatic = {
         exits[group.network_id]

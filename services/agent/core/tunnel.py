@@ -33,7 +33,7 @@ class Send(msgspec.Struct, frozen=True, tag=True):
 
 
 class Reset(msgspec.Struct, frozen=True, tag=True):
-    """Remove the peer from the device and add it again with its endpoint, see order.plan; nothing if it is not there."""
+    """Remove the peer from the device and add it anew with its endpoint, see order.plan. Nothing when it is absent."""
 
     peer_id: str
     public_key: str

@@ -1,0 +1,307 @@
+"""What `status -d --json` and `networks ls --json` show, and what the host reports of its routes.
+
+Field names are NetBird's (reference agent §8), so that what reads its output reads ours; what it has no word for is
+added. A time that never was is 0001-01-01T00:00:00Z, as Go writes it.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from services.agent.core.desired import Local
+from services.agent.core.desired_state import Desired
+from services.agent.core.destinations import covers, parsed
+from services.agent.core.documents import Documents
+from services.agent.core.fib import NO_ADDRESSES, NOBODY_CONNECTED
+from services.agent.core.hagroups import HaGroup, canonical, offered, serves
+from services.agent.core.selection import exit_bases, selected
+from services.agent.core.tunnel import PathStatus
+from shared.events.documents import PeerDoc, RouteDoc
+from shared.events.facts import RouteState
+
+NEVER = datetime(1, 1, 1, tzinfo=UTC)
+ABSENT = PathStatus(word="Idle", endpoint="", last_handshake=0.0, rx_bytes=0, tx_bytes=0, changed_at=0.0)
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What only the running agent knows. backend: "kernel" or "wireguard-go".
+
+    pending: kernel entries that differ or failed, "kind key" → error or "". now: monotonic seconds, wall: unix seconds,
+    both at this moment.
+    """
+
+    version: str
+    backend: str
+    bus_url: str
+    bus_connected: bool
+    bus_error: str = ""
+    applied_revision: int = 0
+    pending: Mapping[str, str] = {}
+    now: float = 0.0
+    wall: float = 0.0
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    url: str
+    connected: bool
+    error: str
+
+
+class Pair(msgspec.Struct, frozen=True, kw_only=True):
+    local: str = ""
+    remote: str = ""
+
+
+class PeerDetail(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """networks: prefixes and domains this peer carries for us now. latency: ns, 0 = not measured."""
+
+    fqdn: str
+    peer_id: str
+    netbird_ip: str
+    netbird_ipv6: str
+    public_key: str
+    status: str
+    last_status_update: datetime
+    connection_type: str
+    ice_candidate_type: Pair
+    ice_candidate_endpoint: Pair
+    relay_address: str
+    last_wireguard_handshake: datetime
+    transfer_received: int
+    transfer_sent: int
+    latency: int
+    quantum_resistance: bool
+    networks: tuple[str, ...]
+
+
+class Peers(msgspec.Struct, frozen=True, kw_only=True):
+    total: int
+    connected: int
+    details: tuple[PeerDetail, ...]
+
+
+class Relays(msgspec.Struct, frozen=True, kw_only=True):
+    total: int = 0
+    available: int = 0
+    details: tuple[str, ...] = ()
+
+
+class SshServer(msgspec.Struct, frozen=True, kw_only=True):
+    enabled: bool = False
+    sessions: tuple[str, ...] = ()
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """networks: what this host serves. unplaced: document id → why it could not be made; pending as in About."""
+
+    peers: Peers
+    cli_version: str
+    daemon_version: str
+    daemon_status: str
+    management: Server
+    signal: Server
+    relays: Relays = Relays()
+    netbird_ip: str
+    netbird_ipv6: str
+    public_key: str
+    uses_kernel_interface: bool
+    wireguard_backend: str
+    wireguard_port: int
+    interface: str
+    fqdn: str
+    peer_id: str
+    quantum_resistance: bool = False
+    quantum_resistance_permissive: bool = False
+    networks: tuple[str, ...]
+    forwarding_rules: int = 0
+    dns_servers: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+    lazy_connection_enabled: bool = False
+    profile_name: str = "default"
+    ssh_server: SshServer = SshServer()
+    desired_revision: int
+    applied_revision: int
+    pending: Mapping[str, str]
+    unplaced: Mapping[str, str]
+
+
+class Carrier(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The routing peer that carries a network for this host."""
+
+    peer_id: str
+    fqdn: str
+    status: str
+
+
+class NetworkStatus(
+    msgspec.Struct, frozen=True, kw_only=True, rename={"resolved_ips": "resolvedIPs", "carried_by": "carriedBy"}
+):
+    """An HA group, or an exit node of both families. network: "" for domains, "0.0.0.0/0, ::/0" for such an exit node.
+
+    status: "Selected" or "Not Selected", as NetBird prints it. reason: why a selected one is not carried as it is.
+    """
+
+    id: str
+    network: str
+    domains: tuple[str, ...]
+    selected: bool
+    status: str
+    resolved_ips: Mapping[str, tuple[str, ...]]
+    carried_by: Carrier | None
+    reason: str
+
+
+def status(
+    documents: Documents, local: Local, desired: Desired, paths: Mapping[str, PathStatus], about: About
+) -> Status:
+    """The whole status. paths: PathBook.statuses()."""
+    me = documents.self_doc
+    details = tuple(
+        _peer(peer, documents, desired, paths.get(peer.peer_id, ABSENT), about)
+        for peer in sorted(documents.peers.values(), key=lambda peer: (peer.fqdn, peer.peer_id))
+    )
+    bus = Server(url=about.bus_url, connected=about.bus_connected, error=about.bus_error)
+    addresses = sorted(address for link in desired.links.values() for address in link.addresses)
+    return Status(
+        peers=Peers(
+            total=len(details),
+            connected=sum(detail.status == "Connected" for detail in details),
+            details=details,
+        ),
+        cli_version=about.version,
+        daemon_version=about.version,
+        daemon_status="Connected" if about.bus_connected else "Connecting",
+        management=bus,
+        signal=bus,
+        netbird_ip=next((address for address in addresses if ":" not in address), ""),
+        netbird_ipv6=next((address for address in addresses if ":" in address), ""),
+        public_key=local.public_key,
+        uses_kernel_interface=about.backend == "kernel",
+        wireguard_backend=about.backend,
+        wireguard_port=local.listen_port,
+        interface=local.interface,
+        fqdn=me.fqdn if me else "",
+        peer_id=me.peer_id if me else "",
+        networks=tuple(_where(route) for route in documents.routes.values() if me and serves(me.peer_id, route)),
+        desired_revision=desired.revision,
+        applied_revision=about.applied_revision,
+        pending=about.pending,
+        unplaced=desired.unplaced,
+    )
+
+
+def networks(
+    documents: Documents, local: Local, desired: Desired, paths: Mapping[str, PathStatus]
+) -> tuple[NetworkStatus, ...]:
+    """The HA groups offered to this host, by prefix length, then address, then id; domains first."""
+    if documents.self_doc is None:
+        return ()
+    groups = offered(documents.routes.values(), documents.self_doc, documents.peers)
+    bases = exit_bases(groups)
+    entries: dict[tuple[str, str, tuple[str, ...]], list[HaGroup]] = {}
+    for group in groups:
+        base = bases[group.network_id] if group.is_exit else ""
+        entries.setdefault((base, "", ()) if base else (group.network_id, group.network, group.domains), []).append(
+            group
+        )
+    used = selected(local.selection, groups)
+    shown = [
+        _network(network_id, members, network_id in used, documents, desired, paths)
+        for (network_id, _, _), members in entries.items()
+    ]
+    return tuple(sorted(shown, key=_by_prefix))
+
+
+def route_states(documents: Documents, desired: Desired, errors: Mapping[str, str]) -> tuple[RouteState, ...]:
+    """What became of each route this host serves or uses. errors: prefix → what the kernel said of its route."""
+    me = documents.self_doc
+    states = []
+    for route_id, route in documents.routes.items():
+        reason = desired.unplaced.get(route_id, "") or errors.get(canonical(route.network), "")
+        if me is not None and serves(me.peer_id, route):
+            states.append(RouteState(route_id=route_id, state="failed" if reason else "serving", error=reason))
+        elif reason in (NOBODY_CONNECTED, NO_ADDRESSES):
+            states.append(RouteState(route_id=route_id, state="waiting", error=reason))
+        elif reason or route_id in desired.carriers:
+            states.append(RouteState(route_id=route_id, state="failed" if reason else "installed", error=reason))
+    return tuple(states)
+
+
+def _peer(peer: PeerDoc, documents: Documents, desired: Desired, path: PathStatus, about: About) -> PeerDetail:
+    """Times and counts are blank unless the peer is connected, as NetBird shows it."""
+    up = path.word == "Connected"
+    carried = [route_id for route_id, carrier in desired.carriers.items() if carrier == peer.peer_id]
+    return PeerDetail(
+        fqdn=peer.fqdn,
+        peer_id=peer.peer_id,
+        netbird_ip=peer.address_v4,
+        netbird_ipv6=peer.address_v6,
+        public_key=peer.wireguard_key,
+        status=path.word,
+        last_status_update=_time(about.wall - about.now + path.changed_at) if path is not ABSENT else NEVER,
+        connection_type="P2P" if up else "-",
+        ice_candidate_type=Pair(),
+        ice_candidate_endpoint=Pair(remote=path.endpoint if up else ""),
+        relay_address="",
+        last_wireguard_handshake=_time(path.last_handshake) if up else NEVER,
+        transfer_received=path.rx_bytes if up else 0,
+        transfer_sent=path.tx_bytes if up else 0,
+        latency=0,
+        quantum_resistance=False,
+        networks=tuple(sorted({_where(documents.routes[route_id]) for route_id in carried})),
+    )
+
+
+def _network(
+    network_id: str,
+    groups: list[HaGroup],
+    is_selected: bool,
+    documents: Documents,
+    desired: Desired,
+    paths: Mapping[str, PathStatus],
+) -> NetworkStatus:
+    routes = [route for group in groups for route in group.routes]
+    carrier = next((desired.carriers[route.route_id] for route in routes if route.route_id in desired.carriers), None)
+    peer = documents.peers.get(carrier) if carrier else None
+    reasons = (desired.unplaced[route.route_id] for route in routes if route.route_id in desired.unplaced)
+    return NetworkStatus(
+        id=network_id,
+        network=", ".join(group.network for group in groups if group.network),
+        domains=groups[0].domains,
+        selected=is_selected,
+        status="Selected" if is_selected else "Not Selected",
+        resolved_ips=_resolved(routes, documents),
+        carried_by=_carrier(peer, paths) if peer else None,
+        reason=next(reasons, "") if is_selected else "",
+    )
+
+
+def _carrier(peer: PeerDoc, paths: Mapping[str, PathStatus]) -> Carrier:
+    return Carrier(peer_id=peer.peer_id, fqdn=peer.fqdn, status=paths.get(peer.peer_id, ABSENT).word)
+
+
+def _resolved(routes: Iterable[RouteDoc], documents: Documents) -> dict[str, tuple[str, ...]]:
+    """Name → its addresses, both sorted."""
+    found: dict[str, set[str]] = {}
+    for route in routes:
+        resolution = documents.resolutions.get(route.route_id)
+        for name in resolution.names if resolution else ():
+            if any(covers(domain, name.name) for domain in route.domains):
+                found.setdefault(name.name, set()).update(one.address for one in name.addresses)
+    return {name: tuple(sorted(addresses)) for name, addresses in sorted(found.items())}
+
+
+def _where(route: RouteDoc) -> str:
+    return ", ".join(route.domains) if route.domains else canonical(route.network)
+
+
+def _by_prefix(one: NetworkStatus) -> tuple[int, str, str]:
+    """Prefix length, then address, then id; domains first."""
+    first = one.network.partition(",")[0]
+    network = parsed(first)
+    return network.prefixlen if network else -1, first, one.id
+
+
+def _time(unix: float) -> datetime:
+    return datetime.fromtimestamp(unix, tz=UTC)
