@@ -122,7 +122,7 @@ def update(
 
 @app.command
 def delete(key: Key, /, *, connection: Connection = Connection()) -> None:
-    """Delete a key; hosts that enrolled with it stay.
+    """Delete a key that no host has enrolled with. Otherwise revoke it.
 
     ```
     whimbrel admin setup-keys delete offices

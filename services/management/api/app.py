@@ -5,13 +5,34 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
 
-from services.management.api import accounts, docs, events, health, problem, users
+from services.management.api import (
+    accounts,
+    docs,
+    events,
+    groups,
+    health,
+    peers,
+    policies,
+    problem,
+    routes,
+    setup_keys,
+    users,
+)
 from services.management.api.call import Authentication, Call, StrictRequest
 from services.management.api.deps import Deps
 
 MAX_BODY_BYTES = 1024 * 1024
 
-RESOURCES = (users.router, accounts.router, events.router)
+RESOURCES = (
+    routes.router,
+    groups.router,
+    policies.router,
+    peers.router,
+    setup_keys.router,
+    events.router,
+    users.router,
+    accounts.router,
+)
 
 
 def create_app(deps: Deps) -> Litestar:

@@ -1,7 +1,7 @@
 """One call of the API: who asks, what the account is, how it is changed, and how it is answered."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,11 +15,12 @@ from litestar.types import ASGIApp, Guard
 from services.management.api.deps import Deps
 from services.management.api.permissions import Module, allowed
 from services.management.api.problem import Unauthorized, Unparsable
+from services.management.core.commands.checks import found
 from services.management.core.commands.decision import Context, Decision
 from services.management.core.model.commit import Actor
 from services.management.core.model.user import User
 from services.management.core.state import AccountState, Owner
-from services.management.errors import Forbidden, Stale, Unknown
+from services.management.errors import Forbidden, Stale
 
 T = TypeVar("T")
 
@@ -73,6 +74,16 @@ def permitted(module: Module) -> Guard:
     return guard
 
 
+def known(table: Callable[[AccountState], Mapping[str, Any]], what: str) -> Guard:
+    """A guard that answers for an unknown id in the path before the body is looked at, as NetBird does."""
+
+    def guard(connection: ASGIConnection[Any, User, Owner, State], _handler: BaseRouteHandler) -> None:
+        deps: Deps = connection.app.state.deps
+        found(table(deps.intent.accounts[connection.auth.account]), connection.path_params["id"], what)
+
+    return guard
+
+
 class Call:
     """What a handler works with; made anew for each request."""
 
@@ -111,11 +122,3 @@ def etag(revision: int) -> str:
 def _names(if_match: str, revision: int) -> bool:
     """Whether an If-Match header names the revision (RFC 9110 §13.1.1, strong comparison)."""
     return if_match.strip() == "*" or etag(revision) in [tag.strip() for tag in if_match.split(",")]
-
-
-def found(table: Any, id: str, what: str) -> Any:
-    """The entity; raises Unknown."""
-    entity = table.get(id)
-    if entity is None:
-        raise Unknown(f"{what} {id} not found")
-    return entity

@@ -1,0 +1,195 @@
+"""Peers: hosts with an agent."""
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from litestar import Response, Router, delete, get, put
+
+from services.management.api.call import Call, known, permitted
+from services.management.api.reach import Reach
+from services.management.api.wire import GroupMinimum, Id, Nothing, about, given, groups_minimum, moment
+from services.management.core.commands import peers as commands
+from services.management.core.commands.checks import found
+from services.management.core.model.peer import Peer
+
+
+class PeerBody(msgspec.Struct, frozen=True, kw_only=True):
+    name: Annotated[str | None, about("Not empty; the DNS name follows it.", "gateway-1")] = None
+    ssh_enabled: bool | None = None
+    login_expiration_enabled: Annotated[bool | None, about("Only for hosts that a user enrolled.")] = None
+    inactivity_expiration_enabled: Annotated[bool | None, about("Only for hosts that a user enrolled.")] = None
+    ip: Annotated[str | None, about("A free address of the overlay; absent leaves it.", "100.64.0.17")] = None
+    ipv6: Annotated[str | None, about("A free address of the overlay; absent leaves it.")] = None
+
+
+class PeerResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """last_seen: since when it is as `connected` says. version, kernel_version: as its agent last reported.
+
+    connection_ip, geoname_id, country_code and city_name are not known. accessible_peers_count: only in lists.
+    """
+
+    id: Id
+    name: str
+    created_at: datetime
+    ip: str
+    ipv6: str
+    connection_ip: str
+    connected: bool
+    last_seen: datetime
+    os: str
+    kernel_version: str
+    geoname_id: int
+    version: str
+    groups: list[GroupMinimum]
+    ssh_enabled: bool
+    user_id: str
+    hostname: str
+    ui_version: str
+    dns_label: str
+    login_expiration_enabled: bool
+    login_expired: bool
+    last_login: datetime
+    inactivity_expiration_enabled: bool
+    approval_required: bool
+    country_code: str
+    city_name: str
+    serial_number: str
+    extra_dns_labels: list[str]
+    ephemeral: bool
+    accessible_peers_count: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class AccessiblePeerResponse(msgspec.Struct, frozen=True, kw_only=True):
+    id: Id
+    name: str
+    ip: str
+    ipv6: str
+    dns_label: str
+    user_id: str
+    os: str
+    country_code: str
+    city_name: str
+    geoname_id: int
+    connected: bool
+    last_seen: datetime
+
+
+@get("/")
+async def list_peers(
+    call: Call,
+    name: Annotated[str | None, about("Only peers whose name holds this.")] = None,
+    ip: Annotated[str | None, about("Only peers whose overlay address holds this.")] = None,
+) -> Response[list[PeerResponse]]:
+    """Every peer of the account."""
+    state, reach = call.state, Reach(call.state)
+    peers = [peer for peer in state.peers.values() if (name or "") in peer.name and _has_address(peer, ip or "")]
+    return call.answer(
+        [msgspec.structs.replace(_shown(call, peer), accessible_peers_count=reach.count(peer)) for peer in peers]
+    )
+
+
+@get("/{id:str}")
+async def get_peer(call: Call, id: str) -> Response[PeerResponse]:
+    """One peer."""
+    return _one(call, found(call.state.peers, id, "peer"))
+
+
+@put("/{id:str}", guards=[known(lambda state: state.peers, "peer")])
+async def update_peer(call: Call, id: str, data: PeerBody) -> Response[PeerResponse]:
+    """Change a peer. A peer is created by enrolling."""
+    request = given(data, commands.PeerRequest)
+    return _one(call, await call.commit(lambda state, context: commands.update_peer(state, id, request, context)))
+
+
+@delete("/{id:str}", status_code=200)
+async def delete_peer(call: Call, id: str) -> Response[Nothing]:
+    """Delete a peer that nothing refers to; its host loses the connection."""
+    await call.commit(lambda state, context: commands.delete_peer(state, id, context))
+    return call.answer(Nothing())
+
+
+@get("/{id:str}/accessible-peers")
+async def list_accessible_peers(call: Call, id: str) -> Response[list[AccessiblePeerResponse]]:
+    """The peers that a policy connects a peer with; none for an unknown peer."""
+    state = call.state
+    peer = state.peers.get(id)
+    reached = sorted(Reach(state).of(peer)) if peer else []
+    return call.answer([_accessible(call, state.peers[other]) for other in reached])
+
+
+def _has_address(peer: Peer, text: str) -> bool:
+    return text in peer.address_v4 or text in peer.address_v6
+
+
+def _one(call: Call, peer: Peer) -> Response[PeerResponse]:
+    return call.answer(_shown(call, call.state.peers.get(peer.id, peer)))
+
+
+def _shown(call: Call, peer: Peer) -> PeerResponse:
+    state, report = call.state, call.deps.facts.report(call.account, peer.id)
+    connected, last_seen = _session(call, peer)
+    return PeerResponse(
+        id=peer.id,
+        name=peer.name,
+        created_at=moment(peer.created_at),
+        ip=peer.address_v4,
+        ipv6=peer.address_v6,
+        connection_ip="",
+        connected=connected,
+        last_seen=last_seen,
+        os=peer.meta.os,
+        kernel_version=report.kernel if report else peer.meta.kernel_version,
+        geoname_id=0,
+        version=report.version if report else peer.meta.version,
+        groups=groups_minimum(state, state.groups_of(peer)),
+        ssh_enabled=peer.ssh_enabled,
+        user_id=peer.user_id,
+        hostname=report.hostname if report else peer.meta.hostname,
+        ui_version="",
+        dns_label=peer.fqdn(state.account.dns_domain),
+        login_expiration_enabled=peer.login_expiration_enabled,
+        login_expired=False,
+        last_login=moment(peer.last_login),
+        inactivity_expiration_enabled=peer.inactivity_expiration_enabled,
+        approval_required=False,
+        country_code="",
+        city_name="",
+        serial_number=peer.meta.serial_number,
+        extra_dns_labels=list(peer.extra_dns_labels),
+        ephemeral=peer.ephemeral,
+    )
+
+
+def _accessible(call: Call, peer: Peer) -> AccessiblePeerResponse:
+    connected, last_seen = _session(call, peer)
+    return AccessiblePeerResponse(
+        id=peer.id,
+        name=peer.name,
+        ip=peer.address_v4,
+        ipv6=peer.address_v6,
+        dns_label=peer.fqdn(call.state.account.dns_domain),
+        user_id=peer.user_id,
+        os=peer.meta.os,
+        country_code="",
+        city_name="",
+        geoname_id=0,
+        connected=connected,
+        last_seen=last_seen,
+    )
+
+
+def _session(call: Call, peer: Peer) -> tuple[bool, datetime]:
+    """Whether signal hears the peer, and since when that is so; a peer never heard was last seen at its login."""
+    session = call.deps.facts.session(call.account, peer.id)
+    if session is None:
+        return False, moment(peer.last_login)
+    return session.connected, moment(session.since)
+
+
+router = Router(
+    "/peers",
+    route_handlers=[list_peers, get_peer, update_peer, delete_peer, list_accessible_peers],
+    guards=[permitted("peers")],
+    tags=["Peers"],
+)

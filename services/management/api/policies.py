@@ -1,0 +1,183 @@
+"""Policies: who may talk to whom."""
+
+from typing import Annotated
+
+import msgspec
+from litestar import Response, Router, delete, get, post, put
+
+from services.management.api.call import Call, known, permitted
+from services.management.api.wire import GroupMinimum, Id, Integer, Nothing, about, given, groups_minimum
+from services.management.core.commands import policies as commands
+from services.management.core.commands.checks import found
+from services.management.core.commands.policyrules import PolicyRuleRequest, PortRangeRequest
+from services.management.core.model.policy import Policy, PolicyRule, ResourceRef
+from services.management.core.state import AccountState
+from shared.events.documents import Action, Protocol
+
+
+class PortRangeBody(msgspec.Struct, frozen=True, kw_only=True):
+    """Both ends included."""
+
+    start: Annotated[Integer | None, about("1 to 65535.", 8000)] = None
+    end: Annotated[Integer | None, about("1 to 65535.", 8010)] = None
+
+
+class PolicyRuleBody(msgspec.Struct, frozen=True, kw_only=True):
+    """One of sources and sourceResource, and one of destinations and destinationResource, must not be null."""
+
+    id: Annotated[str | None, about("In a PUT: which of the policy's rules it replaces.")] = None
+    name: Annotated[str | None, about("For people.", "web")] = None
+    description: str | None = None
+    enabled: Annotated[bool | None, about("Whether it is in force.", True)] = None
+    action: Annotated[str | None, about("accept or drop.", "accept")] = None
+    bidirectional: Annotated[bool | None, about("Destinations may connect to sources as well.", False)] = None
+    protocol: Annotated[str | None, about("all, tcp, udp, icmp or netbird-ssh.", "tcp")] = None
+    ports: Annotated[
+        tuple[str, ...] | None, about("Single ports; all if there are neither ports nor ranges.", ["443"])
+    ] = None
+    port_ranges: Annotated[tuple[PortRangeBody, ...] | None, about("Instead of ports.")] = None
+    authorized_groups: Annotated[
+        dict[str, tuple[str, ...]] | None, about("With netbird-ssh: for each source group the local users it may be.")
+    ] = None
+    sources: Annotated[tuple[str, ...] | None, about("Ids of groups.", ["d0fsqhs3r4mc73a1b2c0"])] = None
+    source_resource: Annotated[ResourceRef | None, about("One peer instead.")] = msgspec.field(
+        default=None, name="sourceResource"
+    )
+    destinations: Annotated[tuple[str, ...] | None, about("Ids of groups.", ["d0fsqhs3r4mc73a1b2c0"])] = None
+    destination_resource: Annotated[ResourceRef | None, about("One peer instead.")] = msgspec.field(
+        default=None, name="destinationResource"
+    )
+
+
+class PolicyBody(msgspec.Struct, frozen=True, kw_only=True):
+    """A PUT replaces the whole policy."""
+
+    name: Annotated[str | None, about("Not empty.", "web")] = None
+    description: str | None = None
+    enabled: Annotated[bool | None, about("Whether any of its rules is in force.", True)] = None
+    source_posture_checks: Annotated[tuple[str, ...] | None, about("There are none yet.")] = None
+    rules: Annotated[tuple[PolicyRuleBody, ...] | None, about("At least one.")] = None
+
+
+class PortRangeResponse(msgspec.Struct, frozen=True, kw_only=True):
+    start: int
+    end: int
+
+
+class PolicyRuleResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """What is empty is absent: ports, port_ranges, authorized_groups, and of each side the kind that is not used."""
+
+    id: Id
+    name: str
+    description: str
+    enabled: bool
+    action: Action
+    bidirectional: bool
+    protocol: Protocol
+    ports: list[str] | msgspec.UnsetType = msgspec.UNSET
+    port_ranges: list[PortRangeResponse] | msgspec.UnsetType = msgspec.UNSET
+    authorized_groups: dict[str, list[str]] | msgspec.UnsetType = msgspec.UNSET
+    sources: list[GroupMinimum] | msgspec.UnsetType = msgspec.UNSET
+    source_resource: ResourceRef | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="sourceResource")
+    destinations: list[GroupMinimum] | msgspec.UnsetType = msgspec.UNSET
+    destination_resource: ResourceRef | msgspec.UnsetType = msgspec.field(
+        default=msgspec.UNSET, name="destinationResource"
+    )
+
+
+class PolicyResponse(msgspec.Struct, frozen=True, kw_only=True):
+    id: Id
+    name: str
+    description: str
+    enabled: bool
+    source_posture_checks: list[str]
+    rules: list[PolicyRuleResponse]
+
+
+@get("/")
+async def list_policies(call: Call) -> Response[list[PolicyResponse]]:
+    """Every policy of the account."""
+    return call.answer([_shown(call.state, policy) for policy in call.state.policies.values()])
+
+
+@get("/{id:str}")
+async def get_policy(call: Call, id: str) -> Response[PolicyResponse]:
+    """One policy."""
+    return _one(call, found(call.state.policies, id, "policy"))
+
+
+@post("/", status_code=200)
+async def create_policy(call: Call, data: PolicyBody) -> Response[PolicyResponse]:
+    """Create a policy."""
+    request = _request(data)
+    return _one(call, await call.commit(lambda state, context: commands.create_policy(state, request, context)))
+
+
+@put("/{id:str}", guards=[known(lambda state: state.policies, "policy")])
+async def update_policy(call: Call, id: str, data: PolicyBody) -> Response[PolicyResponse]:
+    """Replace a policy."""
+    request = _request(data)
+    return _one(call, await call.commit(lambda state, context: commands.update_policy(state, id, request, context)))
+
+
+@delete("/{id:str}", status_code=200)
+async def delete_policy(call: Call, id: str) -> Response[Nothing]:
+    """Delete a policy."""
+    await call.commit(lambda state, context: commands.delete_policy(state, id, context))
+    return call.answer(Nothing())
+
+
+def _request(body: PolicyBody) -> commands.PolicyRequest:
+    request = given(body, commands.PolicyRequest)
+    return msgspec.structs.replace(request, rules=tuple(map(_rule_request, body.rules or ())))
+
+
+def _rule_request(body: PolicyRuleBody) -> PolicyRuleRequest:
+    request = given(body, PolicyRuleRequest)
+    if body.port_ranges is None:
+        return request
+    ranges = tuple(given(port_range, PortRangeRequest) for port_range in body.port_ranges)
+    return msgspec.structs.replace(request, port_ranges=ranges)
+
+
+def _one(call: Call, policy: Policy) -> Response[PolicyResponse]:
+    return call.answer(_shown(call.state, call.state.policies.get(policy.id, policy)))
+
+
+def _shown(state: AccountState, policy: Policy) -> PolicyResponse:
+    return PolicyResponse(
+        id=policy.id,
+        name=policy.name,
+        description=policy.description,
+        enabled=policy.enabled,
+        source_posture_checks=list(policy.source_posture_checks),
+        rules=[_rule(state, rule) for rule in policy.rules],
+    )
+
+
+def _rule(state: AccountState, rule: PolicyRule) -> PolicyRuleResponse:
+    source, destination = rule.source_resource, rule.destination_resource
+    return PolicyRuleResponse(
+        id=rule.id,
+        name=rule.name,
+        description=rule.description,
+        enabled=rule.enabled,
+        action=rule.action,
+        bidirectional=rule.bidirectional,
+        protocol=rule.protocol,
+        ports=list(rule.ports) or msgspec.UNSET,
+        port_ranges=[PortRangeResponse(start=r.start, end=r.end) for r in rule.port_ranges] or msgspec.UNSET,
+        authorized_groups={id: list(users) for id, users in rule.authorized_groups.items()} or msgspec.UNSET,
+        sources=msgspec.UNSET if source else groups_minimum(state, rule.sources),
+        source_resource=source or msgspec.UNSET,
+        destinations=msgspec.UNSET if destination else groups_minimum(state, rule.destinations),
+        destination_resource=destination or msgspec.UNSET,
+    )
+
+
+router = Router(
+    "/policies",
+    route_handlers=[list_policies, get_policy, create_policy, update_policy, delete_policy],
+    guards=[permitted("policies")],
+    tags=["Policies"],
+)

@@ -1,0 +1,148 @@
+"""Routes: networks and names behind routing peers."""
+
+from typing import Annotated
+
+import msgspec
+from litestar import Response, Router, delete, get, post, put
+
+from services.management.api.call import Call, known, permitted
+from services.management.api.wire import Id, Integer, Nothing, about, given
+from services.management.core import warnings
+from services.management.core.commands import routes as commands
+from services.management.core.commands.checks import found
+from services.management.core.model.route import DOMAIN_PLACEHOLDER, NetworkType, Route
+from shared.net.domains import to_unicode
+
+
+class RouteBody(msgspec.Struct, frozen=True, kw_only=True):
+    """Exactly one of network and domains, and exactly one of peer and peer_groups, must not be null.
+
+    What is absent is "", false, or nothing; a PUT replaces the whole route.
+    """
+
+    network_id: Annotated[
+        str | None, about("Name of the network, 1 to 40 characters. Equal ones make an HA set.", "office")
+    ] = None
+    description: str | None = None
+    network: Annotated[str | None, about("Prefix in CIDR notation. Host bits are masked off.", "10.0.0.0/24")] = None
+    domains: Annotated[
+        tuple[str, ...] | None, about("1 to 32 names, `*.` as the leftmost label is a wildcard.", ["wiki.example.com"])
+    ] = None
+    peer: Annotated[
+        str | None, about('Id of the routing peer. "" makes a route that nobody serves.', "d0fsqhs3r4mc73a1b2c0")
+    ] = None
+    peer_groups: Annotated[tuple[str, ...] | None, about("Groups whose members all serve the route.")] = None
+    metric: Annotated[Integer | None, about("1 to 9999, lower is preferred.", 9999)] = None
+    masquerade: Annotated[bool | None, about("Hide clients behind the routing peer's address.", True)] = None
+    enabled: Annotated[bool | None, about("A route that is not enabled reaches nobody.", True)] = None
+    groups: Annotated[
+        tuple[str, ...] | None, about("Groups that get the route, at least one.", ["d0fsqhs3r4mc73a1b2c0"])
+    ] = None
+    access_control_groups: Annotated[
+        tuple[str, ...] | None, about("Groups that policies name as destination to permit traffic.")
+    ] = None
+    keep_route: Annotated[
+        bool | None,
+        about("Names: keep addresses that they no longer have. Prefix: stay without a routing peer.", False),
+    ] = None
+    skip_auto_apply: Annotated[bool | None, about("Clients choose this exit route by hand.", False)] = None
+
+
+class WarningResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """What is allowed but perhaps not meant. code: what it is about. message: one line for a person."""
+
+    code: Annotated[str, about("Does not change.", "open-route")]
+    message: str
+
+
+class RouteResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """network: 192.0.2.0/32 stands for the names of a domain route. peer_groups and access_control_groups: absent
+    if empty. warnings: only where one route is answered, not in lists.
+    """
+
+    id: Id
+    network_type: NetworkType
+    network_id: str
+    description: str
+    network: str
+    domains: list[str] | None
+    peer: str
+    peer_groups: list[str] | msgspec.UnsetType = msgspec.UNSET
+    metric: int
+    masquerade: bool
+    enabled: bool
+    groups: list[str]
+    access_control_groups: list[str] | msgspec.UnsetType = msgspec.UNSET
+    keep_route: bool
+    skip_auto_apply: bool
+    warnings: list[WarningResponse] | msgspec.UnsetType = msgspec.UNSET
+
+
+@get("/")
+async def list_routes(call: Call) -> Response[list[RouteResponse]]:
+    """Every route of the account."""
+    return call.answer([_shown(route) for route in call.state.routes.values()])
+
+
+@get("/{id:str}")
+async def get_route(call: Call, id: str) -> Response[RouteResponse]:
+    """One route."""
+    return _one(call, found(call.state.routes, id, "route"))
+
+
+@post("/", status_code=200)
+async def create_route(call: Call, data: RouteBody) -> Response[RouteResponse]:
+    """Create a route."""
+    request = given(data, commands.RouteRequest)
+    saved = await call.commit(lambda state, context: commands.create_route(state, request, context))
+    return _one(call, saved.route)
+
+
+@put("/{id:str}", guards=[known(lambda state: state.routes, "route")])
+async def update_route(call: Call, id: str, data: RouteBody) -> Response[RouteResponse]:
+    """Replace a route."""
+    request = given(data, commands.RouteRequest)
+    saved = await call.commit(lambda state, context: commands.update_route(state, id, request, context))
+    return _one(call, saved.route)
+
+
+@delete("/{id:str}", status_code=200)
+async def delete_route(call: Call, id: str) -> Response[Nothing]:
+    """Delete a route."""
+    await call.commit(lambda state, context: commands.delete_route(state, id, context))
+    return call.answer(Nothing())
+
+
+def _one(call: Call, route: Route) -> Response[RouteResponse]:
+    """The route as it is now, which may be later than the caller's own change; the ETag says so."""
+    route = call.state.routes.get(route.id, route)
+    told = [WarningResponse(code=told.code, message=told.message) for told in warnings.of_route(call.state, route)]
+    return call.answer(msgspec.structs.replace(_shown(route), warnings=told))
+
+
+def _shown(route: Route) -> RouteResponse:
+    return RouteResponse(
+        id=route.id,
+        network_type=route.network_type,
+        network_id=route.network_id,
+        description=route.description,
+        network=route.network or DOMAIN_PLACEHOLDER,
+        domains=[to_unicode(domain) for domain in route.domains] or None,
+        peer=route.peer,
+        peer_groups=list(route.peer_groups) or msgspec.UNSET,
+        metric=route.metric,
+        masquerade=route.masquerade,
+        enabled=route.enabled,
+        groups=list(route.groups),
+        access_control_groups=list(route.access_control_groups) or msgspec.UNSET,
+        keep_route=route.keep_route,
+        skip_auto_apply=route.skip_auto_apply,
+    )
+
+
+router = Router(
+    "/routes",
+    route_handlers=[list_routes, get_route, create_route, update_route, delete_route],
+    guards=[permitted("routes")],
+    tags=["Routes"],
+)
