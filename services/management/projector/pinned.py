@@ -1,0 +1,149 @@
+"""A durable consumer that serves one of its clients at a time (JetStream priority groups, ADR-42).
+
+nats-py has no fields for it, so the requests are written here.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError
+
+PIN_TIMEOUT_S = 2.0
+"""The server gives the pin to another client when its holder has not asked for this long."""
+
+ACK_WAIT_S = 2.0
+"""What the holder did not acknowledge is delivered again after this long: to its successor, if it died."""
+
+PULL_S = 0.6
+"""One request for messages stands for this long. Well below PIN_TIMEOUT_S: the pin is kept by asking."""
+
+PULL_SLACK_S = 1.0
+CREATE_TIMEOUT_S = 5.0
+RETRY_S = 0.25
+BATCH = 256
+
+_GROUP = "projector"
+_API = "$JS.API.CONSUMER"
+_NANOSECONDS = 1_000_000_000
+_LOST, _EXPIRED = "423", "408"
+
+log = structlog.get_logger()
+
+
+class _Answer(msgspec.Struct):
+    error: dict[str, Any] | None = None
+
+
+class PinnedConsumer:
+    """Pulls messages of a stream while this client is the one that is served.
+
+    filter_subject: of the first delivery only the last message per subject matters.
+    on_message: called with each message, which has to be acknowledged, and the pin it came under; it is another one
+    whenever somebody else may have been served in between.
+    on_lost: called when the server says that the pin was taken away.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        stream: str,
+        name: str,
+        filter_subject: str,
+        *,
+        on_message: Callable[[Msg, str], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self._consumer = f"{stream}.{name}"
+        self._config = {
+            "name": name,
+            "durable_name": name,
+            "filter_subject": filter_subject,
+            "deliver_policy": "last_per_subject",
+            "ack_policy": "explicit",
+            "ack_wait": round(ACK_WAIT_S * _NANOSECONDS),
+            "priority_policy": "pinned_client",
+            "priority_groups": [_GROUP],
+            "priority_timeout": round(PIN_TIMEOUT_S * _NANOSECONDS),
+        }
+        self._create = {"stream_name": stream, "config": self._config}
+        self._create_subject = f"{_API}.CREATE.{self._consumer}.{filter_subject}"
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._inbox = client.new_inbox()
+        self._pin = ""
+        self._request = 0
+        self._left = 0
+        self._status = ""
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Make the consumer and keep one request standing, until cancelled; then give the pin back."""
+        subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._arrived)
+        try:
+            while True:
+                try:
+                    await self._ensure()
+                    while await self._pull():
+                        pass
+                    log.info("projector's consumer does not answer, making sure of it", consumer=self._consumer)
+                except (NatsError, TimeoutError) as problem:
+                    log.warning(
+                        "projector cannot pull, going on trying", consumer=self._consumer, problem=repr(problem)
+                    )
+                await asyncio.sleep(RETRY_S)
+        finally:
+            with contextlib.suppress(NatsError):
+                await self._release()
+                await subscription.unsubscribe()
+
+    async def _ensure(self) -> None:
+        body = msgspec.json.encode(self._create)
+        reply = await self._client.request(self._create_subject, body, timeout=CREATE_TIMEOUT_S)
+        error = msgspec.json.decode(reply.data, type=_Answer).error
+        if error:
+            raise APIError.from_error(error)
+
+    async def _pull(self) -> bool:
+        """Ask once, until the batch is full or the request expires. False when the consumer seems to be gone."""
+        self._request += 1
+        self._left = BATCH
+        self._status = ""
+        self._ended.clear()
+        request: dict[str, Any] = {"batch": BATCH, "expires": round(PULL_S * _NANOSECONDS), "group": _GROUP}
+        if self._pin:
+            request["id"] = self._pin
+        await self._client.publish(
+            f"{_API}.MSG.NEXT.{self._consumer}", msgspec.json.encode(request), reply=f"{self._inbox}.{self._request}"
+        )
+        try:
+            await asyncio.wait_for(self._ended.wait(), PULL_S + PULL_SLACK_S)
+        except TimeoutError:
+            return False
+        return self._status in ("", _EXPIRED, _LOST)
+
+    async def _arrived(self, message: Msg) -> None:
+        headers = message.headers or {}
+        if message.reply:
+            self._pin = headers.get("Nats-Pin-Id", "")
+            self._left -= 1
+            self._on_message(message, self._pin)
+        elif message.subject == f"{self._inbox}.{self._request}":
+            self._status = headers.get("Status", "")
+            if self._status == _LOST:
+                self._pin = ""
+                self._on_lost()
+        if self._status or self._left <= 0:
+            self._ended.set()
+
+    async def _release(self) -> None:
+        if self._pin:
+            self._pin = ""
+            await self._client.publish(f"{_API}.UNPIN.{self._consumer}", msgspec.json.encode({"group": _GROUP}))

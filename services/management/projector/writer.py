@@ -1,0 +1,129 @@
+"""Writes to FEED that only the newest claimant of a lane can make."""
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from shared.bus.codec import encode
+from shared.events import subjects
+from shared.events.documents import TOMBSTONE_TTL_S, FeedMessage, Tombstone
+from shared.events.subjects import FeedKey
+
+WRITE_TIMEOUT_S = 10.0
+"""As long as a cluster may take to find a new leader for the stream (measurements: 4–8 s)."""
+
+AT_ONCE = 1_000
+"""Writes under way at a time; the server refuses more than 10,000 that it has not got to."""
+
+_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_WRONG_SEQUENCE = 10071
+_IN_FLIGHT = 10164
+"""A replicated stream compares one message per fence at a time, and says so instead of comparing."""
+
+FeedWrite = tuple[FeedKey, FeedMessage]
+
+
+class Superseded(Exception):
+    """Stand by: another replica has claimed the lane."""
+
+
+class NotStored(Exception):
+    """Read FEED again and try again: the bus refused a write or did not answer. `problem` is one line."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class _Error(msgspec.Struct):
+    err_code: int = 0
+    description: str = ""
+
+
+class _Answer(msgspec.Struct):
+    """The server's acknowledgement of a published message."""
+
+    seq: int = 0
+    error: _Error | None = None
+
+
+class FencedWriter:
+    """Writes documents of one lane, as long as nobody else has claimed it since.
+
+    Every write names the sequence of the claim it is made under, and the server compares it with the last claim of the
+    lane. The documents' own sequences would not do: an owner that was suspended could, once it goes on, bring back a
+    document that its successor has no reason to look at.
+    """
+
+    def __init__(self, client: Client, lane: str) -> None:
+        self._client = client
+        self._claim_subject = subjects.feed_owner(lane)
+        self._claimed = 0
+        self._inbox = client.new_inbox()
+        self._subscribed = False
+        self._numbers = itertools.count()
+        self._waiting: dict[str, asyncio.Future[_Answer]] = {}
+
+    async def claim(self) -> None:
+        """From now on every other writer of the lane is refused. Raises NotStored or a NatsError."""
+        (answer,) = await self._answers([await self._publish(self._claim_subject, b"", {})])
+        if answer.error:
+            raise NotStored(answer.error.description)
+        self._claimed = answer.seq
+
+    async def write(self, writes: Sequence[FeedWrite]) -> None:
+        """Return once all are stored. Raises Superseded, NotStored or a NatsError; some may be stored then."""
+        for start in range(0, len(writes), AT_ONCE):
+            waiting = await self._write_at_once(writes[start : start + AT_ONCE])
+            while waiting:
+                waiting = [*await self._write_at_once(waiting[:1]), *waiting[1:]]
+
+    async def _write_at_once(self, writes: Sequence[FeedWrite]) -> list[FeedWrite]:
+        """Gives those that have to be written again, because the server did not compare them."""
+        answers = await self._answers([await self._publish_document(key, message) for key, message in writes])
+        refused = [(write, answer.error) for write, answer in zip(writes, answers, strict=True) if answer.error]
+        if any(error.err_code == _WRONG_SEQUENCE for _, error in refused):
+            raise Superseded
+        for _, error in refused:
+            if error.err_code != _IN_FLIGHT:
+                raise NotStored(error.description)
+        return [write for write, _ in refused]
+
+    async def _publish_document(self, key: FeedKey, message: FeedMessage) -> asyncio.Future[_Answer]:
+        headers = {_EXPECTED: str(self._claimed), f"{_EXPECTED}-Subject": self._claim_subject}
+        if isinstance(message.document, Tombstone):
+            headers["Nats-TTL"] = str(round(TOMBSTONE_TTL_S))
+        return await self._publish(subjects.feed(key), encode(message), headers)
+
+    async def _publish(self, subject: str, data: bytes, headers: dict[str, str]) -> asyncio.Future[_Answer]:
+        # Not JetStreamContext.publish_async: a refusal raises in its callback, and its future is never done.
+        if not self._subscribed:
+            await self._client.subscribe(f"{self._inbox}.*", cb=self._answered)
+            self._subscribed = True
+        reply = f"{self._inbox}.{next(self._numbers)}"
+        answer = self._waiting[reply] = asyncio.get_running_loop().create_future()
+        await self._client.publish(subject, data, reply=reply, headers=headers)
+        return answer
+
+    async def _answered(self, message: Msg) -> None:
+        waiting = self._waiting.pop(message.subject, None)
+        if waiting and not waiting.done():
+            waiting.set_result(_read(message))
+
+    async def _answers(self, expected: list[asyncio.Future[_Answer]]) -> list[_Answer]:
+        try:
+            return await asyncio.wait_for(asyncio.gather(*expected), WRITE_TIMEOUT_S)
+        except TimeoutError:
+            raise NotStored(f"no answer within {WRITE_TIMEOUT_S:g} s") from None
+        finally:
+            self._waiting.clear()
+
+
+def _read(message: Msg) -> _Answer:
+    if not message.data:  # the server's word that nobody listens on the subject
+        return _Answer(error=_Error(err_code=503, description="there is no stream for it"))
+    return msgspec.json.decode(message.data, type=_Answer)

@@ -1,0 +1,103 @@
+"""Replicas over a real bus, and FEED as it stands there."""
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from services.management.core.feed.compose import Resolutions, documents
+from services.management.core.model.commit import Entity, Ref
+from services.management.core.state import Intent
+from services.management.projector.reading import read_all
+from shared.bus.codec import decode, encode
+from shared.bus.connection import connect
+from shared.bus.streams import FEED
+from shared.errors import Undecodable
+from shared.events import subjects
+from shared.events.documents import KINDS, Document, FeedMessage, ResolvedName, Tombstone
+from shared.events.facts import ResolutionFact
+from shared.events.subjects import FeedKey
+from tests import builders
+from tests.builders import ACCOUNT
+from tests.bus.projector.replica import Replica, running
+from tests.support.bus import Bus, eventually
+
+NewReplica = Callable[[], Awaitable[Replica]]
+
+
+class Plane:
+    """The bus, a log to commit to, and what FEED should hold according to a fold of the test's own."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.intent = Intent()
+        self.resolutions: dict[str, Resolutions] = {}
+
+    async def commit(self, *upserts: Entity, deletes: tuple[Ref, ...] = (), account: str = ACCOUNT) -> int:
+        """Append to the log; gives the sequence."""
+        commit = builders.commit(*upserts, deletes=deletes, account=account)
+        sequence = (await self.bus.management.jetstream().publish(subjects.log(account), encode(commit))).seq
+        self.intent.apply(sequence, commit)
+        return sequence
+
+    async def found(self, *entities: Entity, account: str = ACCOUNT) -> int:
+        """Append an account with its group All."""
+        return await self.commit(builders.account(account), builders.group_all(), *entities, account=account)
+
+    async def resolve(self, route_id: str, revision: int, names: tuple[ResolvedName, ...]) -> None:
+        """Publish a fact as the resolver does."""
+        fact = ResolutionFact(route_id=route_id, revision=revision, names=names)
+        await self.publish_fact(route_id, encode(fact))
+        self.resolutions[ACCOUNT] = {**self.resolutions.get(ACCOUNT, {}), route_id: names}
+
+    async def publish_fact(self, route_id: str, data: bytes) -> None:
+        resolver = await connect(self.bus.url, self.bus.keys.resolver, "resolver")
+        await resolver.jetstream().publish(subjects.resolution_fact(ACCOUNT, route_id), data)
+        await resolver.close()
+
+    def expected(self) -> dict[FeedKey, Document]:
+        return {
+            key: document
+            for account, state in self.intent.accounts.items()
+            for key, document in documents(state, self.resolutions.get(account, {})).items()
+        }
+
+    async def stored(self) -> dict[FeedKey, FeedMessage]:
+        """Everything in FEED, tombstones too."""
+        filters = [subjects.feed_of_kind(kind) for kind in KINDS.values()]
+        messages = await read_all(self.bus.management, FEED, filters)
+        return {subjects.parse_feed(m.subject): decode(m.subject, m.data, FeedMessage) for m in messages}
+
+    async def shown(self) -> dict[FeedKey, Document]:
+        stored = await self.stored()
+        return {key: m.document for key, m in stored.items() if not isinstance(m.document, Tombstone)}
+
+    async def right(self) -> bool:
+        try:
+            return await self.shown() == self.expected()
+        except Undecodable:
+            return False
+
+    async def becomes_right(self, within_s: float = 10.0) -> None:
+        """Return once FEED holds exactly the documents of the log."""
+        await eventually(self.right, within_s=within_s)
+
+
+@pytest.fixture
+def plane(bus: Bus) -> Plane:
+    return Plane(bus)
+
+
+@pytest.fixture
+async def new_replica(bus: Bus, tmp_path: Path) -> AsyncIterator[NewReplica]:
+    """Starts replicas, each with a read model of its own; ends them all."""
+    numbers = itertools.count(1)
+    async with AsyncExitStack() as stack:
+
+        async def start() -> Replica:
+            directory = tmp_path / f"replica-{next(numbers)}"
+            return await stack.enter_async_context(running(bus.url, bus.keys.management, directory))
+
+        yield start

@@ -1,0 +1,77 @@
+"""A replica of management as far as the projector is concerned: connection, read model, projector.
+
+`python -m tests.bus.projector.replica URL SEED_FILE DIRECTORY` runs one as a process of its own until it is killed.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from nats.aio.client import Client
+
+from services.management.projector.projector import Projector
+from services.management.readmodel.readmodel import ReadModel
+from shared.bus.connection import connect
+from shared.bus.keys import read_seed
+from shared.bus.undecodable import Undecodables
+
+
+class Replica:
+    """lag and catch_up stop and start its fold; stop ends the projector as SIGTERM does."""
+
+    def __init__(self, connection: Client, directory: Path) -> None:
+        self.connection = connection
+        self.readmodel = ReadModel(connection, directory / "readmodel.sqlite", Undecodables())
+        self.projector: Projector
+        self._save: asyncio.Task[None]
+        self._follow: asyncio.Task[None]
+        self._project: asyncio.Task[None]
+
+    async def start(self) -> None:
+        await self.readmodel.open()
+        self._save = asyncio.create_task(self.readmodel.save())
+        await self.catch_up()
+        self.projector = Projector(self.connection, self.readmodel, Undecodables())
+        self._project = asyncio.create_task(self.projector.run())
+
+    async def lag(self) -> None:
+        await _end(self._follow)
+
+    async def catch_up(self) -> None:
+        self._follow = asyncio.create_task(self.readmodel.follow())
+        await self.readmodel.catch_up()
+
+    async def stop(self) -> None:
+        await _end(self._project)
+
+    async def close(self) -> None:
+        for task in (self._project, self._follow, self._save):
+            await _end(task)
+        await self.readmodel.close()
+        await self.connection.close()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@asynccontextmanager
+async def running(url: str, seed: str, directory: Path) -> AsyncIterator[Replica]:
+    replica = Replica(await connect(url, seed, "management"), directory)
+    await replica.start()
+    try:
+        yield replica
+    finally:
+        await replica.close()
+
+
+async def main(url: str, seed_file: Path, directory: Path) -> None:
+    async with running(url, read_seed(seed_file), directory):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))

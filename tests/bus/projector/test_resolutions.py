@@ -1,0 +1,86 @@
+"""The lane that turns the resolver's facts into documents."""
+
+from shared.bus.streams import FEED
+from shared.events.documents import ResolvedAddress, ResolvedName
+from shared.events.subjects import FeedKey
+from tests.builders import ACCOUNT, group, peer, policy, route
+from tests.bus.projector.conftest import NewReplica, Plane
+from tests.support.bus import eventually
+
+OFFICE = (group("office"), peer("alice", "office"), peer("gateway"), policy("default"))
+NAMED = route("db", domains=("db.example",), peer="gateway", groups=("office",))
+SHOWN = FeedKey(ACCOUNT, "g.office", "resolution", "db")
+
+
+def names(address: str = "10.9.0.1") -> tuple[ResolvedName, ...]:
+    return (ResolvedName("db.example", (ResolvedAddress(address, 5.0, 0.0),)),)
+
+
+async def test_resolved_addresses_are_shown_to_whoever_sees_the_route(plane: Plane, new_replica: NewReplica) -> None:
+    revision = await plane.found(*OFFICE, NAMED)
+    await new_replica()
+    await plane.resolve("db", revision, names())
+    await plane.becomes_right()
+    await plane.resolve("db", revision, names("10.9.0.2"))
+    await plane.becomes_right()
+    assert {key.audience for key in await plane.shown() if key.kind == "resolution"} == {"g.office", "p.gateway"}
+
+
+async def test_addresses_are_withdrawn_with_their_route_and_come_back_with_it(
+    plane: Plane, new_replica: NewReplica
+) -> None:
+    revision = await plane.found(*OFFICE, NAMED)
+    await new_replica()
+    await plane.resolve("db", revision, names())
+    await plane.becomes_right()
+    await plane.commit(route("db", domains=("db.example",), peer="gateway", groups=("office",), enabled=False))
+    await plane.becomes_right()
+    assert SHOWN not in await plane.shown()
+    await plane.commit(NAMED)
+    await plane.becomes_right()
+    assert SHOWN in await plane.shown()
+
+
+async def test_addresses_from_before_the_start_are_shown(plane: Plane, new_replica: NewReplica) -> None:
+    revision = await plane.found(*OFFICE, NAMED)
+    await plane.resolve("db", revision, names())
+    await new_replica()
+    await plane.becomes_right()
+
+
+async def test_a_fact_about_a_route_the_fold_does_not_know_yet_waits_for_it(
+    plane: Plane, new_replica: NewReplica
+) -> None:
+    revision = await plane.found(*OFFICE, NAMED)
+    replica = await new_replica()
+    await plane.resolve("db", revision, names())
+    await plane.becomes_right()
+    await replica.lag()
+    elsewhere = route("db", domains=("web.example",), peer="gateway", groups=("office",))
+    revision = await plane.commit(elsewhere)
+    before = await plane.bus.values_ever(FEED)
+    await plane.resolve("db", revision, (ResolvedName("web.example", (ResolvedAddress("10.9.0.7", 5.0, 0.0),)),))
+    assert await plane.bus.values_ever(FEED) == before
+    await replica.catch_up()
+    await plane.becomes_right()
+    stored = await plane.stored()
+    assert stored[SHOWN].revision == revision
+
+
+async def test_a_fact_that_cannot_be_decoded_is_dropped_and_the_next_one_taken(
+    plane: Plane, new_replica: NewReplica
+) -> None:
+    revision = await plane.found(*OFFICE, NAMED)
+    await new_replica()
+    await plane.resolve("db", revision, names())
+    await plane.becomes_right()
+    await plane.publish_fact("db", b"not a fact")
+    jetstream = plane.bus.management.jetstream()
+
+    async def nothing_outstanding() -> bool:
+        info = await jetstream.consumer_info("FACTS", "projector-facts")
+        return not info.num_pending and not info.num_ack_pending
+
+    await eventually(nothing_outstanding)
+    await plane.resolve("db", revision, names("10.9.0.3"))
+    await plane.becomes_right()

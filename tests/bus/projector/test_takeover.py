@@ -1,0 +1,213 @@
+"""Several replicas: one writes, and another goes on where it was lost."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from nats.js.errors import NotFoundError
+
+from services.management.core.model.commit import Entity, Ref
+from services.management.projector.writer import FencedWriter, Superseded
+from shared.bus.streams import FEED
+from shared.events import subjects
+from shared.events.documents import FeedMessage, RuleDoc
+from shared.events.subjects import FeedKey
+from tests.builders import ACCOUNT, group, peer, policy, route
+from tests.bus.projector.conftest import NewReplica, Plane
+from tests.support.bus import eventually
+
+TAKEOVER_S = 5.0
+"""Acceptance: a lane has a new owner this long after a kill -9 (architecture §2)."""
+
+ROOT = Path(__file__).parents[3]
+OFFICE = (group("office"), peer("alice", "office"), peer("bob", "office"), peer("gateway"), policy("default"))
+
+
+def lan(metric: int = 100) -> Entity:
+    return route("lan", peer="gateway", groups=("office",), metric=metric)
+
+
+@asynccontextmanager
+async def process(plane: Plane, directory: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A replica as a process of its own, once it owns the lane; there must be a commit for it to find."""
+    seed = plane.bus.seeds / "management.nk"
+    arguments = (sys.executable, "-m", "tests.bus.projector.replica", plane.bus.url, str(seed), str(directory))
+    started = await asyncio.create_subprocess_exec(*arguments, cwd=ROOT)
+    try:
+        await eventually(lambda: claim(plane), within_s=20)
+        await plane.becomes_right()
+        yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+        await started.wait()
+
+
+async def claim(plane: Plane) -> int:
+    """Sequence of the newest claim of the lane, 0 before the first."""
+    try:
+        message = await plane.bus.management.jetstream().get_last_msg(FEED, subjects.feed_owner("log"))
+    except NotFoundError:
+        return 0
+    return message.seq or 0
+
+
+async def many_changes(plane: Plane, number: int) -> None:
+    """Commit one after the other: routes change and go, peers come, move and go."""
+    for step in range(number):
+        match step % 5:
+            case 0:
+                await plane.commit(lan(metric=1 + step))
+            case 1:
+                await plane.commit(peer(f"guest{step}", "office"))
+            case 2:
+                await plane.commit(peer("bob", *(("office",) if step % 2 else ())))
+            case 3:
+                await plane.commit(deletes=(Ref("peer", f"guest{step - 2}"),))
+            case 4:
+                await plane.commit(deletes=(Ref("route", "lan"),))
+    await plane.commit(peer(f"last{number}"), lan(metric=number))
+
+
+async def test_one_replica_writes_and_the_others_wait(plane: Plane, new_replica: NewReplica) -> None:
+    await plane.found(*OFFICE)
+    replicas = [await new_replica() for _ in range(3)]
+    await plane.becomes_right()
+    first = await claim(plane)
+    await many_changes(plane, 20)
+    await plane.becomes_right()
+    assert sum(replica.projector.log_lane.owner for replica in replicas) == 1
+    assert await claim(plane) == first
+
+
+async def test_a_replica_that_stops_hands_over_at_once(plane: Plane, new_replica: NewReplica) -> None:
+    await plane.found(*OFFICE)
+    first, second = await new_replica(), await new_replica()
+    await plane.becomes_right()
+    owner, other = (first, second) if first.projector.log_lane.owner else (second, first)
+    await owner.stop()
+    begin = time.monotonic()
+    await plane.commit(lan())
+    await plane.becomes_right()
+    assert other.projector.log_lane.owner
+    assert time.monotonic() - begin < 1.0
+
+
+async def test_after_a_kill_amid_commits_another_process_goes_on_within_5_s_and_nothing_is_lost(
+    plane: Plane, new_replica: NewReplica, tmp_path: Path
+) -> None:
+    await plane.found(*OFFICE)
+    async with process(plane, tmp_path / "process") as owner:
+        standby = await new_replica()
+        await many_changes(plane, 10)
+        assert not standby.projector.log_lane.owner
+        commits = asyncio.create_task(many_changes(plane, 400))
+        await eventually(lambda: plane.bus.values_ever("LOG"))
+        killed_after = await plane.bus.values_ever("LOG") + 100
+        await eventually(lambda: log_reaches(plane, killed_after))
+        owner.kill()
+        begin = time.monotonic()
+        await eventually(lambda: standby.projector.log_lane.owner, within_s=TAKEOVER_S)
+        await commits
+        await plane.becomes_right(within_s=TAKEOVER_S)
+        assert time.monotonic() - begin < TAKEOVER_S
+
+
+async def log_reaches(plane: Plane, sequence: int) -> bool:
+    return await plane.bus.values_ever("LOG") >= sequence
+
+
+async def test_a_commit_after_the_kill_is_shown_within_5_s(
+    plane: Plane, new_replica: NewReplica, tmp_path: Path
+) -> None:
+    await plane.found(*OFFICE)
+    async with process(plane, tmp_path / "process") as owner:
+        await new_replica()
+        owner.kill()
+        await plane.commit(lan())
+        await plane.becomes_right(within_s=TAKEOVER_S)
+
+
+async def test_an_owner_that_was_suspended_changes_nothing_when_it_goes_on(
+    plane: Plane, new_replica: NewReplica, tmp_path: Path
+) -> None:
+    await plane.found(*OFFICE)
+    async with process(plane, tmp_path / "process") as owner:
+        standby = await new_replica()
+        os.kill(owner.pid, signal.SIGSTOP)
+        await many_changes(plane, 20)
+        await plane.becomes_right(within_s=TAKEOVER_S)
+        claimed = await claim(plane)
+        os.kill(owner.pid, signal.SIGCONT)
+        await many_changes(plane, 50)
+        await plane.becomes_right()
+        assert standby.projector.log_lane.owner
+        assert await claim(plane) == claimed
+
+
+async def test_a_write_under_an_older_claim_is_refused_even_for_a_document_nobody_has_written(plane: Plane) -> None:
+    old, new, of_another_lane = (FencedWriter(plane.bus.management, lane) for lane in ("log", "log", "facts"))
+    rule = RuleDoc(
+        rule_id="r",
+        policy_id="p",
+        action="accept",
+        protocol="all",
+        bidirectional=False,
+        ports=(),
+        sources=(),
+        source_peers=(),
+        destinations=(),
+        destination_peers=(),
+    )
+    key = FeedKey(ACCOUNT, "g.office", "rule", "r")
+    await old.claim()
+    await new.claim()
+    await of_another_lane.claim()
+    with pytest.raises(Superseded):
+        await old.write([(key, FeedMessage(9, rule))])
+    assert await plane.stored() == {}
+    await new.write([(key, FeedMessage(1, rule))])
+    assert set(await plane.stored()) == {key}
+
+
+async def test_a_new_owner_whose_fold_lags_writes_nothing_older_than_what_it_finds(
+    plane: Plane, new_replica: NewReplica
+) -> None:
+    await plane.found(*OFFICE)
+    owner, lagging = await new_replica(), await new_replica()
+    if lagging.projector.log_lane.owner:
+        owner, lagging = lagging, owner
+    await plane.becomes_right()
+    await lagging.lag()
+    await plane.commit(lan(metric=5))
+    await plane.becomes_right()
+    before = await claim(plane)
+    await owner.stop()
+    await plane.commit(lan(metric=6))
+    after = await eventually(lambda: newer_claim(plane, before))
+    assert await plane.bus.values_ever(FEED) == after  # the claim is the last that was written
+    await lagging.catch_up()
+    await plane.becomes_right()
+
+
+async def newer_claim(plane: Plane, than: int) -> int:
+    now = await claim(plane)
+    return now if now > than else 0
+
+
+async def test_the_owner_goes_on_after_a_restart_of_the_bus(plane: Plane, new_replica: NewReplica) -> None:
+    await plane.found(*OFFICE)
+    await new_replica()
+    await plane.becomes_right()
+    await plane.bus.restart()
+    await eventually(lambda: plane.bus.management.is_connected)
+    await plane.commit(lan())
+    await plane.becomes_right(within_s=20)
+    await many_changes(plane, 10)
+    await plane.becomes_right()
