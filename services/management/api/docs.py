@@ -17,13 +17,19 @@ ASSETS = f"{PAGE}/assets"
 
 READ_PROBLEMS = {
     400: ("a parameter or the body cannot be read", "couldn't parse the request"),
-    401: ("token missing, unknown or expired, or its user is blocked", "token missing, unknown, expired or blocked"),
+    401: (
+        "token missing, unknown or expired, or its user is blocked",
+        "token missing, unknown, expired or its user is blocked",
+    ),
     403: ("the user's role does not allow it", "permission denied"),
     404: ("there is no such object", "route d0fsqhs3r4mc73a1b2c0 not found"),
     500: ("a defect of the server", "internal server error"),
 }
 WRITE_PROBLEMS = READ_PROBLEMS | {
-    409: ("something else has it already, or other writers were faster", "network 10.0.0.0/24 is routed by it already"),
+    409: (
+        "something else has it already, or other writers were faster",
+        "peer gw already serves 10.0.0.0/24 by route office: choose another or change that route",
+    ),
     412: ("others refer to it, or If-Match names an older revision", "the account has changed since, read it again"),
     413: ("the body is larger than 1 MiB", "request entity too large"),
     422: ("a field's value breaks a rule", "expected `int`, got `str` - at `$.metric`"),

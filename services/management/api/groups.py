@@ -6,7 +6,7 @@ import msgspec
 from litestar import Response, Router, delete, get, post, put
 
 from services.management.api.call import Call, known, permitted
-from services.management.api.wire import Id, Nothing, about, given
+from services.management.api.wire import Id, Nothing, about, example, given
 from services.management.core.commands import groups as commands
 from services.management.core.commands.checks import found
 from services.management.core.model.group import Group
@@ -40,6 +40,9 @@ class GroupResponse(msgspec.Struct, frozen=True, kw_only=True):
     resources: list[ResourceRef]
 
 
+GROUP = example({"name": "gateways", "peers": ["d0fsqhs3r4mc73a1b2c0"]})
+
+
 @get("/")
 async def list_groups(
     call: Call,
@@ -59,14 +62,14 @@ async def get_group(call: Call, id: str) -> Response[GroupResponse]:
 
 
 @post("/", status_code=200)
-async def create_group(call: Call, data: GroupBody) -> Response[GroupResponse]:
+async def create_group(call: Call, data: Annotated[GroupBody, GROUP]) -> Response[GroupResponse]:
     """Create a group."""
     request = given(data, commands.GroupRequest)
     return _one(call, await call.commit(lambda state, context: commands.create_group(state, request, context)))
 
 
 @put("/{id:str}", guards=[known(lambda state: state.groups, "group")])
-async def update_group(call: Call, id: str, data: GroupBody) -> Response[GroupResponse]:
+async def update_group(call: Call, id: str, data: Annotated[GroupBody, GROUP]) -> Response[GroupResponse]:
     """Replace a group's name and members."""
     request = given(data, commands.GroupRequest)
     return _one(call, await call.commit(lambda state, context: commands.update_group(state, id, request, context)))

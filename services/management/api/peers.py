@@ -8,7 +8,7 @@ from litestar import Response, Router, delete, get, put
 
 from services.management.api.call import Call, known, permitted
 from services.management.api.reach import Reach
-from services.management.api.wire import GroupMinimum, Id, Nothing, about, given, groups_minimum, moment
+from services.management.api.wire import GroupMinimum, Id, Nothing, about, example, given, groups_minimum, moment
 from services.management.core.commands import peers as commands
 from services.management.core.commands.checks import found
 from services.management.core.model.peer import Peer
@@ -75,6 +75,16 @@ class AccessiblePeerResponse(msgspec.Struct, frozen=True, kw_only=True):
     last_seen: datetime
 
 
+PEER = example(
+    {
+        "name": "gateway-1",
+        "ssh_enabled": False,
+        "login_expiration_enabled": False,
+        "inactivity_expiration_enabled": False,
+    }
+)
+
+
 @get("/")
 async def list_peers(
     call: Call,
@@ -96,7 +106,7 @@ async def get_peer(call: Call, id: str) -> Response[PeerResponse]:
 
 
 @put("/{id:str}", guards=[known(lambda state: state.peers, "peer")])
-async def update_peer(call: Call, id: str, data: PeerBody) -> Response[PeerResponse]:
+async def update_peer(call: Call, id: str, data: Annotated[PeerBody, PEER]) -> Response[PeerResponse]:
     """Change a peer. A peer is created by enrolling."""
     request = given(data, commands.PeerRequest)
     return _one(call, await call.commit(lambda state, context: commands.update_peer(state, id, request, context)))

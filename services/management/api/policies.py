@@ -6,7 +6,7 @@ import msgspec
 from litestar import Response, Router, delete, get, post, put
 
 from services.management.api.call import Call, known, permitted
-from services.management.api.wire import GroupMinimum, Id, Integer, Nothing, about, given, groups_minimum
+from services.management.api.wire import GroupMinimum, Id, Integer, Nothing, about, example, given, groups_minimum
 from services.management.core.commands import policies as commands
 from services.management.core.commands.checks import found
 from services.management.core.commands.policyrules import PolicyRuleRequest, PortRangeRequest
@@ -94,6 +94,27 @@ class PolicyResponse(msgspec.Struct, frozen=True, kw_only=True):
     rules: list[PolicyRuleResponse]
 
 
+POLICY = example(
+    {
+        "name": "web",
+        "description": "everybody to the web servers",
+        "enabled": True,
+        "rules": [
+            {
+                "name": "web",
+                "enabled": True,
+                "action": "accept",
+                "bidirectional": False,
+                "protocol": "tcp",
+                "ports": ["443"],
+                "sources": ["d0fsqhs3r4mc73a1b2d0"],
+                "destinations": ["d0fsqhs3r4mc73a1b2e0"],
+            }
+        ],
+    }
+)
+
+
 @get("/")
 async def list_policies(call: Call) -> Response[list[PolicyResponse]]:
     """Every policy of the account."""
@@ -107,14 +128,14 @@ async def get_policy(call: Call, id: str) -> Response[PolicyResponse]:
 
 
 @post("/", status_code=200)
-async def create_policy(call: Call, data: PolicyBody) -> Response[PolicyResponse]:
+async def create_policy(call: Call, data: Annotated[PolicyBody, POLICY]) -> Response[PolicyResponse]:
     """Create a policy."""
     request = _request(data)
     return _one(call, await call.commit(lambda state, context: commands.create_policy(state, request, context)))
 
 
 @put("/{id:str}", guards=[known(lambda state: state.policies, "policy")])
-async def update_policy(call: Call, id: str, data: PolicyBody) -> Response[PolicyResponse]:
+async def update_policy(call: Call, id: str, data: Annotated[PolicyBody, POLICY]) -> Response[PolicyResponse]:
     """Replace a policy."""
     request = _request(data)
     return _one(call, await call.commit(lambda state, context: commands.update_policy(state, id, request, context)))

@@ -6,7 +6,7 @@ import msgspec
 from litestar import Response, Router, delete, get, post, put
 
 from services.management.api.call import Call, known, permitted
-from services.management.api.wire import Id, Integer, Nothing, about, given
+from services.management.api.wire import Id, Integer, Nothing, about, example, given
 from services.management.core import warnings
 from services.management.core.commands import routes as commands
 from services.management.core.commands.checks import found
@@ -78,6 +78,22 @@ class RouteResponse(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[WarningResponse] | msgspec.UnsetType = msgspec.UNSET
 
 
+ROUTE = example(
+    {
+        "network_id": "office",
+        "description": "the LAN behind the gateway",
+        "network": "10.0.0.0/24",
+        "peer": "d0fsqhs3r4mc73a1b2c0",
+        "metric": 9999,
+        "masquerade": True,
+        "enabled": True,
+        "groups": ["d0fsqhs3r4mc73a1b2d0"],
+        "access_control_groups": [],
+        "keep_route": False,
+    }
+)
+
+
 @get("/")
 async def list_routes(call: Call) -> Response[list[RouteResponse]]:
     """Every route of the account."""
@@ -91,7 +107,7 @@ async def get_route(call: Call, id: str) -> Response[RouteResponse]:
 
 
 @post("/", status_code=200)
-async def create_route(call: Call, data: RouteBody) -> Response[RouteResponse]:
+async def create_route(call: Call, data: Annotated[RouteBody, ROUTE]) -> Response[RouteResponse]:
     """Create a route."""
     request = given(data, commands.RouteRequest)
     saved = await call.commit(lambda state, context: commands.create_route(state, request, context))
@@ -99,7 +115,7 @@ async def create_route(call: Call, data: RouteBody) -> Response[RouteResponse]:
 
 
 @put("/{id:str}", guards=[known(lambda state: state.routes, "route")])
-async def update_route(call: Call, id: str, data: RouteBody) -> Response[RouteResponse]:
+async def update_route(call: Call, id: str, data: Annotated[RouteBody, ROUTE]) -> Response[RouteResponse]:
     """Replace a route."""
     request = given(data, commands.RouteRequest)
     saved = await call.commit(lambda state, context: commands.update_route(state, id, request, context))

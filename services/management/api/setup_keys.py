@@ -7,7 +7,7 @@ import msgspec
 from litestar import Response, Router, delete, get, post, put
 
 from services.management.api.call import Call, known, permitted
-from services.management.api.wire import Id, Integer, Nothing, about, given, moment
+from services.management.api.wire import Id, Integer, Nothing, about, example, given, moment
 from services.management.core.commands import setupkeys as commands
 from services.management.core.commands.checks import found
 from services.management.core.model.setupkey import KeyState, SetupKey
@@ -35,7 +35,7 @@ class SetupKeyResponse(msgspec.Struct, frozen=True, kw_only=True):
 
     id: Id
     name: str
-    key: Annotated[str, about("", "3F2A8*******************************")]
+    key: Annotated[str, about("See above.", "3F2A8*******************************")]
     type: str
     state: KeyState
     valid: bool
@@ -48,6 +48,14 @@ class SetupKeyResponse(msgspec.Struct, frozen=True, kw_only=True):
     auto_groups: list[str]
     ephemeral: bool
     allow_extra_dns_labels: bool
+
+
+SETUP_KEY = example(
+    {"name": "offices", "type": "reusable", "expires_in": 2_592_000, "auto_groups": [], "usage_limit": 0}
+)
+
+
+SETUP_KEY_CHANGE = example({"revoked": True, "auto_groups": []})
 
 
 @get("/")
@@ -63,7 +71,7 @@ async def get_setup_key(call: Call, id: str) -> Response[SetupKeyResponse]:
 
 
 @post("/", status_code=200)
-async def create_setup_key(call: Call, data: SetupKeyBody) -> Response[SetupKeyResponse]:
+async def create_setup_key(call: Call, data: Annotated[SetupKeyBody, SETUP_KEY]) -> Response[SetupKeyResponse]:
     """Create a setup key. Only this answer ever holds it."""
     request, text = given(data, commands.SetupKeyRequest), call.deps.new_setup_key()
     created = await call.commit(lambda state, context: commands.create_setup_key(state, request, text, context))
@@ -71,7 +79,9 @@ async def create_setup_key(call: Call, data: SetupKeyBody) -> Response[SetupKeyR
 
 
 @put("/{id:str}", guards=[known(lambda state: state.setup_keys, "setup key")])
-async def update_setup_key(call: Call, id: str, data: SetupKeyChangeBody) -> Response[SetupKeyResponse]:
+async def update_setup_key(
+    call: Call, id: str, data: Annotated[SetupKeyChangeBody, SETUP_KEY_CHANGE]
+) -> Response[SetupKeyResponse]:
     """Revoke a setup key, or change the groups that its hosts join."""
     request = given(data, commands.SetupKeyUpdate)
     return _one(call, await call.commit(lambda state, context: commands.update_setup_key(state, id, request, context)))

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
+from litestar.openapi.spec import Example
+from litestar.params import BodyKwarg
 
 from services.management.core.model.group import Group
 from services.management.core.state import AccountState
@@ -23,6 +25,11 @@ NEVER = datetime(1, 1, 1, tzinfo=UTC)
 def about(text: str, *examples: Any) -> msgspec.Meta:
     """What the OpenAPI document says of a field."""
     return msgspec.Meta(description=text, examples=list(examples) or None)
+
+
+def example(value: dict[str, Any]) -> BodyKwarg:
+    """A whole body for the OpenAPI document."""
+    return BodyKwarg(examples=[Example(value=value)])
 
 
 class Nothing(msgspec.Struct, frozen=True):
