@@ -10,6 +10,10 @@ LOG = "LOG"
 FACTS = "FACTS"
 FEED = "FEED"
 
+WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
+"""Error codes of a publish whose expected last sequence was not the last: JSStreamWrongLastSequenceErrF and its form
+without figures (nats-server, server/errors.json)."""
+
 _GIBIBYTE = 1024**3
 
 

@@ -1,0 +1,14 @@
+"""What Python 3.11's asyncio does not do by itself."""
+
+import asyncio
+
+
+def end_if_cancelled() -> None:
+    """Raise CancelledError when the running task is to end, even if it was not told.
+
+    Before Python 3.12 `asyncio.wait_for` swallows a cancellation that arrives together with its result, and nats-py
+    waits that way for every answer. A loop that runs for ever asks here once each time round.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
