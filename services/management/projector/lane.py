@@ -147,9 +147,9 @@ class Lane:
                 await message.ack()
 
     async def _take_over(self, pin: str) -> None:
-        await self._writer.claim()
+        claimed = await self._writer.claim()
         await self._source.load()
-        stored, newest = await self._read_feed()
+        stored, newest = await self._read_feed(claimed)
         await self._fold.wait_for(newest)
         if self._pin != pin:
             raise Superseded
@@ -162,22 +162,30 @@ class Lane:
         _owned.labels(self._name).set(1)
         log.info("projector lane taken over", lane=self._name, documents=len(stored), revision=newest)
 
-    async def _read_feed(self) -> tuple[dict[FeedKey, Document | None], int]:
+    async def _read_feed(self, claimed: int) -> tuple[dict[FeedKey, Document | None], int]:
         """The lane's documents in FEED, None for what is unreadable, and the newest revision among them."""
         stored: dict[FeedKey, Document | None] = {}
         newest = 0
+        claims = subjects.feed_owner(self._name)
         filters = [subjects.feed_of_kind(_DOCUMENT_KINDS[kind]) for kind in sorted(self._kinds)]
-        for message in await read_all(self._client, FEED, filters):
+        messages = await read_all(self._client, FEED, [claims, *filters])
+        if not messages or messages[-1].metadata.sequence.stream < claimed:
+            raise NotStored("this server has not got the claim yet")
+        for message in messages:
+            if message.subject == claims:
+                continue
             key = subjects.parse_feed(message.subject)
+            stored[key] = None
             try:
                 held = decode(message.subject, message.data, FeedMessage)
             except Undecodable as problem:
                 self._undecodables.note(FEED, problem)
-                stored[key] = None
                 continue
             newest = max(newest, held.revision)
-            if not isinstance(held.document, Tombstone):
-                stored[key] = held.document if KINDS[type(held.document)] == key.kind else None
+            if isinstance(held.document, Tombstone):
+                del stored[key]
+            elif KINDS[type(held.document)] == key.kind:
+                stored[key] = held.document
         return stored, newest
 
     async def _write_dirty(self) -> None:

@@ -68,12 +68,16 @@ class FencedWriter:
         self._numbers = itertools.count()
         self._waiting: dict[str, asyncio.Future[_Answer]] = {}
 
-    async def claim(self) -> None:
-        """From now on every other writer of the lane is refused. Raises NotStored or a NatsError."""
+    async def claim(self) -> int:
+        """From now on every other writer of the lane is refused. Gives the claim's sequence in FEED.
+
+        Raises NotStored or a NatsError.
+        """
         (answer,) = await self._answers([await self._publish(self._claim_subject, b"", {})])
         if answer.error:
             raise NotStored(answer.error.description)
         self._claimed = answer.seq
+        return answer.seq
 
     async def write(self, writes: Sequence[FeedWrite]) -> None:
         """Return once all are stored. Raises Superseded, NotStored or a NatsError; some may be stored then."""

@@ -2,7 +2,7 @@
 
 from services.management.core.model.commit import Entity, Ref
 from shared.bus.codec import encode
-from shared.bus.streams import FEED
+from shared.bus.streams import FEED, LOG
 from shared.events import subjects
 from shared.events.documents import FeedMessage, RouteDoc, Tombstone
 from shared.events.subjects import FeedKey
@@ -90,6 +90,29 @@ async def test_a_message_of_the_log_that_is_no_commit_stops_nothing(plane: Plane
     await plane.bus.management.jetstream().publish(subjects.log(ACCOUNT), b"not a commit")
     await plane.commit(lan())
     await plane.becomes_right()
+
+
+async def test_a_commit_is_acknowledged_only_when_its_documents_stand_in_the_feed(
+    plane: Plane, new_replica: NewReplica
+) -> None:
+    await plane.found(*OFFICE)
+    replica = await new_replica()
+    await plane.becomes_right()
+    await replica.lag()
+    await plane.commit(lan())
+    jetstream = plane.bus.management.jetstream()
+
+    async def delivered_but_not_acknowledged() -> bool:
+        info = await jetstream.consumer_info(LOG, "projector-log")
+        return info.num_pending == 0 and info.num_ack_pending == 1
+
+    async def acknowledged() -> bool:
+        return not (await jetstream.consumer_info(LOG, "projector-log")).num_ack_pending
+
+    await eventually(delivered_but_not_acknowledged)
+    await replica.catch_up()
+    await eventually(acknowledged)
+    assert await plane.right()
 
 
 async def test_a_restart_finds_nothing_to_write(plane: Plane, new_replica: NewReplica) -> None:
