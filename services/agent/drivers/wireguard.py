@@ -1,0 +1,71 @@
+"""Which WireGuard this host has."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from services.agent.drivers import netlink
+from services.agent.drivers.netlink import Netlink, Refusal, Request
+from services.agent.drivers.wg_process import PROGRAM
+from services.agent.drivers.wg_uapi import WireGuardGo
+from services.agent.errors import MechanismMissing
+from services.agent.ports import WireGuardDriver
+
+Mechanism: TypeAlias = Literal["kernel", "wireguard-go"]
+
+TUN = Path("/dev/net/tun")
+STATUS = Path("/proc/self/status")
+CAP_NET_ADMIN = 12
+
+GENL_ID_CTRL, CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_NAME = 16, 3, 2
+GENL_VERSION = 1
+
+
+def probe() -> Mechanism:
+    """The better WireGuard that works here. Nothing is made to find out.
+
+    Raises MechanismMissing with the remedy.
+    """
+    if not _may_administer():
+        raise MechanismMissing("managing WireGuard needs root (CAP_NET_ADMIN): run as root")
+    if _kernel_has_it():
+        return "kernel"
+    try:
+        os.close(os.open(TUN, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as problem:
+        raise MechanismMissing(
+            f"no WireGuard: the kernel has no module wireguard, and {TUN} cannot be opened ({problem.strerror}): "
+            "load one of the modules wireguard and tun, or give the container the device"
+        ) from None
+    if shutil.which(PROGRAM) is None:
+        raise MechanismMissing(f"no WireGuard: the kernel has no module wireguard: load it, or apt install {PROGRAM}")
+    return "wireguard-go"
+
+
+def open_wireguard(mechanism: Mechanism, rtnl: Netlink, interface: str, private_key: str) -> WireGuardDriver:
+    """The driver of that mechanism. private_key: base64."""
+    if mechanism == "wireguard-go":
+        return WireGuardGo(rtnl, interface, private_key)
+    from services.agent.drivers.wg_kernel import WireGuardKernel  # pyroute2: 17 MB for those who need it
+
+    return WireGuardKernel(rtnl, interface, private_key)
+
+
+def _may_administer() -> bool:
+    capabilities = next(line for line in STATUS.read_text().splitlines() if line.startswith("CapEff:"))
+    return bool(int(capabilities.split()[1], 16) >> CAP_NET_ADMIN & 1)
+
+
+def _kernel_has_it() -> bool:
+    """Asking generic netlink for the family makes the kernel load the module where there is one."""
+    generic = Netlink(netlink.GENERIC)
+    try:
+        header = bytes((CTRL_CMD_GETFAMILY, GENL_VERSION, 0, 0))
+        answer = generic.get(Request(GENL_ID_CTRL, 0, header + netlink.text(CTRL_ATTR_FAMILY_NAME, "wireguard")))
+    finally:
+        generic.close()
+    if isinstance(answer, Refusal) and answer.number != errno.ENOENT:
+        raise MechanismMissing(f"the kernel does not say whether it has WireGuard: {answer.text}")
+    return not isinstance(answer, Refusal)
