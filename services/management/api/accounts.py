@@ -4,6 +4,7 @@ from datetime import datetime
 
 import msgspec
 from litestar import Response, Router, get
+from litestar.di import NamedDependency
 
 from services.management.api.call import Call, permitted
 from services.management.api.wire import Id, moment
@@ -35,7 +36,7 @@ class AccountResponse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @get("/")
-async def list_accounts(call: Call) -> Response[list[AccountResponse]]:
+async def list_accounts(call: NamedDependency[Call]) -> Response[list[AccountResponse]]:
     """The caller's account, in a list of one."""
     return call.answer([_shown(call.state.account)])
 

@@ -3,7 +3,6 @@
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.middleware import DefineMiddleware
 
 from services.management.api import (
     accounts,
@@ -35,17 +34,18 @@ RESOURCES = (
 )
 
 
+async def _call(request: StrictRequest) -> Call:
+    return Call(request)
+
+
 def create_app(deps: Deps) -> Litestar:
     """The API over `deps`; it starts nothing and holds no state of its own."""
-
-    async def call(request: StrictRequest) -> Call:
-        return Call(request, deps)
 
     api = Router(
         "/api",
         route_handlers=RESOURCES,
-        middleware=[DefineMiddleware(Authentication, deps=deps)],
-        dependencies={"call": Provide(call)},
+        middleware=[Authentication],
+        dependencies={"call": Provide(_call)},
         request_class=StrictRequest,
     )
     return Litestar(
@@ -54,6 +54,6 @@ def create_app(deps: Deps) -> Litestar:
         exception_handlers=problem.HANDLERS,
         openapi_config=docs.openapi(),
         request_max_body_size=MAX_BODY_BYTES,
-        state=State({"deps": deps}),
+        state=State({"deps": deps}, deep_copy=False),  # the one intent, not a copy of what it is now
         logging_config=None,
     )

@@ -10,7 +10,7 @@ from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
-from litestar.types import ASGIApp, Guard
+from litestar.types import Guard
 
 from services.management.api.deps import Deps
 from services.management.api.permissions import Module, allowed
@@ -45,21 +45,18 @@ class StrictRequest(Request[User, Owner, State]):
 class Authentication(AbstractAuthenticationMiddleware):
     """`user` of a request is the User whose token it presents, `auth` says of which account. Raises Unauthorized."""
 
-    def __init__(self, app: ASGIApp, deps: Deps) -> None:
-        super().__init__(app)
-        self._deps = deps
-
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
         scheme, _, token = connection.headers.get("Authorization", "").partition(" ")
         if scheme.lower() not in SCHEMES:
             raise Unauthorized
-        owner = self._deps.intent.access_token_by_hash(hashlib.sha256(token.strip().encode()).hexdigest())
+        deps: Deps = connection.app.state.deps
+        owner = deps.intent.access_token_by_hash(hashlib.sha256(token.strip().encode()).hexdigest())
         if owner is None:
             raise Unauthorized
-        state = self._deps.intent.accounts[owner.account]
+        state = deps.intent.accounts[owner.account]
         access = state.access_tokens[owner.id]
         user = state.users.get(access.user_id)
-        if user is None or user.is_blocked or 0.0 < access.expires_at <= self._deps.now():
+        if user is None or user.is_blocked or 0.0 < access.expires_at <= deps.now():
             raise Unauthorized
         return AuthenticationResult(user=user, auth=owner)
 
@@ -87,8 +84,8 @@ def known(table: Callable[[AccountState], Mapping[str, Any]], what: str) -> Guar
 class Call:
     """What a handler works with; made anew for each request."""
 
-    def __init__(self, request: StrictRequest, deps: Deps) -> None:
-        self.deps = deps
+    def __init__(self, request: StrictRequest) -> None:
+        self.deps: Deps = request.app.state.deps
         self.user = request.user
         self.account = request.auth.account
         self._if_match = request.headers.get("If-Match")

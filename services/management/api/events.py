@@ -5,6 +5,7 @@ from datetime import datetime
 
 import msgspec
 from litestar import Response, Router, get
+from litestar.di import NamedDependency
 
 from services.management.api.call import Call, permitted
 from services.management.api.wire import moment
@@ -68,7 +69,7 @@ class EventResponse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @get(["/", "/audit"])
-async def list_events(call: Call) -> Response[list[EventResponse]]:
+async def list_events(call: NamedDependency[Call]) -> Response[list[EventResponse]]:
     """What was done in the account, newest first."""
     commits = await call.deps.events(call.account, MOST_COMMITS)
     return call.answer([event for sequence, commit in commits for event in _events(sequence, commit)])

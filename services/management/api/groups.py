@@ -4,9 +4,11 @@ from typing import Annotated
 
 import msgspec
 from litestar import Response, Router, delete, get, post, put
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 from services.management.api.call import Call, known, permitted
-from services.management.api.wire import Id, Nothing, about, example, given
+from services.management.api.wire import Id, Nothing, about, asked, example, given
 from services.management.core.commands import groups as commands
 from services.management.core.commands.checks import found
 from services.management.core.model.group import Group
@@ -45,8 +47,8 @@ GROUP = example({"name": "gateways", "peers": ["d0fsqhs3r4mc73a1b2c0"]})
 
 @get("/")
 async def list_groups(
-    call: Call,
-    name: Annotated[str | None, about("Only the group with exactly this name; 404 if there is none.")] = None,
+    call: NamedDependency[Call],
+    name: Annotated[str | None, asked("Only the group with exactly this name; 404 if there is none.")] = None,
 ) -> Response[list[GroupResponse]]:
     """Every group of the account."""
     groups = [group for group in call.state.groups.values() if not name or group.name == name]
@@ -56,27 +58,29 @@ async def list_groups(
 
 
 @get("/{id:str}")
-async def get_group(call: Call, id: str) -> Response[GroupResponse]:
+async def get_group(call: NamedDependency[Call], id: FromPath[str]) -> Response[GroupResponse]:
     """One group."""
     return _one(call, found(call.state.groups, id, "group"))
 
 
 @post("/", status_code=200)
-async def create_group(call: Call, data: Annotated[GroupBody, GROUP]) -> Response[GroupResponse]:
+async def create_group(call: NamedDependency[Call], data: Annotated[GroupBody, GROUP]) -> Response[GroupResponse]:
     """Create a group."""
     request = given(data, commands.GroupRequest)
     return _one(call, await call.commit(lambda state, context: commands.create_group(state, request, context)))
 
 
 @put("/{id:str}", guards=[known(lambda state: state.groups, "group")])
-async def update_group(call: Call, id: str, data: Annotated[GroupBody, GROUP]) -> Response[GroupResponse]:
+async def update_group(
+    call: NamedDependency[Call], id: FromPath[str], data: Annotated[GroupBody, GROUP]
+) -> Response[GroupResponse]:
     """Replace a group's name and members."""
     request = given(data, commands.GroupRequest)
     return _one(call, await call.commit(lambda state, context: commands.update_group(state, id, request, context)))
 
 
 @delete("/{id:str}", status_code=200)
-async def delete_group(call: Call, id: str) -> Response[Nothing]:
+async def delete_group(call: NamedDependency[Call], id: FromPath[str]) -> Response[Nothing]:
     """Delete a group that nothing refers to."""
     await call.commit(lambda state, context: commands.delete_group(state, id, context))
     return call.answer(Nothing())

@@ -5,10 +5,12 @@ from typing import Annotated
 
 import msgspec
 from litestar import Response, Router, delete, get, put
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 from services.management.api.call import Call, known, permitted
 from services.management.api.reach import Reach
-from services.management.api.wire import GroupMinimum, Id, Nothing, about, example, given, groups_minimum, moment
+from services.management.api.wire import GroupMinimum, Id, Nothing, about, asked, example, given, groups_minimum, moment
 from services.management.core.commands import peers as commands
 from services.management.core.commands.checks import found
 from services.management.core.model.peer import Peer
@@ -87,9 +89,9 @@ PEER = example(
 
 @get("/")
 async def list_peers(
-    call: Call,
-    name: Annotated[str | None, about("Only peers whose name holds this.")] = None,
-    ip: Annotated[str | None, about("Only peers whose overlay address holds this.")] = None,
+    call: NamedDependency[Call],
+    name: Annotated[str | None, asked("Only peers whose name holds this.")] = None,
+    ip: Annotated[str | None, asked("Only peers whose overlay address holds this.")] = None,
 ) -> Response[list[PeerResponse]]:
     """Every peer of the account."""
     state, reach = call.state, Reach(call.state)
@@ -100,27 +102,31 @@ async def list_peers(
 
 
 @get("/{id:str}")
-async def get_peer(call: Call, id: str) -> Response[PeerResponse]:
+async def get_peer(call: NamedDependency[Call], id: FromPath[str]) -> Response[PeerResponse]:
     """One peer."""
     return _one(call, found(call.state.peers, id, "peer"))
 
 
 @put("/{id:str}", guards=[known(lambda state: state.peers, "peer")])
-async def update_peer(call: Call, id: str, data: Annotated[PeerBody, PEER]) -> Response[PeerResponse]:
+async def update_peer(
+    call: NamedDependency[Call], id: FromPath[str], data: Annotated[PeerBody, PEER]
+) -> Response[PeerResponse]:
     """Change a peer. A peer is created by enrolling."""
     request = given(data, commands.PeerRequest)
     return _one(call, await call.commit(lambda state, context: commands.update_peer(state, id, request, context)))
 
 
 @delete("/{id:str}", status_code=200)
-async def delete_peer(call: Call, id: str) -> Response[Nothing]:
+async def delete_peer(call: NamedDependency[Call], id: FromPath[str]) -> Response[Nothing]:
     """Delete a peer that nothing refers to; its host loses the connection."""
     await call.commit(lambda state, context: commands.delete_peer(state, id, context))
     return call.answer(Nothing())
 
 
 @get("/{id:str}/accessible-peers")
-async def list_accessible_peers(call: Call, id: str) -> Response[list[AccessiblePeerResponse]]:
+async def list_accessible_peers(
+    call: NamedDependency[Call], id: FromPath[str]
+) -> Response[list[AccessiblePeerResponse]]:
     """The peers that a policy connects a peer with; none for an unknown peer."""
     state = call.state
     peer = state.peers.get(id)

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import msgspec
 from litestar import Response, Router, delete, get, post, put
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 from services.management.api.call import Call, known, permitted
 from services.management.api.wire import GroupMinimum, Id, Integer, Nothing, about, example, given, groups_minimum
@@ -116,33 +118,35 @@ POLICY = example(
 
 
 @get("/")
-async def list_policies(call: Call) -> Response[list[PolicyResponse]]:
+async def list_policies(call: NamedDependency[Call]) -> Response[list[PolicyResponse]]:
     """Every policy of the account."""
     return call.answer([_shown(call.state, policy) for policy in call.state.policies.values()])
 
 
 @get("/{id:str}")
-async def get_policy(call: Call, id: str) -> Response[PolicyResponse]:
+async def get_policy(call: NamedDependency[Call], id: FromPath[str]) -> Response[PolicyResponse]:
     """One policy."""
     return _one(call, found(call.state.policies, id, "policy"))
 
 
 @post("/", status_code=200)
-async def create_policy(call: Call, data: Annotated[PolicyBody, POLICY]) -> Response[PolicyResponse]:
+async def create_policy(call: NamedDependency[Call], data: Annotated[PolicyBody, POLICY]) -> Response[PolicyResponse]:
     """Create a policy."""
     request = _request(data)
     return _one(call, await call.commit(lambda state, context: commands.create_policy(state, request, context)))
 
 
 @put("/{id:str}", guards=[known(lambda state: state.policies, "policy")])
-async def update_policy(call: Call, id: str, data: Annotated[PolicyBody, POLICY]) -> Response[PolicyResponse]:
+async def update_policy(
+    call: NamedDependency[Call], id: FromPath[str], data: Annotated[PolicyBody, POLICY]
+) -> Response[PolicyResponse]:
     """Replace a policy."""
     request = _request(data)
     return _one(call, await call.commit(lambda state, context: commands.update_policy(state, id, request, context)))
 
 
 @delete("/{id:str}", status_code=200)
-async def delete_policy(call: Call, id: str) -> Response[Nothing]:
+async def delete_policy(call: NamedDependency[Call], id: FromPath[str]) -> Response[Nothing]:
     """Delete a policy."""
     await call.commit(lambda state, context: commands.delete_policy(state, id, context))
     return call.answer(Nothing())

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import msgspec
 from litestar import Response, Router, delete, get, post, put
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 from services.management.api.call import Call, known, permitted
 from services.management.api.wire import Id, Integer, Nothing, about, example, given
@@ -95,19 +97,19 @@ ROUTE = example(
 
 
 @get("/")
-async def list_routes(call: Call) -> Response[list[RouteResponse]]:
+async def list_routes(call: NamedDependency[Call]) -> Response[list[RouteResponse]]:
     """Every route of the account."""
     return call.answer([_shown(route) for route in call.state.routes.values()])
 
 
 @get("/{id:str}")
-async def get_route(call: Call, id: str) -> Response[RouteResponse]:
+async def get_route(call: NamedDependency[Call], id: FromPath[str]) -> Response[RouteResponse]:
     """One route."""
     return _one(call, found(call.state.routes, id, "route"))
 
 
 @post("/", status_code=200)
-async def create_route(call: Call, data: Annotated[RouteBody, ROUTE]) -> Response[RouteResponse]:
+async def create_route(call: NamedDependency[Call], data: Annotated[RouteBody, ROUTE]) -> Response[RouteResponse]:
     """Create a route."""
     request = given(data, commands.RouteRequest)
     saved = await call.commit(lambda state, context: commands.create_route(state, request, context))
@@ -115,7 +117,9 @@ async def create_route(call: Call, data: Annotated[RouteBody, ROUTE]) -> Respons
 
 
 @put("/{id:str}", guards=[known(lambda state: state.routes, "route")])
-async def update_route(call: Call, id: str, data: Annotated[RouteBody, ROUTE]) -> Response[RouteResponse]:
+async def update_route(
+    call: NamedDependency[Call], id: FromPath[str], data: Annotated[RouteBody, ROUTE]
+) -> Response[RouteResponse]:
     """Replace a route."""
     request = given(data, commands.RouteRequest)
     saved = await call.commit(lambda state, context: commands.update_route(state, id, request, context))
@@ -123,7 +127,7 @@ async def update_route(call: Call, id: str, data: Annotated[RouteBody, ROUTE]) -
 
 
 @delete("/{id:str}", status_code=200)
-async def delete_route(call: Call, id: str) -> Response[Nothing]:
+async def delete_route(call: NamedDependency[Call], id: FromPath[str]) -> Response[Nothing]:
     """Delete a route."""
     await call.commit(lambda state, context: commands.delete_route(state, id, context))
     return call.answer(Nothing())

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import msgspec
 from litestar import Response, Router, delete, get, post, put
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 from services.management.api.call import Call, known, permitted
 from services.management.api.wire import Id, Integer, Nothing, about, example, given, moment
@@ -59,19 +61,21 @@ SETUP_KEY_CHANGE = example({"revoked": True, "auto_groups": []})
 
 
 @get("/")
-async def list_setup_keys(call: Call) -> Response[list[SetupKeyResponse]]:
+async def list_setup_keys(call: NamedDependency[Call]) -> Response[list[SetupKeyResponse]]:
     """Every setup key of the account."""
     return call.answer([_shown(call, key) for key in call.state.setup_keys.values()])
 
 
 @get("/{id:str}")
-async def get_setup_key(call: Call, id: str) -> Response[SetupKeyResponse]:
+async def get_setup_key(call: NamedDependency[Call], id: FromPath[str]) -> Response[SetupKeyResponse]:
     """One setup key."""
     return _one(call, found(call.state.setup_keys, id, "setup key"))
 
 
 @post("/", status_code=200)
-async def create_setup_key(call: Call, data: Annotated[SetupKeyBody, SETUP_KEY]) -> Response[SetupKeyResponse]:
+async def create_setup_key(
+    call: NamedDependency[Call], data: Annotated[SetupKeyBody, SETUP_KEY]
+) -> Response[SetupKeyResponse]:
     """Create a setup key. Only this answer ever holds it."""
     request, text = given(data, commands.SetupKeyRequest), call.deps.new_setup_key()
     created = await call.commit(lambda state, context: commands.create_setup_key(state, request, text, context))
@@ -80,7 +84,7 @@ async def create_setup_key(call: Call, data: Annotated[SetupKeyBody, SETUP_KEY])
 
 @put("/{id:str}", guards=[known(lambda state: state.setup_keys, "setup key")])
 async def update_setup_key(
-    call: Call, id: str, data: Annotated[SetupKeyChangeBody, SETUP_KEY_CHANGE]
+    call: NamedDependency[Call], id: FromPath[str], data: Annotated[SetupKeyChangeBody, SETUP_KEY_CHANGE]
 ) -> Response[SetupKeyResponse]:
     """Revoke a setup key, or change the groups that its hosts join."""
     request = given(data, commands.SetupKeyUpdate)
@@ -88,7 +92,7 @@ async def update_setup_key(
 
 
 @delete("/{id:str}", status_code=200)
-async def delete_setup_key(call: Call, id: str) -> Response[Nothing]:
+async def delete_setup_key(call: NamedDependency[Call], id: FromPath[str]) -> Response[Nothing]:
     """Delete a setup key that no peer has enrolled with."""
     await call.commit(lambda state, context: commands.delete_setup_key(state, id, context))
     return call.answer(Nothing())

@@ -5,6 +5,8 @@ from typing import get_args
 
 import msgspec
 from litestar import Response, Router, get
+from litestar.di import NamedDependency
+from litestar.params import FromQuery
 
 from services.management.api.call import Call, permitted
 from services.management.api.permissions import Module, allowed
@@ -45,14 +47,16 @@ class UserResponse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @get("/", guards=[permitted("users")])
-async def list_users(call: Call, service_user: bool | None = None) -> Response[list[UserResponse]]:
+async def list_users(
+    call: NamedDependency[Call], service_user: FromQuery[bool | None] = None
+) -> Response[list[UserResponse]]:
     """Every user of the account, or only service users, or only people."""
     users = [u for u in call.state.users.values() if service_user is None or u.is_service_user is service_user]
     return call.answer([_shown(user, call.user) for user in users])
 
 
 @get("/current")
-async def current_user(call: Call) -> Response[UserResponse]:
+async def current_user(call: NamedDependency[Call]) -> Response[UserResponse]:
     """The user whose token was presented, and what it may do."""
     return call.answer(msgspec.structs.replace(_shown(call.user, call.user), permissions=_permissions(call.user)))
 

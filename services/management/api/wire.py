@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 from litestar.openapi.spec import Example
-from litestar.params import BodyKwarg
+from litestar.params import BodyKwarg, QueryParameter
 
 from services.management.core.model.group import Group
 from services.management.core.state import AccountState
@@ -25,6 +25,11 @@ NEVER = datetime(1, 1, 1, tzinfo=UTC)
 def about(text: str, *examples: Any) -> msgspec.Meta:
     """What the OpenAPI document says of a field."""
     return msgspec.Meta(description=text, examples=list(examples) or None)
+
+
+def asked(text: str) -> QueryParameter:
+    """What the OpenAPI document says of a query parameter."""
+    return QueryParameter(description=text)
 
 
 def example(value: dict[str, Any]) -> BodyKwarg:
