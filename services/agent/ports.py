@@ -53,7 +53,7 @@ class WireGuardDriver(Protocol):
 
 
 class RulesetDriver(Protocol):
-    """nftables: drivers/nft.py. Each call is one transaction: wholly applied, or the error comes back and nothing is."""
+    """nftables: drivers/nft.py. Each call is one transaction: applied, or the error comes back and nothing is."""
 
     async def observe(self) -> ObservedRuleset: ...
 

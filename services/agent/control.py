@@ -1,0 +1,86 @@
+"""The agent's socket: one JSON object a line in, one a line out."""
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+from services.agent.errors import AlreadyRunning
+
+LINE_LIMIT = 64 * 1024
+
+
+class Request(msgspec.Struct, frozen=True):
+    """`do` is "status", "networks", "select", "deselect" or "down". ids: network ids, ("all",) for all of them."""
+
+    do: str
+    ids: tuple[str, ...] = ()
+    append: bool = False
+
+
+Answer: TypeAlias = Callable[[Request], Awaitable[object]]
+"""Gives what is encoded as `result`."""
+
+
+class Control:
+    """Answers on a unix socket of mode 0600. answers: `do` → what gives the result."""
+
+    def __init__(self, path: Path, answers: Mapping[str, Answer]) -> None:
+        self._path = path
+        self._answers = answers
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen, in place of a socket that a killed agent left. Raises AlreadyRunning when one answers there."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        _clear(self._path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(self._path))
+        finally:
+            os.umask(before)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=LINE_LIMIT)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                writer.write(await self._answer(line) + b"\n")
+                await writer.drain()
+        except (ConnectionError, ValueError):
+            pass  # gone, or a line beyond the limit
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes) -> bytes:
+        try:
+            request = msgspec.json.decode(line, type=Request)
+        except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+            return msgspec.json.encode({"error": f"not a request: {problem}"})
+        answer = self._answers.get(request.do)
+        if answer is None:
+            return msgspec.json.encode({"error": f"this agent does not know {request.do!r}"})
+        return msgspec.json.encode({"result": await answer(request)})
+
+
+def _clear(path: Path) -> None:
+    """Make room at `path`: a socket that nobody serves is removed."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError as problem:
+            if problem.errno == errno.ECONNREFUSED and path.is_socket():
+                path.unlink()
+            if problem.errno in (errno.ENOENT, errno.ECONNREFUSED) and not path.exists():
+                return
+    raise AlreadyRunning(f"{path} is in use: stop the agent that serves it with `whimbrel down --socket {path}`")

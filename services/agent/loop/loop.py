@@ -1,0 +1,215 @@
+"""The one loop that makes the kernel what it shall be: observe, compare, change, read back.
+
+Handlers only store the newest input and wake it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple, Protocol
+
+import structlog
+from msgspec.structs import replace
+
+from services.agent.core import sysctls
+from services.agent.core.desired import Local, desired
+from services.agent.core.desired_state import Desired
+from services.agent.core.documents import Documents
+from services.agent.core.order import Step, plan
+from services.agent.core.selection import Selection
+from services.agent.core.tunnel import PathBook
+from services.agent.loop.failures import Failures
+from services.agent.loop.kernel import PARTS, Drivers, Entry, Kernel, Part, entries
+from shared.metrics import REGISTRY, Counter
+
+APART_S = 0.005
+CHECK_EVERY_S = 30.0
+STOP_TRIES = 3
+DIFFERS = "reads back differently from what was written"
+
+log = structlog.get_logger()
+
+_drifts = Counter(
+    "whimbrel_agent_drift_repairs", "Kernel entries of ours that others changed", ["kind"], registry=REGISTRY
+)
+
+
+class Originals(Protocol):
+    """Kernel settings as they were before the agent changed them, path → value, kept from run to run."""
+
+    value: dict[str, str]
+
+    def keep(self, value: dict[str, str]) -> None: ...
+
+
+class Passed(NamedTuple):
+    """What the last pass left. verified_at: unix seconds of the last reading without a difference, 0.0 = never."""
+
+    documents: Documents
+    local: Local
+    desired: Desired
+    applied_revision: int
+    pending: Mapping[str, str]
+    errors: Mapping[Entry, str]
+    verified_at: float
+
+
+class Loop:
+    """Keeps the kernel as `documents()`, the paths in `book` and `selection` want it.
+
+    passed: what the last pass left. on_pass: called after each pass.
+    """
+
+    def __init__(
+        self,
+        local: Local,
+        drivers: Drivers,
+        documents: Callable[[], Documents],
+        book: PathBook,
+        originals: Originals,
+        on_pass: Callable[[], None],
+    ) -> None:
+        self._kernel = Kernel(drivers)
+        self._documents = documents
+        self._book = book
+        self._originals = originals
+        self._on_pass = on_pass
+        self._failures = Failures()
+        self._resets: set[str] = set()
+        self._wake = asyncio.Event()
+        self._wake.set()
+        self._verified: Desired | None = None
+        self.selection = local.selection
+        self.passed = Passed(Documents(), local, Desired(), 0, {}, {}, 0.0)
+
+    def changed(self) -> None:
+        """What is wanted may be different now."""
+        self._wake.set()
+
+    def choose(self, selection: Selection) -> None:
+        """The routes people chose."""
+        self.selection = selection
+        self._wake.set()
+
+    def disturbed(self, parts: Iterable[Part] = PARTS) -> None:
+        """Somebody may have changed the kernel."""
+        self._kernel.disturb(parts)
+        self._wake.set()
+
+    def reset(self, public_key: str) -> None:
+        """Remove the peer from the device and add it anew."""
+        self._resets.add(public_key)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        check_at = time.monotonic() + CHECK_EVERY_S
+        while True:
+            await self._something_to_do(check_at)
+            began = time.monotonic()
+            if began >= check_at:
+                self._kernel.disturb()
+                check_at = began + CHECK_EVERY_S
+            self._wake.clear()
+            try:
+                await self.turn()
+            except OSError as problem:
+                log.warning("the kernel cannot be read, going on trying", problem=str(problem))
+                await asyncio.sleep(1.0)
+                self._wake.set()
+            await asyncio.sleep(max(0.0, began + APART_S - time.monotonic()))
+
+    async def turn(self) -> None:
+        """One pass: the kernel is as wanted afterwards, or `passed` says what is not."""
+        documents = self._documents()
+        self._book.set_peers({peer.peer_id: peer.wireguard_key for peer in documents.peers.values()}, time.monotonic())
+        resets, self._resets = self._resets, set()
+        await self._kernel.observe()
+        local, wanted = self._compute(documents)
+        steps = self._plan(wanted, resets)
+        if steps and wanted == self._verified and not resets:
+            _report_drift(entry for step in steps for entry in entries(step))
+        errors = await self._apply(wanted, steps) if steps else {}
+        self._finish(documents, local, wanted, errors)
+
+    async def stop(self) -> Mapping[str, str]:
+        """Remove all of ours from the kernel; gives what could not be removed, "kind key" → error."""
+        errors: dict[Entry, str] = {}
+        for _ in range(STOP_TRIES):
+            self._kernel.disturb()
+            await self._kernel.observe()
+            steps = self._plan(Desired())
+            if not steps:
+                break
+            errors = await self._kernel.apply(steps, lambda _entry, _value: "")
+        self._originals.keep(sysctls.settled(self._originals.value, {}, self._kernel.observed.sysctls))
+        return _named(errors if steps else {})
+
+    async def _apply(self, wanted: Desired, steps: tuple[Step, ...]) -> dict[Entry, str]:
+        """Change the kernel and read it back; gives what failed, and what reads differently from what was written."""
+        self._originals.keep(sysctls.journal(self._originals.value, wanted.sysctls, self._kernel.observed.sysctls))
+        tried = {entry: value for step in steps for entry, value in entries(step).items()}
+        now = time.monotonic()
+        errors = await self._kernel.apply(steps, lambda entry, value: self._failures.reason(entry, value, now))
+        await self._kernel.observe()
+        for step in self._plan(wanted):
+            for entry in entries(step):
+                if entry in tried:
+                    errors.setdefault(entry, DIFFERS)
+        self._failures.note(tried, errors, now)
+        return errors
+
+    async def _something_to_do(self, check_at: float) -> None:
+        due = self._failures.next_deadline()
+        until = check_at if due is None else min(check_at, due)
+        try:
+            async with asyncio.timeout(max(0.0, until - time.monotonic())):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _compute(self, documents: Documents) -> tuple[Local, Desired]:
+        local = replace(
+            self.passed.local,
+            selection=self.selection,
+            endpoints=self._book.endpoints(),
+            connected=self._book.connected(),
+            carriers=self.passed.desired.carriers,
+            sysctls={path: entry.value for path, entry in self._kernel.observed.sysctls.items()},
+            originals=self._originals.value,
+        )
+        return local, desired(documents, local)
+
+    def _plan(self, wanted: Desired, resets: Iterable[str] = ()) -> tuple[Step, ...]:
+        return plan(wanted, self._kernel.observed, resets=resets, originals=self._originals.value)
+
+    def _finish(self, documents: Documents, local: Local, wanted: Desired, errors: Mapping[Entry, str]) -> None:
+        """Keep what came of a pass. What still differs is pending; what nobody tried yet has its turn now."""
+        left = [entry for step in self._plan(wanted) for entry in entries(step)]
+        pending = _named({entry: errors.get(entry, "") for entry in left})
+        applied, verified_at = self.passed.applied_revision, self.passed.verified_at
+        if not left:
+            self._verified, applied, verified_at = wanted, wanted.revision, time.time()
+            self._originals.keep(sysctls.settled(self._originals.value, wanted.sysctls, self._kernel.observed.sysctls))
+        elif not all(pending.values()):
+            self._wake.set()
+        for name, error in pending.items():
+            if error and error != self.passed.pending.get(name):
+                log.warning("not applied, trying again", entry=name, problem=error)
+        self.passed = Passed(documents, local, wanted, applied, pending, errors, verified_at)
+        self._on_pass()
+
+
+def _report_drift(tried: Iterable[Entry]) -> None:
+    kinds = [kind for kind, _ in tried]
+    for kind in kinds:
+        _drifts.labels(kind).inc()
+    log.warning("somebody changed the kernel, repairing", **{kind: kinds.count(kind) for kind in sorted(set(kinds))})
+
+
+def _named(errors: Mapping[Entry, str]) -> dict[str, str]:
+    return {_name(kind, key): error for (kind, key), error in errors.items()}
+
+
+def _name(kind: str, key: object) -> str:
+    return " ".join((kind, *map(str, key if isinstance(key, tuple) else (key,)))).strip()

@@ -1,0 +1,69 @@
+"""The paths to other peers, driven: reads the device, tries endpoints, and introduces this host."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from services.agent.core.kernel import PeerStats
+from services.agent.core.tunnel import PathBook, Reset, Send
+
+APART_S = 0.01
+
+Introduce = Callable[[str, bool], Awaitable[None]]
+"""Takes a peer id and whether its endpoints are asked for."""
+
+
+class Paths:
+    """Carries out what `book` decides. changed: called when a peer connected, was lost, or gets another endpoint."""
+
+    def __init__(
+        self,
+        book: PathBook,
+        stats: Callable[[], Awaitable[Mapping[str, PeerStats]]],
+        introduce: Introduce,
+        reset: Callable[[str], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self._book = book
+        self._stats = stats
+        self._introduce = introduce
+        self._reset = reset
+        self._changed = changed
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """The book heard something."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._wake.clear()
+            await self.step()
+            await asyncio.sleep(APART_S)
+            try:
+                async with asyncio.timeout(self._rest()):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def step(self) -> None:
+        """Read the device once, and do what is due."""
+        before = self._book.connected(), self._book.endpoints()
+        stats = await self._stats()
+        now = time.monotonic()
+        self._book.observe(stats, now, time.time())
+        self._book.advance(now)
+        for action in self._book.take(now):
+            match action:
+                case Reset():
+                    self._reset(action.public_key)
+                case Send():
+                    await self._introduce(action.peer_id, action.answer_wanted)
+        if before != (self._book.connected(), self._book.endpoints()):
+            self._changed()
+
+    def _rest(self) -> float:
+        due = self._book.next_deadline()
+        interval = self._book.stats_interval_s
+        return interval if due is None else max(0.0, min(interval, due - time.monotonic()))

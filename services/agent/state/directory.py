@@ -1,0 +1,84 @@
+"""The agent's directory: held by one process, files of mode 0600, and a bad file is set aside, never deleted."""
+
+import errno
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+from services.agent.errors import AlreadyRunning
+
+
+class StateDirectory:
+    """`path` with mode 0700, held by this process until it ends.
+
+    interface: held as well, within this network namespace. Raises AlreadyRunning when another agent holds either.
+    """
+
+    def __init__(self, path: Path, interface: str) -> None:
+        self.path = path
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+        self._interface = _claim(interface)
+        try:
+            self._lock = _lock(path / "lock")
+        except AlreadyRunning:
+            self._interface.close()
+            raise
+
+    def release(self) -> None:
+        self._interface.close()
+        os.close(self._lock)
+
+
+def write(file: Path, content: bytes) -> None:
+    """Replace the file's content, mode 0600: durable once this returns, its directory entry included."""
+    draft = file.with_name(f"{file.name}.new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
+    draft.replace(file)
+    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def set_aside(file: Path) -> Path:
+    """The name the file has now: itself with `.corrupt-<n>`, the lowest number that is free."""
+    number = 1
+    while (aside := file.with_name(f"{file.name}.corrupt-{number}")).exists():
+        number += 1
+    return file.rename(aside)
+
+
+def _lock(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise AlreadyRunning(
+            f"state directory {path.parent} is in use by another agent: stop it with `whimbrel down`, "
+            "or choose another directory with --state-dir"
+        ) from None
+    return descriptor
+
+
+def _claim(interface: str) -> socket.socket:
+    """A name in this network namespace that the kernel frees when the process ends, however it ends."""
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        name.bind(f"\0whimbrel/{interface}")
+    except OSError as problem:
+        name.close()
+        if problem.errno != errno.EADDRINUSE:
+            raise
+        raise AlreadyRunning(
+            f"interface {interface} is in use by another agent: stop it with `whimbrel down`, "
+            "or choose another with --interface, --port and --state-dir"
+        ) from None
+    return name

@@ -1,0 +1,82 @@
+"""Values the agent keeps from run to run. Each file says whether it is whole; one that is not is set aside."""
+
+import hashlib
+import threading
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import msgspec
+import structlog
+
+from services.agent.core.documents import LastGood
+from services.agent.core.selection import Selection
+from services.agent.state.directory import set_aside, write
+
+DIGEST_BYTES = 16
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class Remembered(Generic[T]):
+    """One value in one file. `value`: what was kept, `initial` when nothing was or the file is corrupt."""
+
+    def __init__(self, file: Path, type_: type[T], initial: T) -> None:
+        self._file = file
+        self._type = type_
+        self._turn = threading.Lock()
+        self.value = self._read(initial)
+
+    def keep(self, value: T) -> None:
+        """Durable once this returns. Nothing is written when it is kept already."""
+        with self._turn:
+            if value != self.value or not self._file.exists():
+                write(self._file, sealed(value))
+                self.value = value
+
+    def _read(self, initial: T) -> T:
+        try:
+            content = self._file.read_bytes()
+        except FileNotFoundError:
+            return initial
+        digest, body = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+        try:
+            if digest == _digest(body):
+                return msgspec.msgpack.decode(body, type=self._type)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass  # whole, but of another version
+        aside = set_aside(self._file)
+        log.warning("state file is corrupt, set aside, going on without it", file=str(self._file), aside=aside.name)
+        return initial
+
+
+class Picture(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What a host needs to forward with no control plane in reach. endpoints: peer id → where WireGuard reached it."""
+
+    feed: LastGood = LastGood()
+    endpoints: dict[str, str] = {}
+
+
+def picture(directory: Path) -> Remembered[Picture]:
+    return Remembered(directory / "lastgood", Picture, Picture())
+
+
+def selection(directory: Path) -> Remembered[Selection]:
+    """What people chose with `networks select`."""
+    return Remembered(directory / "selection", Selection, Selection())
+
+
+def originals(directory: Path) -> Remembered[dict[str, str]]:
+    """Kernel settings as they were before the agent changed them, path → value (core/sysctls.py)."""
+    return Remembered(directory / "sysctls", dict[str, str], {})
+
+
+def sealed(value: object) -> bytes:
+    """The value as it stands in a file: a digest, then MessagePack."""
+    body = msgspec.msgpack.encode(value)
+    return _digest(body) + body
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest()

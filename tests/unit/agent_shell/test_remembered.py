@@ -1,0 +1,86 @@
+"""Values kept from run to run: whole, or set aside."""
+
+import asyncio
+import contextlib
+import stat
+from pathlib import Path
+
+import pytest
+
+from services.agent.core.documents import Held, LastGood
+from services.agent.core.selection import Selection
+from services.agent.state import remembered
+from services.agent.state.lastgood import LastGoodKeeper
+from services.agent.state.remembered import Picture
+from shared.events.documents import FeedMessage, PeerDoc
+from shared.events.subjects import FeedKey
+from tests.support.bus import eventually
+
+PEER = PeerDoc(
+    peer_id="a",
+    name="a",
+    fqdn="a.wb",
+    wireguard_key="k",
+    address_v4="100.64.0.2",
+    address_v6="",
+    groups=("g",),
+    version="1.0.0",
+)
+PICTURE = Picture(
+    feed=LastGood(7, (Held(FeedKey("acc", "g.all", "peer", "a"), 3, FeedMessage(7, PEER)),)),
+    endpoints={"a": "192.0.2.1:51820"},
+)
+
+
+def test_a_picture_comes_back_as_it_was_kept(tmp_path: Path) -> None:
+    remembered.picture(tmp_path).keep(PICTURE)
+    assert remembered.picture(tmp_path).value == PICTURE
+    assert stat.S_IMODE((tmp_path / "lastgood").stat().st_mode) == 0o600
+
+
+def test_a_choice_comes_back_as_it_was_kept(tmp_path: Path) -> None:
+    choice = Selection(selected=frozenset({"x"}), deselected=frozenset({"y"}), none=True)
+    remembered.selection(tmp_path).keep(choice)
+    assert remembered.selection(tmp_path).value == choice
+
+
+def test_nothing_kept_is_the_initial_value(tmp_path: Path) -> None:
+    assert remembered.picture(tmp_path).value == Picture()
+    assert remembered.originals(tmp_path).value == {}
+
+
+WHOLE = remembered.sealed(PICTURE)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", WHOLE[:-1], WHOLE[:8], b"x" + WHOLE, WHOLE[:30] + bytes((WHOLE[30] ^ 1,)) + WHOLE[31:], remembered.sealed(5)],
+    ids=["empty", "cut", "nearly nothing", "shifted", "one bit flipped", "of another version"],
+)
+def test_a_corrupt_file_is_set_aside_and_the_host_goes_on(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "lastgood").write_bytes(content)
+    kept = remembered.picture(tmp_path)
+    assert kept.value == Picture()
+    assert (tmp_path / "lastgood.corrupt-1").read_bytes() == content
+    kept.keep(PICTURE)
+    assert remembered.picture(tmp_path).value == PICTURE
+
+
+async def test_changes_are_kept_once_they_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.agent.state.lastgood.DEBOUNCE_S", 0.05)
+    taken = []
+
+    def take() -> Picture:
+        taken.append(1)
+        return PICTURE
+
+    keeper = LastGoodKeeper(remembered.picture(tmp_path), take)
+    running = asyncio.create_task(keeper.run())
+    for _ in range(5):
+        keeper.changed()
+        await asyncio.sleep(0)
+    await eventually(lambda: (tmp_path / "lastgood").exists())
+    assert len(taken) == 1
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running

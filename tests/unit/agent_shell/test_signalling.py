@@ -1,0 +1,95 @@
+"""Sealed signals: only the receiver opens them, and only as what they are."""
+
+import base64
+
+import msgspec
+import pytest
+from nacl.public import Box, PrivateKey, PublicKey
+
+from services.agent.signalling import MAX_AGE_S, Signalling, Unusable, seal, unseal
+from shared.bus.codec import decode
+from shared.events.signals import Beat, Candidates
+
+NOW = 1_800_000_000.0
+ALICE, BOB, EVE = PrivateKey.generate(), PrivateKey.generate(), PrivateKey.generate()
+MESSAGE = Candidates(
+    session="0123456789", generation=3, endpoints=("192.0.2.1:51820",), answer_wanted=True, sent_at=NOW
+)
+TO_BOB = ("alice", "bob")
+
+
+def public(key: PrivateKey) -> str:
+    return base64.b64encode(bytes(key.public_key)).decode()
+
+
+def test_the_receiver_reads_what_the_sender_said() -> None:
+    sealed = seal(MESSAGE, ALICE, public(BOB), TO_BOB)
+    assert unseal(sealed, BOB, public(ALICE), TO_BOB, NOW) == MESSAGE
+
+
+def test_a_signal_is_24_nonce_bytes_and_a_box() -> None:
+    sealed = seal(MESSAGE, ALICE, public(BOB), TO_BOB)
+    opened = Box(BOB, PublicKey(base64.b64decode(public(ALICE)))).decrypt(sealed[24:], sealed[:24])
+    assert msgspec.msgpack.decode(opened, type=Candidates) == MESSAGE
+
+
+def test_no_two_signals_share_a_nonce() -> None:
+    assert len({seal(MESSAGE, ALICE, public(BOB), TO_BOB)[:24] for _ in range(100)}) == 100
+
+
+@pytest.mark.parametrize(
+    ("own", "sender_key", "direction"),
+    [
+        (EVE, public(ALICE), TO_BOB),
+        (BOB, public(EVE), TO_BOB),
+        (BOB, public(ALICE), ("eve", "bob")),
+        (BOB, public(ALICE), ("alice", "eve")),
+        (ALICE, public(BOB), ("bob", "alice")),
+        (BOB, "no key", TO_BOB),
+    ],
+    ids=["another receiver", "another sender", "in another name", "to another name", "reflected", "sender without key"],
+)
+def test_it_opens_for_nobody_else_and_as_nothing_else(
+    own: PrivateKey, sender_key: str, direction: tuple[str, str]
+) -> None:
+    sealed = seal(MESSAGE, ALICE, public(BOB), TO_BOB)
+    with pytest.raises(Unusable):
+        unseal(sealed, own, sender_key, direction, NOW)
+
+
+@pytest.mark.parametrize("at", [NOW + MAX_AGE_S + 1, NOW - MAX_AGE_S - 1])
+def test_an_old_signal_is_refused(at: float) -> None:
+    with pytest.raises(Unusable, match="five minutes"):
+        unseal(seal(MESSAGE, ALICE, public(BOB), TO_BOB), BOB, public(ALICE), TO_BOB, at)
+
+
+@pytest.mark.parametrize("sealed", [b"", b"x" * 10, b"x" * 24, b"x" * 200])
+def test_rubbish_is_refused(sealed: bytes) -> None:
+    with pytest.raises(Unusable):
+        unseal(sealed, BOB, public(ALICE), TO_BOB, NOW)
+
+
+def test_a_sealed_signal_of_another_type_is_refused() -> None:
+    nonce = seal(MESSAGE, ALICE, public(BOB), TO_BOB)[:24]
+    beat = msgspec.msgpack.encode(Beat(peer_id="alice", epoch=1))
+    with pytest.raises(Unusable):
+        unseal(bytes(Box(ALICE, BOB.public_key).encrypt(beat, nonce)), BOB, public(ALICE), TO_BOB, NOW)
+
+
+async def test_two_hosts_introduce_themselves_and_say_goodbye() -> None:
+    sent: list[tuple[str, bytes]] = []
+
+    async def publish(subject: str, payload: bytes) -> bool:
+        sent.append((subject, payload))
+        return True
+
+    alice = Signalling("acc", "alice", ALICE, publish)
+    bob = Signalling("acc", "bob", BOB, publish)
+    await alice.introduce("bob", public(BOB), ("192.0.2.1:1",), 4, answer_wanted=False)
+    await alice.leave()
+    (where, sealed), (beat_at, goodbye) = sent
+    heard = bob.open("alice", public(ALICE), sealed)
+    assert where == "signal.acc.from.alice.bob"
+    assert (heard.session, heard.generation, heard.endpoints) == (alice.session, 4, ("192.0.2.1:1",))
+    assert beat_at == "signal.acc.beat.alice"
+    assert decode(beat_at, goodbye, Beat).leaving
