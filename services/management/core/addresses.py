@@ -56,9 +56,12 @@ def _numbers(count: int, picks: Sequence[int]) -> Iterator[int]:
 
 def _parsed(text: str, field: str) -> IPv4Address | IPv6Address:
     try:
-        return ip_address(text)
+        address = ip_address(text)
     except ValueError:
-        raise Invalid(f"{field}: {text[:80]!r} is not an address") from None
+        address = None
+    if address is None or "%" in text:  # a zone means something on one host only
+        raise Invalid(f"{field}: {text[:80]!r} is not an address")
+    return address
 
 
 def _check_within(prefix: str, whole: Network, length: int) -> None:
