@@ -17,6 +17,8 @@ STOPPED_BY = (signal.SIGTERM, signal.SIGINT)
 REFUSED = 1
 """Exit code when the service cannot start as it is told; one line on standard error says why."""
 
+STOP_TIMEOUT_S = 5.0
+
 log = structlog.get_logger()
 
 
@@ -38,11 +40,17 @@ def _refused(line: str) -> int:
 
 async def _until_stopped(name: str, service: Coroutine[Any, Any, None]) -> None:
     running = asyncio.ensure_future(service)
-    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
     for number in STOPPED_BY:
-        loop.add_signal_handler(number, running.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    stop = asyncio.ensure_future(stopped.wait())
     log.info("starting", service=name)
-    try:
-        await running
-    except asyncio.CancelledError:
+    await asyncio.wait({running, stop}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not running.done():
+        running.cancel()
+        # What does not end in time is ended task by task on the way out of the loop.
+        await asyncio.wait({running}, timeout=STOP_TIMEOUT_S)
         log.info("stopped", service=name)
+    if running.done() and not running.cancelled():
+        running.result()

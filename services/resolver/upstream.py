@@ -1,6 +1,7 @@
 """DNS servers. The only module of the resolver with a socket to them."""
 
 import asyncio
+import re
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -23,6 +24,8 @@ PER_TRY_S = 2.0
 PER_QUESTION_S = 5.0
 """All servers' and tries' time for one question; then the name has failed."""
 
+_BRACKETED = re.compile(r"\[(.*)\](?::(\d+))?\Z")
+
 log = structlog.get_logger()
 
 _failed = Counter("whimbrel_resolver_failed_questions", "Questions without an answer", ["family"], registry=REGISTRY)
@@ -43,6 +46,11 @@ class DnsServers:
         self._follow_host()
         v4, v6 = await asyncio.gather(self._ask(name, "A"), self._ask(name, "AAAA"))
         return Answer(v4=v4, v6=v6)
+
+    @property
+    def addresses(self) -> list[str]:
+        """The servers asked at present."""
+        return [str(server) for server in self._resolver.nameservers]
 
     async def _ask(self, name: str, family: str) -> tuple[str, ...] | None:
         try:
@@ -70,7 +78,7 @@ class DnsServers:
 
 def _resolver(servers: tuple[str, ...]) -> dns.asyncresolver.Resolver:
     resolver = _tuned(dns.asyncresolver.Resolver(configure=False))
-    resolver.nameservers = [dns.nameserver.Do53Nameserver(*_address_and_port(server)) for server in servers]
+    resolver.nameservers = [dns.nameserver.Do53Nameserver(*address_and_port(server)) for server in servers]
     return resolver
 
 
@@ -80,11 +88,11 @@ def _tuned(resolver: dns.asyncresolver.Resolver) -> dns.asyncresolver.Resolver:
     return resolver
 
 
-def _address_and_port(text: str) -> tuple[str, int]:
+def address_and_port(text: str) -> tuple[str, int]:
+    """A server as it is written in the settings; raises BadSetting."""
     address, port = text, "53"
-    if text.startswith("["):
-        address, _, rest = text[1:].partition("]")
-        port = rest.removeprefix(":") or "53"
+    if bracketed := _BRACKETED.match(text):
+        address, port = bracketed[1], bracketed[2] or "53"
     elif text.count(":") == 1:
         address, _, port = text.partition(":")
     try:

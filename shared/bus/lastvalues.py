@@ -15,12 +15,11 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
 from shared.bus.connection import LONGEST_WAIT_S, REPORT_EVERY_S, wait_before
+from shared.bus.streams import WRONG_LAST_SEQUENCE
+from shared.tasks import end_if_cancelled
 
 HEARTBEAT_S = 2.0
 """How often the server says that a consumer lives; three missing ones and it is made anew."""
-
-_WRONG_LAST_SEQUENCE = {10071, 10164}
-"""JSStreamWrongLastSequenceErrF and its form without figures (nats-server, server/errors.json)."""
 
 log = structlog.get_logger()
 
@@ -53,6 +52,7 @@ async def follow(connection: Client, stream: str, pattern: str, reader: Reader) 
     """
     attempt, reported_at = 0, float("-inf")
     while True:
+        end_if_cancelled()
         began_at = time.monotonic()
         try:
             await _follow_once(connection, stream, pattern, reader)
@@ -67,7 +67,9 @@ async def follow(connection: Client, stream: str, pattern: str, reader: Reader) 
 async def _follow_once(connection: Client, stream: str, pattern: str, reader: Reader) -> None:
     """Returns at the first sign that something was missed."""
     inbox = connection.new_inbox()
-    subscription = await connection.subscribe(inbox, pending_msgs_limit=0, pending_bytes_limit=0)
+    # A queue of our own: nats-py's next_msg loses a cancellation that meets a message (wait_for before Python 3.12).
+    arrived = asyncio.Queue[Msg]()
+    subscription = await connection.subscribe(inbox, cb=arrived.put, pending_msgs_limit=0, pending_bytes_limit=0)
     try:
         consumer = await connection.jetstream().add_consumer(
             stream,
@@ -89,7 +91,8 @@ async def _follow_once(connection: Client, stream: str, pattern: str, reader: Re
             reader.caught_up()
         received = 0
         while True:
-            message = await subscription.next_msg(timeout=3 * HEARTBEAT_S)
+            async with asyncio.timeout(3 * HEARTBEAT_S):
+                message = await arrived.get()
             if message.headers and "Status" in message.headers:
                 if _missed_before(message, received):
                     return
@@ -120,6 +123,6 @@ async def replace(jetstream: JetStreamContext, subject: str, data: bytes, *, aft
     try:
         return (await jetstream.publish(subject, data, headers=headers)).seq
     except APIError as problem:
-        if problem.err_code in _WRONG_LAST_SEQUENCE:
+        if problem.err_code in WRONG_LAST_SEQUENCE:
             raise Superseded(subject) from None
         raise

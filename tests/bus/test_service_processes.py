@@ -1,0 +1,129 @@
+"""Signal and resolver as processes: how they start, wait, refuse and stop."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.bus.serverconfig import credentials
+from tests.support.bus import Bus, eventually
+
+SERVICES = ["signal", "resolver"]
+NOBODY = "nats://127.0.0.1:9"  # the discard port, where nothing listens
+
+
+class Service:
+    """A service's process. lines: what it logged so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.lines: list[dict[str, Any]] = []
+        self.text: list[str] = []
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self._process.stderr is not None
+        async for line in self._process.stderr:
+            self.text.append(line.decode().rstrip())
+            with contextlib.suppress(json.JSONDecodeError):
+                self.lines.append(json.loads(line))
+
+    def logged(self, event: str) -> int:
+        return sum(line["event"].startswith(event) for line in self.lines)
+
+    async def ended(self, within_s: float = 10.0) -> int:
+        async with asyncio.timeout(within_s):
+            code = await self._process.wait()
+            await self._reading
+            return code
+
+    async def stop(self) -> int:
+        self._process.send_signal(signal.SIGTERM)
+        return await self.ended()
+
+    def kill(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+
+
+@contextlib.asynccontextmanager
+async def started(name: str, *options: str, **environment: str) -> AsyncIterator[Service]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", f"services.{name}", *options),
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **environment},
+    )
+    service = Service(process)
+    try:
+        yield service
+    finally:
+        service.kill()
+        await service.ended()
+
+
+@pytest.fixture
+def seeds(tmp_path: Path) -> Path:
+    credentials(tmp_path / "seeds")
+    return tmp_path / "seeds"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+async def test_a_service_stops_cleanly_when_it_is_told_to(bus: Bus, name: str) -> None:
+    async with started(name, "--bus", bus.url, "--credentials", str(bus.seeds / f"{name}.nk")) as service:
+        consumers = 1 if name == "signal" else 2
+        await eventually(lambda: consumers_of(bus, consumers))
+        assert await service.stop() == 0
+        assert [line["event"] for line in service.lines] == ["starting", "stopped"]
+
+
+async def consumers_of(bus: Bus, expected: int) -> bool:
+    streams = [await bus.management.jetstream().stream_info(name) for name in ("FACTS", "FEED")]
+    return sum(stream.state.consumer_count for stream in streams) == expected
+
+
+@pytest.mark.parametrize("name", SERVICES)
+async def test_a_service_waits_for_the_bus_with_one_line_and_stops_while_it_waits(seeds: Path, name: str) -> None:
+    async with started(name, WHIMBREL_BUS=NOBODY, WHIMBREL_CREDENTIALS=str(seeds / f"{name}.nk")) as service:
+        await eventually(lambda: service.logged("bus trouble"))
+        assert await service.stop() == 0
+        assert service.logged("bus trouble") == 1
+
+
+@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize(
+    ("options", "code", "named"),
+    [
+        pytest.param(["--bus", NOBODY], 2, "--credentials (WHIMBREL_CREDENTIALS)", id="an option is missing"),
+        pytest.param(["--bus", NOBODY, "--credentials", "no/such.nk"], 1, "no/such.nk", id="no credentials"),
+        pytest.param(["--bus", NOBODY, "--credentials", "broken"], 1, "broken", id="unreadable credentials"),
+        pytest.param(
+            ["--bus", NOBODY, "--credentials", "x", "--log-level", "loud"], 2, "--log-level", id="a bad choice"
+        ),
+    ],
+)
+async def test_what_a_service_cannot_start_with_is_one_line(
+    tmp_path: Path, name: str, options: list[str], code: int, named: str
+) -> None:
+    (tmp_path / "broken").write_text("SUAKEYTHATISNONE\n")
+    options = [str(tmp_path / "broken") if option == "broken" else option for option in options]
+    async with started(name, *options) as service:
+        assert await service.ended() == code
+        complaints = [line for line in service.text if not line.startswith("{")]
+        assert len(complaints) == 1
+        assert named in complaints[0]
+        assert "SUAKEY" not in complaints[0]
+
+
+async def test_a_metrics_port_in_use_is_named(bus: Bus, seeds: Path) -> None:
+    port = bus.url.rpartition(":")[2]
+    options = ("--bus", bus.url, "--credentials", str(seeds / "signal.nk"), "--metrics-port", port)
+    async with started("signal", *options) as service:
+        assert await service.ended() == 1
+        assert f"127.0.0.1:{port}" in service.text[-1]
