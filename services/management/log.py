@@ -1,4 +1,4 @@
-"""Writing the log: decide on the newest state, append with the expected last sequence, decide again after a lost race."""
+"""Writing the log: decide on the newest state, append with the expected sequence, decide again after a lost race."""
 
 import asyncio
 import random

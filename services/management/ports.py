@@ -33,3 +33,10 @@ class Fold(Protocol):
 
     async def wait_for(self, sequence: int) -> None:
         """Return as soon as `self.sequence` is at least `sequence`. It waits as long as it takes."""
+
+
+class NewestFold(Fold, Protocol):
+    """A fold that can be asked to be as new as the log is now, whichever replica wrote last."""
+
+    async def catch_up(self) -> None:
+        """Return once everything the log holds now is folded in. Raises nats.errors.Error or TimeoutError."""

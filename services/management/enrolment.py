@@ -1,0 +1,108 @@
+"""Hosts that ask to become peers."""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import nats.errors
+from faststream.nats.annotations import NatsMessage
+
+from services.management.core.commands.decision import Context, Decision
+from services.management.core.commands.enrol import AddressPicks, enrol
+from services.management.core.model.commit import Actor
+from services.management.core.state import AccountState, Owner
+from services.management.errors import Contended, NotEnrolled, RetryLater
+from services.management.ports import NewestFold
+from shared.bus.broker import Broker
+from shared.bus.codec import decode, encode
+from shared.bus.undecodable import Undecodables
+from shared.errors import Undecodable
+from shared.events import subjects
+from shared.events.signals import EnrolRefused, EnrolReply, EnrolRequest
+from shared.events.subjects import BadSubject
+from shared.metrics import REGISTRY, Counter
+
+REPLICAS = "enrolment"
+"""Queue group: the bus hands each request to one replica."""
+
+WORKERS = 8
+"""Requests under way at once; their commits take turns, and share transactions of the read model."""
+
+CATCH_UP_WITHIN_S = 2.0
+
+PICKS = 16
+"""Random addresses tried before the next free one is taken."""
+
+T = TypeVar("T")
+
+_enrolments = Counter("whimbrel_enrolments", "Hosts that asked to enrol", ["outcome"], registry=REGISTRY)
+
+
+class CommitPort(Protocol):
+    async def __call__(self, account: str, decide: Callable[[AccountState], Decision[T]], /) -> T:
+        """Log.commit."""
+
+
+class Enrolment:
+    """Answers requests on `enrol.<hash of the setup key>`; the bus vouches that the sender presented the key."""
+
+    def __init__(
+        self, held: NewestFold, commit: CommitPort, new_id: Callable[[], str], undecodables: Undecodables
+    ) -> None:
+        self._held = held
+        self._commit = commit
+        self._new_id = new_id
+        self._undecodables = undecodables
+
+    async def answer(self, subject: str, data: bytes) -> EnrolReply:
+        """Enrolled, or why not. What cannot be decoded is refused as invalid."""
+        reply = await self._reply(subject, data)
+        _enrolments.labels(reply.reason if isinstance(reply, EnrolRefused) else "enrolled").inc()
+        return reply
+
+    async def _reply(self, subject: str, data: bytes) -> EnrolReply:
+        try:
+            key_hash = subjects.parse_enrol(subject)
+            request = decode(subject, data, EnrolRequest)
+        except (Undecodable, BadSubject) as problem:
+            self._undecodables.note(subjects.ENROL_ALL, problem)
+            return EnrolRefused(reason="invalid", message="the request cannot be read: update the agent")
+        owner = await self._owner(key_hash)
+        if owner is None:
+            return EnrolRefused(reason="unknown", message="the setup key is not known: check it, or ask for a new one")
+        try:
+            return await self._commit(owner.account, lambda state: self._decide(state, request, key_hash))
+        except NotEnrolled as refusal:
+            return EnrolRefused(reason=refusal.reason, message=refusal.message)
+        except (Contended, RetryLater) as problem:
+            return EnrolRefused(reason="unavailable", message=str(problem))
+
+    async def _owner(self, key_hash: str) -> Owner | None:
+        """Whose setup key it is. One that another replica made a moment ago counts too."""
+        owner = self._held.intent.setup_key_by_hash(key_hash)
+        if owner is None:
+            with contextlib.suppress(TimeoutError, nats.errors.Error):
+                async with asyncio.timeout(CATCH_UP_WITHIN_S):
+                    await self._held.catch_up()
+            owner = self._held.intent.setup_key_by_hash(key_hash)
+        return owner
+
+    def _decide(self, state: AccountState, request: EnrolRequest, key_hash: str) -> Decision[EnrolReply]:
+        picks = AddressPicks(v4=_random(), v6=_random())
+        context = Context(time.time(), Actor(id="sys"), self._new_id)
+        return enrol(self._held.intent, state, request, key_hash, picks, context)  # type: ignore[return-value]
+
+
+def subscribe(broker: Broker, enrolment: Enrolment) -> None:
+    """Bind the subject; it is read once the broker starts."""
+
+    @broker.subscriber(subjects.ENROL_ALL, queue=REPLICAS, max_workers=WORKERS)
+    async def on_enrol(message: NatsMessage) -> bytes:
+        return encode(await enrolment.answer(message.raw_message.subject, message.body))
+
+
+def _random() -> tuple[int, ...]:
+    return tuple(secrets.randbits(64) for _ in range(PICKS))
