@@ -1,5 +1,7 @@
 """The lane that turns the resolver's facts into documents."""
 
+from services.management.core.model.commit import Ref
+from services.management.projector.writer import FencedWriter
 from shared.bus.streams import FEED
 from shared.events.documents import ResolvedAddress, ResolvedName
 from shared.events.subjects import FeedKey
@@ -45,6 +47,18 @@ async def test_addresses_from_before_the_start_are_shown(plane: Plane, new_repli
     revision = await plane.found(*OFFICE, NAMED)
     await plane.resolve("db", revision, names())
     await new_replica()
+    await plane.becomes_right()
+
+
+async def test_an_owner_that_was_superseded_by_mistake_claims_the_lane_again(
+    plane: Plane, new_replica: NewReplica
+) -> None:
+    revision = await plane.found(*OFFICE, NAMED)
+    await new_replica()
+    await plane.resolve("db", revision, names())
+    await plane.becomes_right()
+    await FencedWriter(plane.bus.management, "facts").claim()
+    await plane.commit(deletes=(Ref("route", "db"),))
     await plane.becomes_right()
 
 
