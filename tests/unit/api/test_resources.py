@@ -1,0 +1,251 @@
+"""Groups, policies, peers and setup keys over REST (reference control-plane §1.5–§1.8 and §8.3).
+
+A case is what is asked, the status, and what the answer holds besides everything else.
+"""
+
+from typing import Any
+
+import pytest
+
+from tests.unit.api.world import World, problem
+
+RULE: dict[str, Any] = {
+    "name": "web",
+    "enabled": True,
+    "action": "accept",
+    "bidirectional": False,
+    "protocol": "tcp",
+    "ports": ["80"],
+    "sources": ["office"],
+    "destinations": ["gateways"],
+}
+
+
+def policy(**rule: Any) -> dict[str, Any]:
+    fields = {name: value for name, value in {**RULE, **rule}.items() if value is not None}
+    return {"name": "web", "description": "", "enabled": True, "rules": [fields]}
+
+
+def key(**fields: Any) -> dict[str, Any]:
+    return {"name": "new", "type": "reusable", "expires_in": 86400, "auto_groups": [], "usage_limit": 0, **fields}
+
+
+def peer(**fields: Any) -> dict[str, Any]:
+    plain = {"ssh_enabled": False, "login_expiration_enabled": False, "inactivity_expiration_enabled": False}
+    return {"name": "gw", **plain, **fields}
+
+
+ACCEPTED: list[tuple[str, str, Any, dict[str, Any]]] = [
+    # groups
+    ("GET", "groups/office", None, {"name": "office", "peers_count": 1, "peers": [{"id": "laptop", "name": "laptop"}]}),
+    ("GET", "groups/all", None, {"name": "All", "peers_count": 3}),
+    ("POST", "groups", {"name": "new"}, {"name": "new", "peers_count": 0, "peers": [], "issued": "api"}),
+    ("POST", "groups", {"name": "new", "peers": ["gw"]}, {"peers_count": 1, "peers": [{"id": "gw", "name": "gw"}]}),
+    ("POST", "groups", {"name": "new", "peers": None, "resources": None}, {"peers": [], "resources": []}),
+    ("PUT", "groups/office", {"name": "bureau", "peers": ["laptop"]}, {"name": "bureau", "peers_count": 1}),
+    ("PUT", "groups/office", {"name": "office", "peers": ["gw"]}, {"peers": [{"id": "gw", "name": "gw"}]}),
+    ("PUT", "groups/office", {"name": "office"}, {"peers": []}),
+    ("DELETE", "groups/unused", None, {}),
+    # policies
+    ("GET", "policies/Default", None, {"name": "Default", "enabled": True}),
+    ("POST", "policies", policy(), {"name": "web"}),
+    ("POST", "policies", policy(action="drop"), {"name": "web"}),
+    ("POST", "policies", policy(protocol="all", ports=[]), {"name": "web"}),
+    ("POST", "policies", policy(protocol="icmp", ports=None), {"name": "web"}),
+    ("POST", "policies", policy(ports=None, port_ranges=[{"start": 1, "end": 65535}]), {"name": "web"}),
+    ("POST", "policies", policy(sources=None, sourceResource={"id": "laptop", "type": "peer"}), {"name": "web"}),
+    ("POST", "policies", policy(protocol="netbird-ssh", authorized_groups={"office": ["root"]}), {"name": "web"}),
+    ("PUT", "policies/Default", {**policy(), "name": "renamed"}, {"id": "Default", "name": "renamed"}),
+    ("PUT", "policies/Default", {**policy(), "enabled": False}, {"enabled": False}),
+    ("PUT", "policies/Default", policy(id="Default-rule"), {"id": "Default"}),
+    ("DELETE", "policies/Default", None, {}),
+    # peers
+    ("GET", "peers/gw", None, {"id": "gw", "name": "gw", "connected": False}),
+    ("PUT", "peers/gw", peer(name="Gate Way"), {"name": "Gate Way", "dns_label": "gate-way.whimbrel.test"}),
+    ("PUT", "peers/gw", peer(ssh_enabled=True), {"ssh_enabled": True}),
+    ("PUT", "peers/gw", peer(ip="100.64.200.200"), {"ip": "100.64.200.200"}),
+    ("PUT", "peers/laptop", peer(name="laptop"), {"login_expiration_enabled": False}),
+    ("DELETE", "peers/gw2", None, {}),
+    # setup keys
+    ("GET", "setup-keys/valid", None, {"state": "valid", "valid": True}),
+    ("GET", "setup-keys/revoked", None, {"state": "revoked", "valid": False, "revoked": True}),
+    ("GET", "setup-keys/expired", None, {"state": "expired", "valid": False, "revoked": False}),
+    ("POST", "setup-keys", key(), {"name": "new", "state": "valid", "auto_groups": []}),
+    ("POST", "setup-keys", key(name="valid"), {"name": "valid"}),
+    ("POST", "setup-keys", key(type="one-off"), {"type": "one-off", "usage_limit": 1}),
+    ("POST", "setup-keys", key(type="one-off", usage_limit=1), {"usage_limit": 1}),
+    ("POST", "setup-keys", key(usage_limit=7), {"usage_limit": 7}),
+    ("POST", "setup-keys", key(expires_in=0), {"expires": "0001-01-01T00:00:00Z"}),
+    ("POST", "setup-keys", key(expires_in=86400), {"expires": "2023-11-15T22:13:20Z"}),
+    ("POST", "setup-keys", key(auto_groups=["office"]), {"auto_groups": ["office"]}),
+    ("POST", "setup-keys", key(auto_groups=None), {"auto_groups": []}),
+    ("POST", "setup-keys", key(ephemeral=True, allow_extra_dns_labels=True), {"ephemeral": True}),
+    ("PUT", "setup-keys/valid", {"revoked": False, "auto_groups": []}, {"auto_groups": [], "state": "valid"}),
+    ("PUT", "setup-keys/valid", {"revoked": False, "auto_groups": ["unused"]}, {"auto_groups": ["unused"]}),
+    ("PUT", "setup-keys/valid", {"revoked": True, "auto_groups": []}, {"revoked": True, "state": "revoked"}),
+    ("PUT", "setup-keys/revoked", {"revoked": True, "auto_groups": []}, {"revoked": True, "state": "revoked"}),
+    ("PUT", "setup-keys/expired", {"revoked": True, "auto_groups": []}, {"revoked": True, "state": "expired"}),
+    ("DELETE", "setup-keys/valid", None, {}),
+    ("DELETE", "setup-keys/revoked", None, {}),
+    ("DELETE", "setup-keys/expired", None, {}),
+]
+
+REFUSED: list[tuple[str, str, Any, int]] = [
+    # groups
+    ("GET", "groups/missing", None, 404),
+    ("POST", "groups", {}, 422),
+    ("POST", "groups", {"name": ""}, 422),
+    ("POST", "groups", {"name": "office"}, 409),
+    ("POST", "groups", {"name": "new", "peers": ["missing"]}, 422),
+    ("PUT", "groups/office", {"name": ""}, 422),
+    ("PUT", "groups/office", {"name": "unused"}, 409),
+    ("PUT", "groups/all", {"name": "Everybody"}, 422),
+    ("PUT", "groups/missing", {"name": "new"}, 404),
+    ("DELETE", "groups/missing", None, 404),
+    ("DELETE", "groups/all", None, 422),
+    ("DELETE", "groups/office", None, 412),
+    ("DELETE", "groups/gateways", None, 412),
+    # policies
+    ("GET", "policies/missing", None, 404),
+    ("POST", "policies", {**policy(), "name": ""}, 422),
+    ("POST", "policies", {**policy(), "rules": []}, 422),
+    ("POST", "policies", {"name": "web"}, 422),
+    ("POST", "policies", policy(action="allow"), 422),
+    ("POST", "policies", policy(protocol="sctp"), 422),
+    ("POST", "policies", policy(protocol=None), 422),
+    ("POST", "policies", policy(protocol="all"), 422),
+    ("POST", "policies", policy(protocol="icmp"), 422),
+    ("POST", "policies", policy(ports=["0"]), 422),
+    ("POST", "policies", policy(ports=["65536"]), 422),
+    ("POST", "policies", policy(ports=["http"]), 422),
+    ("POST", "policies", policy(port_ranges=[{"start": 1, "end": 2}]), 422),
+    ("POST", "policies", policy(ports=None, port_ranges=[{"start": 0, "end": 2}]), 422),
+    ("POST", "policies", policy(ports=None, port_ranges=[{"start": 9, "end": 8}]), 422),
+    ("POST", "policies", policy(sources=["missing"]), 422),
+    ("POST", "policies", policy(sources=None), 422),
+    ("POST", "policies", policy(destinations=None), 422),
+    ("POST", "policies", policy(sourceResource={"id": "gw", "type": "peer"}), 422),
+    ("POST", "policies", policy(destinationResource={"id": "gw", "type": "peer"}), 422),
+    ("POST", "policies", policy(sources=None, sourceResource={"id": "missing", "type": "peer"}), 422),
+    ("POST", "policies", policy(protocol="netbird-ssh", authorized_groups={"gateways": []}), 422),
+    ("PUT", "policies/Default", policy(id="other"), 422),
+    ("PUT", "policies/missing", policy(), 404),
+    ("DELETE", "policies/missing", None, 404),
+    # peers
+    ("GET", "peers/missing", None, 404),
+    ("PUT", "peers/missing", peer(), 404),
+    ("PUT", "peers/gw", peer(name=""), 422),
+    ("PUT", "peers/gw", peer(ip="10.0.0.1"), 422),
+    ("PUT", "peers/gw", peer(ip="not an address"), 422),
+    ("PUT", "peers/gw", peer(login_expiration_enabled=True), 412),
+    ("DELETE", "peers/missing", None, 404),
+    ("DELETE", "peers/gw", None, 412),
+    # setup keys
+    ("GET", "setup-keys/missing", None, 404),
+    ("POST", "setup-keys", key(name=""), 422),
+    ("POST", "setup-keys", key(type="twice"), 422),
+    ("POST", "setup-keys", key(type="one-off", usage_limit=2), 422),
+    ("POST", "setup-keys", key(usage_limit=-1), 422),
+    ("POST", "setup-keys", key(expires_in=-1), 422),
+    ("POST", "setup-keys", key(expires_in=10**15), 422),
+    ("POST", "setup-keys", key(auto_groups=["missing"]), 422),
+    ("POST", "setup-keys", key(auto_groups=["all"]), 422),
+    ("PUT", "setup-keys/valid", {"revoked": False, "auto_groups": ["missing"]}, 422),
+    ("PUT", "setup-keys/valid", {"revoked": False}, 422),
+    ("PUT", "setup-keys/revoked", {"revoked": False, "auto_groups": []}, 422),
+    ("PUT", "setup-keys/missing", {"revoked": True, "auto_groups": []}, 404),
+    ("DELETE", "setup-keys/missing", None, 404),
+]
+
+
+def _ids(cases: list[Any]) -> list[str]:
+    return [f"{number}: {case[0]} {case[1]}" for number, case in enumerate(cases)]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "holds"), ACCEPTED, ids=_ids(ACCEPTED))
+async def test_it_is_done_and_the_answer_is_what_a_get_shows(
+    method: str, path: str, body: Any, holds: dict[str, Any]
+) -> None:
+    world = World()
+    answer = await world.call(method, path, body)
+    assert answer.status_code == 200, answer.text
+    shown = answer.json()
+    assert shown | holds == shown
+    if method == "DELETE":
+        assert shown == {}
+        assert problem(await world.call("GET", path))[0] == 404
+    elif method != "GET":
+        shown.pop("key", None)
+        got = await world.get(path if method == "PUT" else f"{path}/{shown['id']}")
+        got.pop("key", None)
+        assert got == shown
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status"), REFUSED, ids=_ids(REFUSED))
+async def test_it_is_refused_and_nothing_is_committed(method: str, path: str, body: Any, status: int) -> None:
+    world = World()
+    assert problem(await world.call(method, path, body))[0] == status
+    assert world.commits == []
+
+
+async def test_r10_a_refused_deletion_names_what_refers_to_the_object() -> None:
+    world = World()
+    status, message = problem(await world.call("DELETE", "groups/office"))
+    assert status == 412
+    assert "route lan" in message
+    assert "setup key valid" in message
+    assert "route lan" in problem(await world.call("DELETE", "peers/gw"))[1]
+
+
+async def test_a_setup_key_is_shown_once() -> None:
+    world = World()
+    created = await world.call("POST", "setup-keys", key())
+    assert created.json()["key"] == "0F1E2D3C-4B5A-6978-8796-A5B4C3D2E1F0"
+    assert created.headers["Cache-Control"] == "no-store"
+    for path in ("setup-keys", "setup-keys/new-1", "events"):
+        text = (await world.call("GET", path)).text
+        assert "2D3C-4B5A" not in text
+    assert (await world.get("setup-keys/new-1"))["key"] == "0F1E2" + "*" * 31
+
+
+async def test_rule_ids_survive_a_put_without_them() -> None:
+    world = World()
+    created = (await world.call("POST", "policies", policy())).json()
+    updated = (await world.call("PUT", f"policies/{created['id']}", policy(ports=["443"]))).json()
+    assert updated["rules"][0]["id"] == created["rules"][0]["id"]
+    assert updated["rules"][0]["ports"] == ["443"]
+
+
+async def test_groups_are_found_by_their_exact_name() -> None:
+    world = World()
+    assert [group["id"] for group in await world.get("groups?name=office")] == ["office"]
+    assert problem(await world.call("GET", "groups?name=off")) == (404, "group off not found")
+    assert len(await world.get("groups?name=")) == 4
+
+
+async def test_peers_are_found_by_part_of_their_name_and_address() -> None:
+    world = World()
+    gw2 = await world.get("peers/gw2")
+    assert [peer["id"] for peer in await world.get("peers?name=gw")] == ["gw", "gw2"]
+    assert [peer["id"] for peer in await world.get(f"peers?ip={gw2['ip']}")] == ["gw2"]
+    assert [peer["id"] for peer in await world.get(f"peers?ip={gw2['ipv6'][4:]}")] == ["gw2"]
+    assert await world.get("peers?name=gw&ip=192.0.2") == []
+
+
+async def test_peers_say_whom_a_policy_connects_them_with() -> None:
+    world = World()
+    assert [peer["accessible_peers_count"] for peer in await world.get("peers")] == [2, 2, 2]
+    await world.call("DELETE", "policies/Default")
+    one_peer = policy(sources=["office"], destinations=None, destinationResource={"id": "gw2", "type": "peer"})
+    await world.call("POST", "policies", one_peer)
+    assert {p["id"]: p["accessible_peers_count"] for p in await world.get("peers")} == {"gw": 0, "gw2": 1, "laptop": 1}
+    assert [peer["id"] for peer in await world.get("peers/laptop/accessible-peers")] == ["gw2"]
+    assert [peer["id"] for peer in await world.get("peers/gw2/accessible-peers")] == ["laptop"]
+    assert await world.get("peers/gw/accessible-peers") == []
+    assert await world.get("peers/missing/accessible-peers") == []
+
+
+async def test_service_users_are_listed_apart() -> None:
+    world = World()
+    assert [user["id"] for user in await world.get("users?service_user=true")] == ["service", "admin-service"]
+    assert len(await world.get("users?service_user=false")) == len(await world.get("users")) - 2

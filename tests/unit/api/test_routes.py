@@ -1,0 +1,231 @@
+"""Routes over REST (reference control-plane §2, §8.2 and §8.3)."""
+
+from typing import Any
+
+import pytest
+
+from tests.builders import meta, peer, route
+from tests.unit.api.world import World, problem
+
+BODY: dict[str, Any] = {
+    "network_id": "awesomeNet",
+    "description": "Post",
+    "network": "192.168.0.0/16",
+    "peer": "gw",
+    "metric": 9999,
+    "masquerade": True,
+    "enabled": True,
+    "groups": ["office"],
+    "keep_route": False,
+}
+ABSENT = object()
+
+
+def body(**fields: Any) -> dict[str, Any]:
+    """BODY with some fields changed; ABSENT takes one out."""
+    return {name: value for name, value in {**BODY, **fields}.items() if value is not ABSENT}
+
+
+DOMAINS = {"network": ABSENT, "domains": ["example.com"]}
+PEER_GROUPS = {"peer": ABSENT, "peer_groups": ["gateways"]}
+
+TAKEN = [
+    ("a network with a peer", {}),
+    ("domains", {**DOMAINS, "keep_route": True}),
+    ("a wildcard", {**DOMAINS, "domains": ["*.example.com"]}),
+    ("names in another script", {**DOMAINS, "domains": ["münchen.example"]}),
+    ("access control groups", {"access_control_groups": ["gateways"]}),
+    ("peer groups", PEER_GROUPS),
+    ("nobody to serve it", {"peer": ""}),
+    ("domains null", {"domains": None}),
+    ("peer groups null", {"peer_groups": None}),
+    ("a network id of 40 characters that take more bytes", {"network_id": "ü" * 40}),
+    ("the lowest metric", {"metric": 1}),
+    ("the highest metric", {"metric": 9999}),
+    ("an IPv6 network", {"network": "fd12::/16"}),
+    ("the internet", {"network": "0.0.0.0/0", "skip_auto_apply": True}),
+    ("the IPv6 internet", {"network": "::/0"}),
+    ("a single host", {"network": "10.9.8.7/32"}),
+    ("every flag absent", {"masquerade": ABSENT, "enabled": ABSENT, "keep_route": ABSENT}),
+    ("every flag null", {"masquerade": None, "enabled": None, "keep_route": None, "description": None}),
+    ("fields nobody knows", {"id": "mine", "network_type": "Domain", "colour": {"deep": [1, {}]}}),
+]
+REFUSED = [
+    ("both network and domains", {"domains": ["example.com"]}, 422),
+    ("both, the domains empty", {"domains": []}, 422),
+    ("neither network nor domains", {"network": ABSENT}, 422),
+    ("neither, the network null", {"network": None}, 422),
+    ("both peer and peer groups", {"peer_groups": ["gateways"]}, 422),
+    ("an empty peer beside peer groups", {"peer": "", "peer_groups": ["gateways"]}, 422),
+    ("neither peer nor peer groups", {"peer": ABSENT}, 422),
+    ("neither, the peer null", {"peer": None}, 422),
+    ("an unknown peer", {"peer": "missing"}, 422),
+    ("an unknown peer group", {"peer": ABSENT, "peer_groups": ["missing"]}, 422),
+    ("an empty peer group", {"peer": ABSENT, "peer_groups": [""]}, 422),
+    ("a network id of 41 characters", {"network_id": "x" * 41}, 422),
+    ("an empty network id", {"network_id": ""}, 422),
+    ("no network id", {"network_id": ABSENT}, 422),
+    ("a prefix longer than an address", {"network": "192.168.0.0/34"}, 422),
+    ("an address without a prefix", {"network": "192.168.0.0"}, 422),
+    ("an empty network", {"network": ""}, 422),
+    ("words for a network", {"network": "the office"}, 422),
+    ("a domain that starts with a hyphen", {**DOMAINS, "domains": ["-example.com"]}, 422),
+    ("no domain in the list", {**DOMAINS, "domains": []}, 422),
+    ("33 domains", {**DOMAINS, "domains": [f"d{n}.example.com" for n in range(33)]}, 422),
+    ("a domain with a dot at its end", {**DOMAINS, "domains": ["example.com."]}, 422),
+    ("a wildcard inside a name", {**DOMAINS, "domains": ["www.*.example.com"]}, 422),
+    ("metric 0", {"metric": 0}, 422),
+    ("metric 10000", {"metric": 10000}, 422),
+    ("no metric", {"metric": ABSENT}, 422),
+    ("no distribution group", {"groups": []}, 422),
+    ("distribution groups absent", {"groups": ABSENT}, 422),
+    ("an empty distribution group", {"groups": [""]}, 422),
+    ("an unknown distribution group", {"groups": ["missing"]}, 422),
+    ("an unknown access control group", {"access_control_groups": ["missing"]}, 422),
+    ("an empty access control group", {"access_control_groups": [""]}, 422),
+    ("R4: a network that the peer serves already", {"network": "10.0.0.0/24"}, 409),
+    ("R4: a network that a member of the group serves already", {"network": "10.0.0.0/24", **PEER_GROUPS}, 409),
+    ("R4: names that a member of the group serves already", {**DOMAINS, "domains": ["bücher.example"]}, 409),
+    ("R6: host bits do not make another network", {"network": "10.0.0.77/24"}, 409),
+    ("R11: a routing peer that does not run Linux", {"peer": "mac"}, 412),
+]
+
+
+def world() -> World:
+    return World(peer("mac", meta=meta("mac", go_os="darwin")))
+
+
+@pytest.mark.parametrize(("what", "fields"), TAKEN, ids=[case[0] for case in TAKEN])
+async def test_a_route_is_taken_when_it_has(what: str, fields: dict[str, Any]) -> None:
+    there = world()
+    created = await there.call("POST", "routes", body(**fields))
+    assert created.status_code == 200, created.text
+    shown = created.json()
+    assert shown == (await there.get("routes/new-1"))
+    assert [activity.code for commit in there.commits for activity in commit.activities] == ["route.add"]
+    updated = await there.call("PUT", "routes/new-1", body(**{**fields, "description": "changed"}))
+    assert updated.json() == shown | {"description": "changed"}
+
+
+@pytest.mark.parametrize(("what", "fields", "status"), REFUSED, ids=[case[0] for case in REFUSED])
+async def test_a_route_is_refused_when_it_has(what: str, fields: dict[str, Any], status: int) -> None:
+    there = world()
+    stored = await there.get("routes/lan")
+    assert problem(await there.call("POST", "routes", body(**fields)))[0] == status
+    if status != 409:  # changing the very route that serves it is no conflict
+        assert problem(await there.call("PUT", "routes/lan", body(**fields)))[0] == status
+    assert there.commits == []
+    assert await there.get("routes/lan") == stored
+
+
+async def test_a_network_route_is_answered_as_netbird_does() -> None:
+    created = await World().call("POST", "routes", body(network="10.5.5.5/16"))
+    assert created.json() == {
+        "id": "new-1",
+        "network_type": "IPv4",
+        "network_id": "awesomeNet",
+        "description": "Post",
+        "network": "10.5.0.0/16",
+        "domains": None,
+        "peer": "gw",
+        "metric": 9999,
+        "masquerade": True,
+        "enabled": True,
+        "groups": ["office"],
+        "keep_route": False,
+        "skip_auto_apply": False,
+        "warnings": [
+            {
+                "code": "open-route",
+                "message": "no access control groups: every member of office may send everything through this route",
+            },
+        ],
+    }
+
+
+async def test_a_domain_route_is_answered_as_netbird_does() -> None:
+    fields = {
+        **DOMAINS,
+        **PEER_GROUPS,
+        "domains": ["Straße.example", "*.example.com"],
+        "access_control_groups": ["unused"],
+    }
+    created = await World().call("POST", "routes", body(**fields, keep_route=True))
+    assert created.json() == {
+        "id": "new-1",
+        "network_type": "Domain",
+        "network_id": "awesomeNet",
+        "description": "Post",
+        "network": "192.0.2.0/32",
+        "domains": ["straße.example", "*.example.com"],
+        "peer": "",
+        "peer_groups": ["gateways"],
+        "metric": 9999,
+        "masquerade": True,
+        "enabled": True,
+        "groups": ["office"],
+        "access_control_groups": ["unused"],
+        "keep_route": True,
+        "skip_auto_apply": False,
+        "warnings": [],
+    }
+
+
+async def test_r9_overlapping_routes_are_taken_with_a_warning() -> None:
+    there = World(route("big", "10.0.0.0/8", peer="gw2", groups=("office",)))
+    created = await there.call("POST", "routes", body(network="10.5.0.0/16"))
+    assert {warning["code"] for warning in created.json()["warnings"]} == {"open-route", "overlap"}
+
+
+async def test_g7_masquerade_off_with_several_routing_peers_is_taken_with_a_warning() -> None:
+    created = await World().call("POST", "routes", body(**PEER_GROUPS, masquerade=False))
+    assert {warning["code"] for warning in created.json()["warnings"]} == {"open-route", "masquerade-off-in-ha-set"}
+
+
+async def test_routes_are_listed_without_their_warnings() -> None:
+    listed = await World().get("routes")
+    assert [(route["id"], route["network"], route["domains"]) for route in listed] == [
+        ("lan", "10.0.0.0/24", None),
+        ("wiki", "192.0.2.0/32", ["bücher.example"]),
+    ]
+    assert all("warnings" not in route for route in listed)
+
+
+async def test_a_route_is_got_with_its_peer_groups() -> None:
+    assert (await World().get("routes/wiki"))["peer_groups"] == ["gateways"]
+
+
+async def test_a_put_replaces_the_whole_route() -> None:
+    there = World()
+    updated = await there.call("PUT", "routes/lan", body(**DOMAINS, **PEER_GROUPS, masquerade=ABSENT))
+    assert updated.status_code == 200
+    shown = await there.get("routes/lan")
+    assert (shown["network"], shown["domains"]) == ("192.0.2.0/32", ["example.com"])
+    assert (shown["peer"], shown["peer_groups"], shown["masquerade"]) == ("", ["gateways"], False)
+    back = await there.call("PUT", "routes/lan", body(network="10.0.0.0/24"))
+    assert (back.json()["network"], back.json()["domains"], back.json()["network_type"]) == (
+        "10.0.0.0/24",
+        None,
+        "IPv4",
+    )
+
+
+async def test_a_put_that_changes_nothing_commits_nothing() -> None:
+    there = World()
+    shown = await there.get("routes/lan")
+    sent = {name: value for name, value in shown.items() if name != "domains"}
+    assert (await there.call("PUT", "routes/lan", sent)).json() == shown
+    assert there.commits == []
+
+
+async def test_a_route_is_deleted_once() -> None:
+    there = World()
+    deleted = await there.call("DELETE", "routes/lan")
+    assert (deleted.status_code, deleted.json()) == (200, {})
+    assert problem(await there.call("DELETE", "routes/lan")) == (404, "route lan not found")
+    assert problem(await there.call("GET", "routes/lan")) == (404, "route lan not found")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"metric": "no"}'])
+async def test_an_unknown_route_is_reported_before_the_body_is_read(content: bytes) -> None:
+    assert problem(await World().call("PUT", "routes/missing", content=content)) == (404, "route missing not found")
