@@ -7,7 +7,7 @@ A driver raises only MechanismMissing (services/agent/errors.py), when the mecha
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from nats.aio.client import Client
@@ -64,6 +64,23 @@ class RulesetDriver(Protocol):
     ) -> str | None: ...
 
     async def destroy(self) -> str | None: ...
+
+
+Disturbed: TypeAlias = Literal["link", "device", "sysctl", "rule", "route", "ruleset", "addresses"]
+"""What others may have changed: a part of our kernel state, or the host's own addresses and default routes."""
+
+
+class Notifications(Protocol):
+    """What the kernel tells of changes by others: drivers/notifications.py.
+
+    `read` takes what has come in, without waiting, and leaves out what our own changes caused.
+    """
+
+    def filenos(self) -> tuple[int, ...]: ...
+
+    def read(self) -> frozenset[Disturbed]: ...
+
+    def close(self) -> None: ...
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):

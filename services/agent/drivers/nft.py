@@ -16,7 +16,7 @@ from services.agent.drivers.nft_text import ABSENT, change_script, destroy_scrip
 from services.agent.errors import MechanismMissing
 
 LIBRARY = "libnftables.so.1"
-NFT_MSG_GETTABLE, NFT_MSG_GETGEN = 10 << 8 | 1, 10 << 8 | 16
+NFT_MSG_GETTABLE, NFT_MSG_NEWGEN, NFT_MSG_GETGEN = 10 << 8 | 1, 10 << 8 | 15, 10 << 8 | 16
 NFTA_GEN_ID, NFTA_TABLE_NAME, NFTA_TABLE_FLAGS = 1, 1, 2
 NFT_TABLE_F_DORMANT = 1
 NFPROTO_INET = 1

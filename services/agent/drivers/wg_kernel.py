@@ -110,9 +110,7 @@ class WireGuardKernel:
             messages = await self._info()
         except NetlinkError:
             return {}
-        return {
-            key: _stats(peer) for key, peer in _each_peer(messages) if peer.get_attr("WGPEER_A_TX_BYTES") is not None
-        }
+        return {key: _stats(peer) for key, peer in _each_peer(messages) if _begins(peer)}
 
     async def _info(self) -> list[Any]:
         await self._genl.setup_endpoint()
@@ -148,6 +146,11 @@ def _each_peer(messages: Iterable[Any]) -> Iterator[tuple[str, Any]]:
     for message in messages:
         for peer in message.get_attr("WGDEVICE_A_PEERS") or ():
             yield _key(peer.get_attr("WGPEER_A_PUBLIC_KEY")), peer
+
+
+def _begins(peer: Any) -> bool:
+    """Whether it is the first that is said of the peer: what follows holds nothing but allowed IPs."""
+    return peer.get_attr("WGPEER_A_TX_BYTES") is not None
 
 
 def _device(messages: Iterable[Any]) -> WireGuardDevice:

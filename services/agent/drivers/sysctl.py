@@ -1,0 +1,54 @@
+"""Kernel settings under /proc/sys. What they were before is kept by the loop (core/sysctls.py)."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from services.agent.core.kernel import SysctlEntry
+from services.agent.core.sysctls import watched
+
+PROC_SYS = Path("/proc/sys")
+PER_INTERFACE = "net/ipv4/conf"
+GROUPS = ("all", "default")
+
+
+class Sysctls:
+    """Driver of the settings that routing needs, those of the interfaces that exist now included.
+
+    overlay: our interface, whose own settings are left alone. Interface names may have dots, which is why paths have
+    slashes.
+    """
+
+    def __init__(self, overlay: str, root: Path = PROC_SYS) -> None:
+        self._overlay = overlay
+        self._root = root
+
+    async def observe(self) -> dict[str, SysctlEntry]:
+        """Path → value of every watched setting that the kernel has."""
+        found = {}
+        for path in watched(self._interfaces(), self._overlay):
+            try:
+                value = (self._root / path).read_text().strip()
+            except OSError:  # no IPv6, or the interface went in between
+                continue
+            found[path] = SysctlEntry(path=path, value=value)
+        return found
+
+    async def upsert(self, entries: Mapping[str, SysctlEntry]) -> dict[str, str]:
+        """Write, in the order given. Path → error."""
+        errors = {}
+        for path, entry in entries.items():
+            try:
+                (self._root / path).write_text(entry.value)
+            except OSError as problem:
+                errors[path] = problem.strerror or str(problem)
+        return errors
+
+    async def delete(self, keys: Iterable[str]) -> dict[str, str]:
+        """Nothing: a setting is never without a value, and what it was before is written like any other."""
+        return {}
+
+    def _interfaces(self) -> list[str]:
+        try:
+            return sorted(entry.name for entry in (self._root / PER_INTERFACE).iterdir() if entry.name not in GROUPS)
+        except OSError:
+            return []
