@@ -109,6 +109,8 @@ _witnesses = itertools.count()
 SEALED = [
     pytest.param(bytes(range(256)), id="any bytes"),
     pytest.param(b'{"json": 1}', id="bytes that look like JSON"),
+    pytest.param(b"[" * 1024, id="bytes that JSON chokes on"),
+    pytest.param(b"\r\n padded \0", id="white space at the ends"),
     pytest.param(b"", id="no bytes"),
     pytest.param(b"7" * 1024, id="the largest that is allowed"),
 ]

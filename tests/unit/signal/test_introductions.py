@@ -56,7 +56,10 @@ def passed(rules: Introductions, sender: str, times: list[float]) -> list[bool]:
     [
         pytest.param([0, 0, 0, 0], [True, True, True, False], id="a burst ends"),
         pytest.param([0, 0, 0, 0, 0.9, 1.0, 1.1], [True, True, True, False, False, True, False], id="one a second"),
-        pytest.param([0, 0, 0, 100, 100, 100, 100], [True] * 6 + [False], id="rest does not save up more than a burst"),
+        pytest.param([0, 2, 2, 2, 2], [True] * 4 + [False], id="a short rest does not save up more than a burst"),
+        pytest.param(
+            [0, 0, 0, 100, 100, 100, 100], [True] * 6 + [False], id="a long rest does not save up more than a burst"
+        ),
     ],
 )
 def test_a_sender_may_send_a_burst_and_then_at_its_rate(times: list[float], expected: list[bool]) -> None:
