@@ -17,6 +17,7 @@ class FakeLog:
         self.intent = intent
         self.history: list[tuple[int, Commit]] = []
         self._rivals: list[Commit] = []
+        self._followers: list[Commit] = []
         self._failure: Exception | None = None
 
     async def commit(self, account: str, decide: Callable[[AccountState], Decision[T]], /) -> T:
@@ -28,6 +29,8 @@ class FakeLog:
                 return decision.result
             if not self._rivals:
                 self._append(decision.commit)
+                while self._followers:
+                    self._append(self._followers.pop(0))
                 return decision.result
             self._append(self._rivals.pop(0))
 
@@ -37,6 +40,10 @@ class FakeLog:
     def race(self, *rivals: Commit) -> None:
         """Each of the rivals is committed between one of the next decisions and its commit."""
         self._rivals.extend(rivals)
+
+    def follow(self, *rivals: Commit) -> None:
+        """All of the rivals are committed after the next commit and before its caller goes on."""
+        self._followers.extend(rivals)
 
     def fail(self, failure: Exception | None) -> None:
         """Answer every commit with `failure` from now on."""

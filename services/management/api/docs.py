@@ -8,7 +8,7 @@ from typing import Any
 
 from litestar import Request, Response, Router, get
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Tag
 from litestar.static_files import create_static_files_router
 
@@ -39,6 +39,11 @@ WRITE_PROBLEMS = READ_PROBLEMS | {
 
 
 class _Page(SwaggerRenderPlugin):
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        return super().render(request, _description(request))
+
+
+class _Document(JsonRenderPlugin):
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         return super().render(request, _description(request))
 
@@ -125,6 +130,7 @@ def openapi() -> OpenAPIConfig:
         path=PAGE,
         use_handler_docstrings=True,
         render_plugins=[
+            _Document(path="/openapi.json"),
             _Page(
                 path="/",
                 js_url=f"{ASSETS}/swagger-ui-bundle.js",

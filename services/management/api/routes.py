@@ -1,5 +1,6 @@
 """Routes: networks and names behind routing peers."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
@@ -113,7 +114,7 @@ async def create_route(call: NamedDependency[Call], data: Annotated[RouteBody, R
     """Create a route."""
     request = given(data, commands.RouteRequest)
     saved = await call.commit(lambda state, context: commands.create_route(state, request, context))
-    return _one(call, saved.route)
+    return _saved(call, saved)
 
 
 @put("/{id:str}", guards=[known(lambda state: state.routes, "route")])
@@ -123,7 +124,7 @@ async def update_route(
     """Replace a route."""
     request = given(data, commands.RouteRequest)
     saved = await call.commit(lambda state, context: commands.update_route(state, id, request, context))
-    return _one(call, saved.route)
+    return _saved(call, saved)
 
 
 @delete("/{id:str}", status_code=200)
@@ -133,11 +134,19 @@ async def delete_route(call: NamedDependency[Call], id: FromPath[str]) -> Respon
     return call.answer(Nothing())
 
 
-def _one(call: Call, route: Route) -> Response[RouteResponse]:
+def _saved(call: Call, saved: commands.SavedRoute) -> Response[RouteResponse]:
     """The route as it is now, which may be later than the caller's own change; the ETag says so."""
-    route = call.state.routes.get(route.id, route)
-    told = [WarningResponse(code=told.code, message=told.message) for told in warnings.of_route(call.state, route)]
-    return call.answer(msgspec.structs.replace(_shown(route), warnings=told))
+    current = call.state.routes.get(saved.route.id)
+    return _one(call, current) if current else _answer(call, saved.route, saved.warnings)
+
+
+def _one(call: Call, route: Route) -> Response[RouteResponse]:
+    return _answer(call, route, warnings.of_route(call.state, route))
+
+
+def _answer(call: Call, route: Route, told: Iterable[warnings.Warning]) -> Response[RouteResponse]:
+    responses = [WarningResponse(code=warning.code, message=warning.message) for warning in told]
+    return call.answer(msgspec.structs.replace(_shown(route), warnings=responses))
 
 
 def _shown(route: Route) -> RouteResponse:

@@ -150,6 +150,10 @@ class World:
         """Somebody else commits this between the next decision and its commit."""
         self.server.log.race(builders.commit(*entities, deletes=deletes, account=self.account))
 
+    def follow(self, *entities: Entity, deletes: tuple[Ref, ...] = ()) -> None:
+        """Somebody else commits this after the next commit, before it is answered."""
+        self.server.log.follow(builders.commit(*entities, deletes=deletes, account=self.account))
+
     async def call(
         self,
         method: str,

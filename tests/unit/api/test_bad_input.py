@@ -1,0 +1,175 @@
+"""What is no request at all: answered in NetBird's words, and nothing is committed."""
+
+import json
+from typing import Any
+
+import pytest
+import structlog.testing
+
+from services.management.api.problem import STATUS
+from services.management.errors import Contended, NotEnrolled, Refusal, RetryLater
+from tests.unit.api.world import World, problem
+
+WRITES = [
+    ("POST", "routes"),
+    ("PUT", "routes/lan"),
+    ("POST", "groups"),
+    ("PUT", "groups/office"),
+    ("POST", "policies"),
+    ("PUT", "policies/Default"),
+    ("PUT", "peers/gw"),
+    ("POST", "setup-keys"),
+    ("PUT", "setup-keys/valid"),
+]
+UNPARSABLE = {
+    "nothing": b"",
+    "half an object": b'{"name": "x"',
+    "an object and more": b"{} {}",
+    "a comment": b"/* */ {}",
+    "single quotes": b"{'name': 'x'}",
+    "not a number": b'{"x": NaN}',
+    "too deep": b'{"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+    "a form": b"name=x&peers=y",
+}
+NOT_AN_OBJECT = {"a list": b"[]", "a text": b'"x"', "a number": b"1", "null": b"null", "true": b"true"}
+WRONG_TYPES: list[tuple[str, dict[str, Any]]] = [
+    ("routes", {"network_id": 1}),
+    ("routes", {"description": {}}),
+    ("routes", {"network": ["10.0.0.0/8"]}),
+    ("routes", {"domains": "example.com"}),
+    ("routes", {"domains": [1]}),
+    ("routes", {"peer": 1}),
+    ("routes", {"peer_groups": "gateways"}),
+    ("routes", {"metric": "9999"}),
+    ("routes", {"metric": 1.5}),
+    ("routes", {"metric": True}),
+    ("routes", {"metric": 2**63}),
+    ("routes", {"masquerade": "true"}),
+    ("routes", {"enabled": 1}),
+    ("routes", {"groups": {"id": "office"}}),
+    ("routes", {"groups": [None]}),
+    ("routes", {"access_control_groups": [["office"]]}),
+    ("routes", {"keep_route": "yes"}),
+    ("routes", {"skip_auto_apply": 0}),
+    ("groups", {"name": None, "peers": [{"id": "gw"}]}),
+    ("groups", {"resources": ["x"]}),
+    ("groups", {"resources": [{"id": "x"}]}),
+    ("policies", {"rules": {}}),
+    ("policies", {"rules": [1]}),
+    ("policies", {"rules": [{"ports": [80]}]}),
+    ("policies", {"rules": [{"port_ranges": [{"start": "1", "end": "2"}]}]}),
+    ("policies", {"rules": [{"authorized_groups": ["office"]}]}),
+    ("policies", {"rules": [{"sourceResource": "gw"}]}),
+    ("setup-keys", {"expires_in": "30d"}),
+    ("setup-keys", {"usage_limit": 10**30}),
+    ("setup-keys", {"auto_groups": "office"}),
+    ("setup-keys", {"ephemeral": "no"}),
+]
+
+
+@pytest.mark.parametrize("what", UNPARSABLE)
+@pytest.mark.parametrize(("method", "path"), WRITES)
+async def test_what_is_not_json_is_400(method: str, path: str, what: str) -> None:
+    world = World()
+    answer = await world.call(method, path, content=UNPARSABLE[what])
+    assert problem(answer) == (400, "couldn't parse the request")
+    assert world.commits == []
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"\\ud800", b"\\x00", b"a\nb"])
+async def test_text_that_json_cannot_hold_is_400(text: bytes) -> None:
+    world = World()
+    assert problem(await world.call("POST", "groups", content=b'{"name": "' + text + b'"}'))[0] == 400
+    assert world.commits == []
+
+
+@pytest.mark.parametrize("what", NOT_AN_OBJECT)
+@pytest.mark.parametrize(("method", "path"), WRITES)
+async def test_json_of_another_shape_is_422(method: str, path: str, what: str) -> None:
+    world = World()
+    assert problem(await world.call(method, path, content=NOT_AN_OBJECT[what]))[0] == 422
+    assert world.commits == []
+
+
+@pytest.mark.parametrize(("path", "body"), WRONG_TYPES, ids=[json.dumps(case[1]) for case in WRONG_TYPES])
+async def test_a_field_of_the_wrong_type_is_422_and_named(path: str, body: dict[str, Any]) -> None:
+    world = World()
+    status, message = problem(await world.call("POST", path, body))
+    assert status == 422
+    assert f"`$.{list(body)[-1]}" in message
+    assert world.commits == []
+
+
+@pytest.mark.parametrize(("method", "path"), WRITES)
+async def test_a_body_larger_than_1_mib_is_413(method: str, path: str) -> None:
+    world = World()
+    name = "x" * (1024 * 1024)
+    assert problem(await world.call(method, path, {"name": name}))[0] == 413
+    assert world.commits == []
+
+
+async def test_a_large_body_of_unknown_length_is_413() -> None:
+    world = World()
+    headers = {"Transfer-Encoding": "chunked"}
+    assert problem(await world.call("POST", "groups", content=b" " * (1024 * 1024 + 1), headers=headers))[0] == 413
+
+
+async def test_a_body_of_almost_1_mib_is_read() -> None:
+    answer = await World().call("POST", "groups", content=b'{"name": "new"}' + b" " * (1024 * 1024 - 15))
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "nonsense"])
+async def test_the_content_type_does_not_matter(content_type: str) -> None:
+    headers = {"Content-Type": content_type}
+    assert (await World().call("POST", "groups", content=b'{"name": "new"}', headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/api", "/api/", "/api/nothing", "/api/routes/lan/more", "/api/docs/nothing", "/metrics/x"]
+)
+async def test_an_unknown_path_is_404(path: str) -> None:
+    assert (await World().call("GET", path)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("PATCH", "routes"), ("POST", "routes/lan"), ("DELETE", "routes"), ("POST", "peers")]
+)
+async def test_a_wrong_method_is_405_and_says_which_are_right(method: str, path: str) -> None:
+    answer = await World().call(method, path)
+    assert problem(answer) == (405, "method not allowed")
+    assert "GET" in answer.headers["Allow"]
+
+
+async def test_an_unreadable_query_is_400() -> None:
+    assert problem(await World().call("GET", "users?service_user=perhaps"))[0] == 400
+
+
+async def test_a_silent_bus_is_503_and_says_when_to_try_again() -> None:
+    world = World()
+    world.server.log.fail(RetryLater("the bus", 12.0))
+    answer = await world.call("POST", "groups", {"name": "new"})
+    assert problem(answer) == (503, "the bus does not answer, try again later")
+    assert answer.headers["Retry-After"] == "1"
+
+
+async def test_losing_every_race_is_409() -> None:
+    world = World()
+    world.server.log.fail(Contended("others changed the account at the same time, try again"))
+    assert problem(await world.call("DELETE", "routes/lan"))[0] == 409
+
+
+async def test_a_defect_is_500_in_one_line_and_its_cause_is_only_in_the_log() -> None:
+    world = World()
+    world.server.log.fail(KeyError("the insides"))
+    with structlog.testing.capture_logs() as logs:
+        answer = await world.call("DELETE", "routes/lan")
+    assert problem(answer) == (500, "internal server error")
+    assert "insides" not in answer.text
+    [entry] = logs
+    assert (entry["event"], entry["method"], entry["path"]) == ("request failed", "DELETE", "/api/routes/lan")
+    assert isinstance(entry["exc_info"], KeyError)
+
+
+def test_every_refusal_has_a_status() -> None:
+    assert set(Refusal.__subclasses__()) - {NotEnrolled} == set(STATUS)
