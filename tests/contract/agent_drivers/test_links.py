@@ -1,0 +1,147 @@
+"""drivers/rtnl_links.py and addresses.py on the real kernel."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from deploy.lab.netns import Namespace, address, connect
+from services.agent.core.kernel import Link
+from services.agent.drivers.addresses import LocalAddress, local_addresses
+from services.agent.drivers.netlink import Netlink
+from services.agent.drivers.rtnl_links import Links
+from tests.contract.agent_drivers.conftest import run_on
+from tests.support.netns import MakeHost
+
+pytestmark = pytest.mark.root
+
+ADDRESSES = ("100.64.0.7/16", "fd00:1::7/64")
+
+
+def wt0(addresses: Iterable[str] = ADDRESSES, *, mtu: int = 1280, up: bool = True) -> dict[str, Link]:
+    return {"wt0": Link(name="wt0", mtu=mtu, up=up, addresses=frozenset(addresses))}
+
+
+def test_a_link_gets_its_mtu_and_addresses_of_both_families(tunnel: Namespace) -> None:
+    async def scenario(rtnl: Netlink) -> None:
+        links = Links(rtnl, "wt0")
+        for _ in range(2):
+            assert await links.upsert(wt0()) == {}
+            assert await links.observe() == wt0()
+
+    run_on(tunnel, scenario)
+    shown = tunnel.ip("address", "show", "dev", "wt0")
+    assert "mtu 1280" in shown
+    assert "inet 100.64.0.7/16 scope global" in shown
+    assert "inet6 fd00:1::7/64 scope global" in shown
+    assert "tentative" not in shown
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        ("100.64.0.7/24", "fd00:1::7/64"),
+        ("100.64.0.8/16", "fd00:1::7/64"),
+        ("100.64.0.7/16", "fd00:1::7/48"),
+        ("100.64.0.7/16", "fd00:1::8/64"),
+        ("100.64.0.7/16", "100.64.0.8/16", "fd00:1::7/64", "fd00:1::8/64"),
+        (),
+    ],
+)
+def test_addresses_change_from_any_to_any(tunnel: Namespace, others: tuple[str, ...]) -> None:
+    async def scenario(rtnl: Netlink) -> None:
+        links = Links(rtnl, "wt0")
+        for wanted in (wt0(), wt0(others), wt0()):
+            assert await links.upsert(wanted) == {}
+            assert await links.observe() == wanted
+
+    run_on(tunnel, scenario)
+
+
+@pytest.mark.parametrize(
+    "drift",
+    [
+        "link set wt0 mtu 1400",
+        "link set wt0 down",
+        "address del 100.64.0.7/16 dev wt0",
+        "address add 100.64.9.9/16 dev wt0",
+        "address del fd00:1::7/64 dev wt0",
+        "address add fd00:1::9/64 dev wt0 nodad",
+    ],
+)
+def test_what_others_change_shows_and_is_put_right(tunnel: Namespace, drift: str) -> None:
+    async def scenario(rtnl: Netlink) -> None:
+        links = Links(rtnl, "wt0")
+        await links.upsert(wt0())
+        tunnel.ip(*drift.split())
+        assert await links.observe() != wt0()
+        assert await links.upsert(wt0()) == {}
+        assert await links.observe() == wt0()
+
+    run_on(tunnel, scenario)
+
+
+def test_what_the_kernel_refuses_leaves_the_rest_done(tunnel: Namespace) -> None:
+    async def scenario(rtnl: Netlink) -> None:
+        links = Links(rtnl, "wt0")
+        assert await links.upsert(wt0(mtu=99_999)) == {
+            "wt0": "mtu 99999: Invalid argument: mtu greater than device maximum"
+        }
+        assert (await links.observe())["wt0"].addresses == frozenset(ADDRESSES)
+
+    run_on(tunnel, scenario)
+
+
+def test_without_ipv6_the_ipv4_address_is_set_all_the_same(tunnel: Namespace) -> None:
+    tunnel.call(Path("/proc/sys/net/ipv6/conf/wt0/disable_ipv6").write_text, "1")
+
+    async def scenario(rtnl: Netlink) -> None:
+        links = Links(rtnl, "wt0")
+        errors = await links.upsert(wt0())
+        assert errors["wt0"].startswith("address fd00:1::7/64: ")
+        assert (await links.observe())["wt0"].addresses == {"100.64.0.7/16"}
+
+    run_on(tunnel, scenario)
+
+
+def test_a_link_that_is_not_there_is_not_seen_not_set_and_already_removed(host: Namespace) -> None:
+    async def scenario(rtnl: Netlink) -> None:
+        links = Links(rtnl, "wt0")
+        assert await links.observe() == {}
+        assert await links.upsert(wt0()) == {"wt0": "there is no such interface"}
+        assert await links.delete(["wt0"]) == {}
+
+    run_on(host, scenario)
+
+
+def test_a_link_is_removed_once(tunnel: Namespace) -> None:
+    async def scenario(rtnl: Netlink) -> None:
+        links = Links(rtnl, "wt0")
+        for _ in range(2):
+            assert await links.delete(["wt0"]) == {}
+            assert await links.observe() == {}
+
+    run_on(tunnel, scenario)
+
+
+def test_candidates_are_the_addresses_other_hosts_can_reach(make_host: MakeHost) -> None:
+    host, neighbour = make_host(), make_host()
+    for device in ("eth0", "docker0", "wt0"):
+        connect(host, device, neighbour, device)
+    for device, prefix in (
+        ("eth0", "198.51.100.7/24"),
+        ("eth0", "2001:db8:5::7/64"),
+        ("docker0", "172.17.0.1/16"),
+        ("wt0", "100.64.0.7/16"),
+        ("wt0", "fd00:1::7/64"),
+    ):
+        address(host, device, prefix)
+    host.ip("address", "add", "2001:db8:5::dead/64", "dev", "eth0", "preferred_lft", "0", "nodad")
+
+    async def scenario(rtnl: Netlink) -> tuple[LocalAddress, ...]:
+        return local_addresses(rtnl, "wt0")
+
+    assert run_on(host, scenario) == (
+        LocalAddress(interface="eth0", address="198.51.100.7", prefix="198.51.100.0/24"),
+        LocalAddress(interface="eth0", address="2001:db8:5::7", prefix="2001:db8:5::/64"),
+    )
