@@ -6,21 +6,15 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from services.agent.errors import AlreadyRunning
+from services.agent.ports import Request
 
 LINE_LIMIT = 64 * 1024
-
-
-class Request(msgspec.Struct, frozen=True):
-    """`do` is "status", "networks", "select", "deselect" or "down". ids: network ids, ("all",) for all of them."""
-
-    do: str
-    ids: tuple[str, ...] = ()
-    append: bool = False
+LAST_WORDS_S = 1.0
 
 
 Answer: TypeAlias = Callable[[Request], Awaitable[object]]
@@ -34,6 +28,7 @@ class Control:
         self._path = path
         self._answers = answers
         self._server: asyncio.Server | None = None
+        self._open: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         """Listen, in place of a socket that a killed agent left. Raises AlreadyRunning when one answers there."""
@@ -48,11 +43,18 @@ class Control:
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=LINE_LIMIT)
 
     async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._path.unlink(missing_ok=True)
+        """Stop listening; answers on their way are still given."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._path.unlink(missing_ok=True)
+        if self._open:
+            await asyncio.wait(self._open, timeout=LAST_WORDS_S)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._open.add(serving)
         try:
             while line := await reader.readline():
                 writer.write(await self._answer(line) + b"\n")
@@ -60,6 +62,7 @@ class Control:
         except (ConnectionError, ValueError):
             pass  # gone, or a line beyond the limit
         finally:
+            self._open.discard(serving)
             writer.close()
 
     async def _answer(self, line: bytes) -> bytes:

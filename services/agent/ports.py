@@ -7,11 +7,14 @@ A driver raises only MechanismMissing (services/agent/errors.py), when the mecha
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from nats.aio.client import Client
 
+from services.agent.core.desired import Local
+from services.agent.core.desired_state import Desired
+from services.agent.core.documents import Documents
 from services.agent.core.kernel import ObservedRuleset, PeerStats, Ruleset, WireGuardDevice, WireGuardPeer
 
 K = TypeVar("K")
@@ -118,3 +121,29 @@ class Publish(Protocol):
     """Sends on the connection there is: feed.py. False when there is none."""
 
     async def __call__(self, subject: str, payload: bytes) -> bool: ...
+
+
+class Passed(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last pass of the loop left.
+
+    errors: kind and key of what failed → why. pending: what differs after reading back, "kind key" → error or "".
+    applied_revision: newest LOG sequence whose kernel state was read back without a difference.
+    """
+
+    documents: Documents = Documents()
+    local: Local
+    desired: Desired = Desired()
+    applied_revision: int = 0
+    pending: Mapping[str, str] = {}
+    errors: Mapping[tuple[str, Any], str] = {}
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What is asked on the agent's socket.
+
+    do: "status", "networks", "select", "deselect" or "down". ids: network ids, ("all",) for all of them.
+    """
+
+    do: str
+    ids: tuple[str, ...] = ()
+    append: bool = False

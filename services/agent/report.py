@@ -6,12 +6,31 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from services.agent.ports import Publish
+from services.agent.core.status import route_states
+from services.agent.ports import Passed, Publish
 from shared.bus.codec import encode
 from shared.events import subjects
 from shared.events.facts import ReportFact
+from shared.events.signals import PeerMeta
 
 APART_S = 1.0
+
+
+def report(passed: Passed, meta: PeerMeta, peer_id: str, backend: str, desired_revision: int) -> ReportFact:
+    """What the host says of itself, without the time. desired_revision: newest LOG sequence among what it holds."""
+    refused = {key: error for (kind, key), error in passed.errors.items() if kind == "route"}
+    return ReportFact(
+        peer_id=peer_id,
+        version=meta.version,
+        hostname=meta.hostname,
+        os=meta.os,
+        kernel=meta.kernel_version,
+        backend=backend,
+        desired_revision=desired_revision,
+        applied_revision=passed.applied_revision,
+        pending=len(passed.pending),
+        routes=route_states(passed.documents, passed.desired, refused),
+    )
 
 
 class Reporter:

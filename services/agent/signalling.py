@@ -10,11 +10,14 @@ import base64
 import hashlib
 import secrets
 import time
+from collections.abc import Callable
 
 import msgspec
+import structlog
 from nacl.exceptions import CryptoError
 from nacl.public import Box, PrivateKey, PublicKey
 
+from services.agent.core.tunnel import PathBook
 from services.agent.ports import Publish
 from shared.bus.codec import encode
 from shared.events import subjects
@@ -24,6 +27,8 @@ MAX_AGE_S = 300.0
 """Older signals are refused, and those from so far ahead: hosts agree on the time to within minutes."""
 
 NONCE_BYTES, DIRECTION_BYTES = 24, 8
+
+log = structlog.get_logger()
 
 _decoder = msgspec.msgpack.Decoder(Candidates)
 
@@ -67,37 +72,59 @@ def _public(key: str) -> PublicKey:
 
 
 class Signalling:
-    """Sends this host's candidates and heartbeats over `publish`, and opens what comes for it.
+    """Introduces this host to others as `book` has it, takes what they say of themselves, and sends heartbeats.
 
-    `session`: names this run to other peers.
+    key_of: the WireGuard key of a peer this host sees, None for any other. session: names this run to other peers.
     """
 
-    def __init__(self, account: str, peer_id: str, own: PrivateKey, publish: Publish) -> None:
+    def __init__(
+        self,
+        account: str,
+        peer_id: str,
+        own: PrivateKey,
+        book: PathBook,
+        key_of: Callable[[str], str | None],
+        publish: Publish,
+    ) -> None:
         self._account = account
         self._peer_id = peer_id
         self._own = own
+        self._book = book
+        self._key_of = key_of
         self._publish = publish
         self._epoch = int(time.time() * 1000)
         self._now = asyncio.Event()
+        self._complained: set[str] = set()
         self.session = secrets.token_hex(5)
 
-    async def introduce(
-        self, receiver: str, receiver_key: str, endpoints: tuple[str, ...], generation: int, *, answer_wanted: bool
-    ) -> None:
-        """Tell one peer where this host may be reached. Lost when there is no bus: the sender asks again."""
+    async def introduce(self, receiver: str, answer_wanted: bool) -> None:
+        """Tell one peer where this host may be reached. Lost when there is no bus: the book asks again."""
+        key = self._key_of(receiver)
+        if key is None:
+            return
         message = Candidates(
             session=self.session,
-            generation=generation,
-            endpoints=endpoints,
+            generation=self._book.generation,
+            endpoints=self._book.local_endpoints,
             answer_wanted=answer_wanted,
             sent_at=time.time(),
         )
-        sealed = seal(message, self._own, receiver_key, (self._peer_id, receiver))
+        sealed = seal(message, self._own, key, (self._peer_id, receiver))
         await self._publish(subjects.signal_from(self._account, self._peer_id, receiver), sealed)
 
-    def open(self, sender: str, sender_key: str, sealed: bytes) -> Candidates:
-        """What a peer says of itself; raises Unusable."""
-        return unseal(sealed, self._own, sender_key, (sender, self._peer_id), time.time())
+    def hear(self, sender: str, sealed: bytes) -> bool:
+        """Whether the signal was of use to the book."""
+        key = self._key_of(sender)
+        if key is None:
+            return False
+        try:
+            heard = unseal(sealed, self._own, key, (sender, self._peer_id), time.time())
+        except Unusable as problem:
+            if sender not in self._complained:
+                self._complained.add(sender)
+                log.warning("a signal was dropped", sender=sender, problem=problem.problem)
+            return False
+        return self._book.receive(sender, heard, time.monotonic())
 
     def beat_now(self) -> None:
         self._now.set()

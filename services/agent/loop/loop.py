@@ -6,7 +6,7 @@ Handlers only store the newest input and wake it.
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import structlog
 from msgspec.structs import replace
@@ -20,6 +20,7 @@ from services.agent.core.selection import Selection
 from services.agent.core.tunnel import PathBook
 from services.agent.loop.failures import Failures
 from services.agent.loop.kernel import PARTS, Drivers, Entry, Kernel, Part, entries
+from services.agent.ports import Passed
 from shared.metrics import REGISTRY, Counter
 
 APART_S = 0.005
@@ -40,18 +41,6 @@ class Originals(Protocol):
     value: dict[str, str]
 
     def keep(self, value: dict[str, str]) -> None: ...
-
-
-class Passed(NamedTuple):
-    """What the last pass left. verified_at: unix seconds of the last reading without a difference, 0.0 = never."""
-
-    documents: Documents
-    local: Local
-    desired: Desired
-    applied_revision: int
-    pending: Mapping[str, str]
-    errors: Mapping[Entry, str]
-    verified_at: float
 
 
 class Loop:
@@ -80,7 +69,7 @@ class Loop:
         self._wake.set()
         self._verified: Desired | None = None
         self.selection = local.selection
-        self.passed = Passed(Documents(), local, Desired(), 0, {}, {}, 0.0)
+        self.passed = Passed(local=local)
 
     def changed(self) -> None:
         """What is wanted may be different now."""
@@ -187,16 +176,18 @@ class Loop:
         """Keep what came of a pass. What still differs is pending; what nobody tried yet has its turn now."""
         left = [entry for step in self._plan(wanted) for entry in entries(step)]
         pending = _named({entry: errors.get(entry, "") for entry in left})
-        applied, verified_at = self.passed.applied_revision, self.passed.verified_at
+        applied = self.passed.applied_revision
         if not left:
-            self._verified, applied, verified_at = wanted, wanted.revision, time.time()
+            self._verified, applied = wanted, wanted.revision
             self._originals.keep(sysctls.settled(self._originals.value, wanted.sysctls, self._kernel.observed.sysctls))
         elif not all(pending.values()):
             self._wake.set()
         for name, error in pending.items():
             if error and error != self.passed.pending.get(name):
                 log.warning("not applied, trying again", entry=name, problem=error)
-        self.passed = Passed(documents, local, wanted, applied, pending, errors, verified_at)
+        self.passed = Passed(
+            documents=documents, local=local, desired=wanted, applied_revision=applied, pending=pending, errors=errors
+        )
         self._on_pass()
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from services.agent.control import Control, Request
+from services.agent.control import Control
 from services.agent.errors import AlreadyRunning
+from services.agent.ports import Request
 
 
 async def echo(request: Request) -> object:

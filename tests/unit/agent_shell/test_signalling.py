@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from nacl.public import Box, PrivateKey, PublicKey
 
+from services.agent.core.tunnel import PathBook
 from services.agent.signalling import MAX_AGE_S, Signalling, Unusable, seal, unseal
 from shared.bus.codec import decode
 from shared.events.signals import Beat, Candidates
@@ -83,13 +84,19 @@ async def test_two_hosts_introduce_themselves_and_say_goodbye() -> None:
         sent.append((subject, payload))
         return True
 
-    alice = Signalling("acc", "alice", ALICE, publish)
-    bob = Signalling("acc", "bob", BOB, publish)
-    await alice.introduce("bob", public(BOB), ("192.0.2.1:1",), 4, answer_wanted=False)
+    keys = {"alice": public(ALICE), "bob": public(BOB)}
+    books = {name: PathBook(key) for name, key in keys.items()}
+    alice = Signalling("acc", "alice", ALICE, books["alice"], keys.get, publish)
+    bob = Signalling("acc", "bob", BOB, books["bob"], keys.get, publish)
+    books["alice"].set_local(("192.0.2.1:1",), 0.0)
+    books["bob"].set_peers({"alice": keys["alice"]}, 0.0)
+    await alice.introduce("bob", False)
+    await alice.introduce("nobody", False)
     await alice.leave()
     (where, sealed), (beat_at, goodbye) = sent
-    heard = bob.open("alice", public(ALICE), sealed)
     assert where == "signal.acc.from.alice.bob"
-    assert (heard.session, heard.generation, heard.endpoints) == (alice.session, 4, ("192.0.2.1:1",))
+    assert bob.hear("alice", sealed)
+    assert not bob.hear("nobody", sealed)
+    assert not alice.hear("bob", sealed)
     assert beat_at == "signal.acc.beat.alice"
     assert decode(beat_at, goodbye, Beat).leaving

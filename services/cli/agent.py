@@ -1,0 +1,295 @@
+"""`whimbrel up`, `down`, `status` and `networks`: this host's agent.
+
+`up` becomes the agent by exec, so that the resident process has loaded no command line, and the setup key travels
+through a pipe: it is in no command line and no environment of the agent. The others ask over the agent's socket.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from services.cli.admin.output import Columns, print_json, print_object, print_table
+from services.cli.errors import Failed
+
+AGENT = (sys.executable, "-P", "-m", "services.agent")
+"""-P: what lies in the directory that `up` is called from is no part of the agent."""
+DETACHED_WITHIN_S = 10.0
+LOG_NAME = "agent.log"
+
+Interface = Annotated[str, Parameter(help="Name of the overlay interface.")]
+Socket = Annotated[Path | None, Parameter(help="The agent's socket; /run/whimbrel/wt0.sock by default, by the interface.")]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
+Ids = Annotated[list[str], Parameter(help="Network ids, as `whimbrel networks ls` shows them, or `all`.")]
+
+
+def up(
+    *,
+    bus: Annotated[str, Parameter(help="Address of the bus; several are comma separated.")],
+    setup_key: Annotated[str | None, Parameter(help="Key to enrol with, the first time.")] = None,
+    setup_key_file: Annotated[Path | None, Parameter(help="File that holds the key.")] = None,
+    hostname: Annotated[str | None, Parameter(help="Name of this host; the system's by default.")] = None,
+    interface: Interface = "wt0",
+    port: Annotated[int, Parameter(help="UDP port of WireGuard.")] = 51820,
+    state_dir: Annotated[Path, Parameter(help="Where keys and the last good state are kept.")] = Path(
+        "/var/lib/whimbrel"
+    ),
+    socket: Socket = None,
+    daemon: Annotated[bool, Parameter(negative="", help="Go to the background once the agent runs.")] = False,
+    log_level: Annotated[str, Parameter(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Enrol this host if needed and run its agent.
+
+    Ends with 3 when the setup key is refused, 4 when the host lacks what the agent needs, 5 when another agent or
+    program has the directory, interface or port, 6 when the identity on disk is corrupt.
+
+    ```
+    whimbrel up --bus nats://10.0.0.1:4222 --setup-key-file /run/setup-key
+    ```
+    """
+    key = _setup_key(setup_key, setup_key_file)
+    settings = {
+        "bus": bus,
+        "hostname": hostname,
+        "interface": interface,
+        "port": port,
+        "state_dir": state_dir.absolute(),
+        "socket": socket and socket.absolute(),
+        "log_level": log_level,
+    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WHIMBREL_SETUP_KEY")}
+    environment |= {f"WHIMBREL_{name.upper()}": str(value) for name, value in settings.items() if value is not None}
+    pipe = _pipe(key) if key else None
+    if pipe is not None:
+        environment["WHIMBREL_SETUP_KEY_FILE"] = f"/dev/fd/{pipe}"
+    if daemon:
+        _detach(environment, pipe, state_dir, _path(socket, interface))
+        return
+    if pipe is not None:
+        os.set_inheritable(pipe, True)
+    os.execve(sys.executable, AGENT, environment)
+
+
+def down(*, interface: Interface = "wt0", socket: Socket = None) -> None:
+    """Stop this host's agent: everything it made in the kernel is removed.
+
+    ```
+    whimbrel down
+    ```
+    """
+    left = _ask(_path(socket, interface), "down")
+    if left:
+        raise Failed("the agent stopped, but could not remove " + "; ".join(f"{k}: {v}" for k, v in left.items()))
+
+
+def status(
+    *,
+    detail: Annotated[bool, Parameter(name=["--detail", "-d"], negative="", help="Every peer on its own.")] = False,
+    json: Json = False,
+    interface: Interface = "wt0",
+    socket: Socket = None,
+) -> None:
+    """Show what this host is connected to and how far it is.
+
+    ```
+    whimbrel status -d
+    ```
+    """
+    shown = _ask(_path(socket, interface), "status")
+    if json:
+        print_json(shown)
+        return
+    print_object(_summary(shown))
+    if detail and shown["peers"]["details"]:
+        print()
+        print_table(shown["peers"]["details"], PEERS)
+    for title in ("pending", "unplaced") if detail else ():
+        for name, reason in shown[title].items():
+            print(f"{title}: {name}: {reason or 'differs'}")
+
+
+networks = App(name="networks", help="Show and choose the routes offered to this host.")
+
+
+@networks.command
+def ls(*, json: Json = False, interface: Interface = "wt0", socket: Socket = None) -> None:
+    """List the routes offered to this host, and which of them it uses through whom.
+
+    ```
+    whimbrel networks ls
+    ```
+    """
+    offered = _ask(_path(socket, interface), "networks")
+    if json:
+        print_json(offered)
+    elif offered:
+        print_table(offered, NETWORKS)
+    else:
+        print("No networks available.")
+
+
+@networks.command
+def select(
+    ids: Ids,
+    *,
+    append: Annotated[bool, Parameter(name=["--append", "-a"], negative="", help="Keep what is selected.")] = False,
+    interface: Interface = "wt0",
+    socket: Socket = None,
+) -> None:
+    """Use these routes, and no others unless --append is given.
+
+    ```
+    whimbrel networks select office
+    ```
+    """
+    _choose(_path(socket, interface), "select", ids, append=append)
+
+
+@networks.command
+def deselect(ids: Ids, *, interface: Interface = "wt0", socket: Socket = None) -> None:
+    """Stop using these routes.
+
+    ```
+    whimbrel networks deselect office
+    ```
+    """
+    _choose(_path(socket, interface), "deselect", ids)
+
+
+PEERS: Columns = {
+    "PEER": "fqdn",
+    "ADDRESS": lambda peer: " ".join(filter(None, (peer["netbirdIp"], peer["netbirdIpv6"]))),
+    "STATUS": "status",
+    "ENDPOINT": lambda peer: peer["iceCandidateEndpoint"]["remote"],
+    "LAST HANDSHAKE": lambda peer: "never" if peer["lastWireguardHandshake"][:4] == "0001" else _ago(peer),
+    "RECEIVED": lambda peer: _bytes(peer["transferReceived"]),
+    "SENT": lambda peer: _bytes(peer["transferSent"]),
+    "NETWORKS": "networks",
+}
+
+NETWORKS: Columns = {
+    "ID": "id",
+    "NETWORK": lambda one: one["network"] or ", ".join(one["domains"]),
+    "STATUS": "status",
+    "CARRIED BY": lambda one: (one["carriedBy"] or {}).get("fqdn", ""),
+    "ADDRESSES": lambda one: ", ".join(address for found in one["resolvedIPs"].values() for address in found),
+    "REASON": "reason",
+}
+
+
+def _summary(shown: Mapping[str, Any]) -> dict[str, Any]:
+    bus, peers, pending = shown["management"], shown["peers"], len(shown["pending"])
+    in_step = shown["appliedRevision"] == shown["desiredRevision"] and not pending
+    progress = "" if in_step else f" of {shown['desiredRevision']}, {pending} pending"
+    return {
+        "Host": shown["fqdn"] or "not enrolled yet",
+        "Status": shown["daemonStatus"],
+        "Bus": bus["url"] if bus["connected"] else f"{bus['url']}: {bus['error'] or 'connecting'}",
+        "Address": " ".join(filter(None, (shown["netbirdIp"], shown["netbirdIpv6"]))),
+        "Interface": f"{shown['interface']}, {shown['wireguardBackend']}, port {shown['wireguardPort']}",
+        "Peers": f"{peers['connected']} of {peers['total']} connected",
+        "Serves": ", ".join(shown["networks"]) or "nothing",
+        "Applied": f"revision {shown['appliedRevision']}{progress}",
+    }
+
+
+def _ago(peer: Mapping[str, Any]) -> str:
+    return str(peer["lastWireguardHandshake"]).partition(".")[0].replace("T", " ").removesuffix("Z")
+
+
+def _bytes(count: int) -> str:
+    size, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024 or unit == "TiB":
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def _choose(path: Path, what: str, ids: list[str], **options: Any) -> None:
+    unknown = _ask(path, what, ids=ids, **options)
+    if unknown:
+        raise Failed(f"not offered to this host: {', '.join(unknown)}; see `whimbrel networks ls`")
+    print(f"Networks {what}ed successfully.")
+
+
+def _path(given: Path | None, interface: str) -> Path:
+    return given or Path("/run/whimbrel") / f"{interface}.sock"
+
+
+def _ask(path: Path, what: str, **options: Any) -> Any:
+    """The agent's answer; raises Failed when no agent gives one."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+            agent.connect(str(path))
+            with agent.makefile("rwb") as stream:
+                stream.write(json.dumps({"do": what, **options}).encode() + b"\n")
+                stream.flush()
+                line = stream.readline()
+    except PermissionError:
+        raise Failed(f"{path} is root's: run this as root") from None
+    except OSError:
+        raise Failed(
+            f"no agent runs at {path}: start it with `whimbrel up`, or name its socket with --socket"
+        ) from None
+    answer = json.loads(line) if line else {"error": "the agent ended before it answered"}
+    if "error" in answer:
+        raise Failed(answer["error"])
+    return answer["result"]
+
+
+def _setup_key(key: str | None, file: Path | None) -> str:
+    """The key, "" when none was given."""
+    if key and file:
+        raise Failed("give --setup-key or --setup-key-file, not both", 2)
+    if file is None:
+        return (key or "").strip()
+    try:
+        return file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise Failed(f"{file}: {getattr(problem, 'strerror', None) or 'not text'}", 2) from None
+
+
+def _pipe(key: str) -> int:
+    """A descriptor that the key can be read from, once."""
+    reading, writing = os.pipe()
+    os.write(writing, key.encode()[:4096])
+    os.close(writing)
+    return reading
+
+
+def _detach(environment: Mapping[str, str], pipe: int | None, state_dir: Path, path: Path) -> None:
+    """Start the agent in a session of its own and come back when it answers, or say why it ended."""
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (state_dir / LOG_NAME).open("ab") as log:
+        began_at = log.tell()
+        agent = subprocess.Popen(
+            AGENT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=() if pipe is None else (pipe,),
+        )
+    until = time.monotonic() + DETACHED_WITHIN_S
+    while time.monotonic() < until:
+        if agent.poll() is not None:
+            with (state_dir / LOG_NAME).open() as log_text:
+                log_text.seek(began_at)
+                said = log_text.read().strip().rpartition("\n")[2]
+            raise Failed(said.removeprefix("error: ") or "the agent ended at once", agent.returncode or 1)
+        try:
+            _ask(path, "status")
+        except Failed:
+            time.sleep(0.05)
+        else:
+            break
+    print(f"agent {agent.pid} runs, its log is {state_dir / LOG_NAME}")

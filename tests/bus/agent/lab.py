@@ -1,0 +1,179 @@
+"""An agent process on a host of its own, and a way from there to the bus of the test."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deploy.lab.netns import CommandFailed, Namespace
+from tests.support.bus import eventually
+
+COMMAND = str(Path(sys.executable).with_name("whimbrel"))
+BUS_PORT = 4222
+KEY = "0CD76A3C-7A8B-4F0E-9C3B-1A2B3C4D5E6F"
+
+
+class Road:
+    """Makes the bus reachable at 127.0.0.1:4222 on a host; `close` makes it unreachable."""
+
+    def __init__(self, host: Namespace, url: str) -> None:
+        self._host = host
+        self._port = int(url.rpartition(":")[2])
+        self._server: asyncio.Server | None = None
+        self._passing: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        listener = await asyncio.to_thread(self._host.call, socket.create_server, ("127.0.0.1", BUS_PORT))
+        self._server = await asyncio.start_server(self._pass, sock=listener)
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for passing in list(self._passing):
+            passing.cancel()
+        if self._passing:
+            await asyncio.wait(self._passing)
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._passing.add(task)
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
+            ways = {asyncio.ensure_future(_copy(reader, far_writer)), asyncio.ensure_future(_copy(far_reader, writer))}
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                far_writer.close()
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+            self._passing.discard(task)
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+
+
+class AgentProcess:
+    """`whimbrel up` on a host. state: its directory. log: what it printed."""
+
+    def __init__(self, host: Namespace, directory: Path, name: str = "agent") -> None:
+        self.host = host
+        self.state = directory / name / "state"
+        self.socket = directory / name / "agent.sock"
+        self.log = directory / name / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+
+    def start(self, *options: str, key: str | None = KEY, environment: Mapping[str, str] | None = None) -> None:
+        words = [COMMAND, "up", "--bus", f"nats://127.0.0.1:{BUS_PORT}", "--state-dir", str(self.state)]
+        words += ["--socket", str(self.socket), *options]
+        secret = {"WHIMBREL_SETUP_KEY": key} if key else {}
+        with self.log.open("ab") as log:
+            self._process = self.host.spawn(words, log=log, environment={**secret, **(environment or {})})
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    async def ended(self, within_s: float = 15.0) -> int:
+        """The exit code."""
+        process = self._process
+        assert process is not None
+        await eventually(lambda: process.poll() is not None, within_s=within_s)
+        assert process.returncode is not None
+        return process.returncode
+
+    async def stop(self) -> int:
+        """End it by SIGTERM."""
+        os.kill(self.pid, signal.SIGTERM)
+        return await self.ended()
+
+    async def kill(self) -> None:
+        """End it as a crash would; a wireguard-go of its own goes on."""
+        os.kill(self.pid, signal.SIGKILL)
+        await self.ended()
+
+    async def ask(self, what: str, **options: Any) -> Any:
+        """The agent's answer on its socket; None while there is none."""
+        try:
+            reader, writer = await asyncio.open_unix_connection(self.socket)
+        except OSError:
+            return None
+        try:
+            writer.write(json.dumps({"do": what, **options}).encode() + b"\n")
+            line = await reader.readline()
+            return json.loads(line)["result"] if line else None
+        finally:
+            writer.close()
+
+    async def applied(self, revision: int) -> bool:
+        """Whether the kernel holds what the documents up to this revision say, read back."""
+        status = await self.ask("status")
+        return bool(status) and status["appliedRevision"] >= revision and not status["pending"]
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+
+class KernelState:
+    """What the kernel of a host holds of ours, in tools' own words."""
+
+    def __init__(self, host: Namespace) -> None:
+        self._host = host
+
+    def run(self, *words: str) -> str:
+        done = subprocess.run(self._host.command(words), capture_output=True, text=True, timeout=20, check=False)
+        return done.stdout
+
+    def link(self) -> bool:
+        return "wt0" in self._host.ip("-br", "link")
+
+    def addresses(self) -> set[str]:
+        listed = json.loads(self._host.ip("-j", "address", "show", "dev", "wt0"))
+        found = (one for link in listed for one in link["addr_info"] if one["scope"] == "global")
+        return {f"{one['local']}/{one['prefixlen']}" for one in found}
+
+    def routes(self) -> set[str]:
+        with contextlib.suppress(CommandFailed):
+            listed = [
+                json.loads(self._host.ip("-j", family, "route", "show", "table", "7120") or "[]")
+                for family in ("-4", "-6")
+            ]
+            return {one["dst"] for family in listed for one in family}
+        return set()
+
+    def rules(self) -> set[tuple[str, int]]:
+        return {
+            (family, one["priority"])
+            for family in ("-4", "-6")
+            for one in json.loads(self._host.ip("-j", family, "rule") or "[]")
+            if one["priority"] in (105, 110)
+        }
+
+    def table(self) -> str:
+        return self.run("nft", "list", "table", "inet", "whimbrel")
+
+    def sysctl(self, name: str) -> str:
+        return self.run("sysctl", "-n", name).strip()
+
+    def sockets(self) -> list[str]:
+        return sorted(path.name for path in self._host.wireguard.iterdir()) if self._host.wireguard.exists() else []
