@@ -70,5 +70,4 @@ lab *args: setup
 
 # generate the AsyncAPI document of the bus
 docs: setup
-    .venv/bin/python -m shared.events.asyncapi >shared/events/asyncapi.json.new
-    mv shared/events/asyncapi.json.new shared/events/asyncapi.json
+    .venv/bin/python -m deploy.docs.asyncapi
