@@ -5,7 +5,7 @@
     fact.<account>.route.<route>.resolution         FACTS  last observation
     feed.<account>.<audience>.<kind>.<id>           FEED   last document; <audience> is two tokens, see audience
     live.feed.<account>.<audience>.<kind>.<id>      FEED as republished by the server
-    feed.owner.<lane>                               FEED   claim of the projector that writes some of its kinds
+    feed.owner                                      FEED   claim of the projector that writes everything else there
     enrol.<key hash>                                request/reply, the hash of the setup key that was presented
     signal.<account>.from.<sender>.<receiver>       a sealed signal on its way to the introducer
     signal.<account>.to.<receiver>.<sender>         the same, delivered
@@ -31,6 +31,9 @@ FACT_REPORTS = "fact.*.peer.*.report"
 FACT_RESOLUTIONS = "fact.*.route.*.resolution"
 FEED_ALL = "feed.>"
 LIVE_FEED_ALL = "live.feed.>"
+FEED_OWNER = "feed.owner"
+"""Who writes FEED: what was written under an older claim is refused. No reader's filter selects it."""
+
 FEED_ROUTES = "feed.*.*.*.route.*"
 LIVE_FEED_ROUTES = "live.feed.*.*.*.route.*"
 ENROL_ALL = "enrol.*"
@@ -147,19 +150,6 @@ def live_feed_of(account: str, audience: str) -> str:
 
 def feed_of_account(account: str) -> str:
     return f"feed.{token(account)}.>"
-
-
-def feed_of_kind(kind: str) -> str:
-    """The filter that selects all stored documents of a kind, in every account."""
-    return f"feed.*.*.*.{token(kind)}.*"
-
-
-def feed_owner(lane: str) -> str:
-    """Where a projector claims a lane: what was written under an older claim is refused.
-
-    No account has an id this short, so no reader's filter selects it.
-    """
-    return f"feed.owner.{token(lane)}"
 
 
 def catch_up_consumer(peer: str, audience: str) -> str:

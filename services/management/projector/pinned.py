@@ -4,7 +4,6 @@ nats-py has no fields for it, so the requests are written here.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError
+
+from shared.tasks import end_if_cancelled
 
 PIN_TIMEOUT_S = 2.0
 """The server gives the pin to another client when its holder has not asked for this long."""
@@ -89,6 +90,7 @@ class PinnedConsumer:
         subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._arrived)
         try:
             while True:
+                end_if_cancelled()
                 try:
                     await self._ensure()
                     while await self._pull():
@@ -100,7 +102,7 @@ class PinnedConsumer:
                     )
                 await asyncio.sleep(RETRY_S)
         finally:
-            with contextlib.suppress(NatsError):
+            if not self._client.is_closed:
                 await self._release()
                 await subscription.unsubscribe()
 
@@ -124,7 +126,8 @@ class PinnedConsumer:
             f"{_API}.MSG.NEXT.{self._consumer}", msgspec.json.encode(request), reply=f"{self._inbox}.{self._request}"
         )
         try:
-            await asyncio.wait_for(self._ended.wait(), PULL_S + PULL_SLACK_S)
+            async with asyncio.timeout(PULL_S + PULL_SLACK_S):
+                await self._ended.wait()
         except TimeoutError:
             return False
         return self._status in ("", _EXPIRED, _LOST)

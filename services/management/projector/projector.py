@@ -1,51 +1,179 @@
 """LOG and FACTS → FEED: the documents of every account, written by one replica of management at a time."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
+import nats.errors
+import structlog
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
-from services.management.core.feed.compose import Unit, units
+from services.management.core.feed.compose import Documents, Unit, unit_documents, units
 from services.management.core.feed.incremental import FeedIndex
+from services.management.core.feed.published import Published
 from services.management.core.state import Change
 from services.management.ports import Fold
-from services.management.projector.inputs import Commits, ResolutionFacts
-from services.management.projector.lane import Lane
+from services.management.projector.facts import Facts
+from services.management.projector.pinned import PinnedConsumer
+from services.management.projector.reading import FeedReader
+from services.management.projector.writer import FencedWriter, NotStored, Superseded
+from shared.bus.lastvalues import follow
+from shared.bus.streams import FACTS, LOG
 from shared.bus.undecodable import Undecodables
+from shared.events import subjects
+from shared.events.documents import FeedMessage
+from shared.metrics import REGISTRY, Counter, Gauge
+
+CONSUMER = "projector"
+RETRY_S = 0.25
+
+_writes = Counter("whimbrel_feed_writes", "Documents and tombstones written to FEED", registry=REGISTRY)
+_owner = Gauge("whimbrel_projector_owner", "1 while this replica writes FEED", registry=REGISTRY)
+
+log = structlog.get_logger()
 
 
 class Projector:
-    """Two lanes, each owned by one replica: "facts" writes resolution, "log" every other kind.
+    """Keeps FEED equal to what intent and facts say, while it is the owner.
+
+    The owner is whoever a pinned consumer of LOG serves and has claimed FEED since. It reads FEED once, writes the
+    whole difference, and from then on only what commits and facts touch. Any trouble ends that; it starts anew as long
+    as the pin is held. A commit is acknowledged after its documents are stored, and the newest one not at all: so there
+    is always a message to deliver, and an owner that is lost has a successor even if nothing is committed any more.
 
     client: a connection with management's rights. fold: should have caught up with LOG before `run`, because a replica
     that becomes the owner first waits for its own fold.
     """
 
     def __init__(self, client: Client, fold: Fold, undecodables: Undecodables) -> None:
+        self._client = client
         self._fold = fold
         self._indexes = {account: FeedIndex(state) for account, state in fold.intent.accounts.items()}
-        commits, facts = Commits(fold), ResolutionFacts(client, fold, undecodables)
-        shared = (client, fold, self._indexes, undecodables)
-        self.log_lane = Lane("log", frozenset({"settings", "self", "peer", "policy", "route"}), commits, *shared)
-        self.facts_lane = Lane("facts", frozenset({"resolution"}), facts, *shared)
+        self._facts = Facts(fold, undecodables, self._resolved)
+        self._reader = FeedReader(client, undecodables)
+        self._writer = FencedWriter(client)
+        self._consumer = PinnedConsumer(
+            client, LOG, CONSUMER, subjects.LOG_ALL, on_message=self._delivered, on_lost=self._lost
+        )
+        self._pin = ""
+        self._unacknowledged: dict[int, Msg] = {}
+        self._published: Published | None = None
+        self._dirty: dict[str, set[Unit]] = defaultdict(set)
+        self._wake = asyncio.Event()
         fold.listen(self)
+
+    @property
+    def owner(self) -> bool:
+        """Whether this replica believes to be the one that writes."""
+        return self._published is not None
+
+    async def run(self) -> None:
+        """Write FEED whenever this replica is the owner, until cancelled; another one takes over at once then."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(follow(self._client, FACTS, subjects.FACT_RESOLUTIONS, self._facts))
+                tasks.create_task(self._consumer.run())
+                tasks.create_task(self._work())
+        finally:
+            self._stand_by()
+            if not self._client.is_closed:
+                for message in self._unacknowledged.values():
+                    await message.nak()
 
     def folded(self, account: str, sequence: int, changes: Sequence[Change]) -> None:
         """Every replica follows every commit, so that a new owner has its indexes at hand."""
-        touched = self._follow(account, changes)
-        for lane in (self.log_lane, self.facts_lane):
-            lane.mark(account, touched)
-
-    def _follow(self, account: str, changes: Sequence[Change]) -> set[Unit]:
         index = self._indexes.get(account)
         if index:
-            return index.touched(changes)
-        state = self._fold.intent.accounts[account]
-        self._indexes[account] = FeedIndex(state)
-        return set(units(state))
+            touched: Iterable[Unit] = index.touched(changes)
+        else:
+            state = self._fold.intent.accounts[account]
+            self._indexes[account] = FeedIndex(state)
+            touched = units(state)
+        self._mark(account, touched)
+        self._facts.folded()
 
-    async def run(self) -> None:
-        """Write FEED whenever this replica owns a lane, until cancelled; another one takes over at once then."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.log_lane.run())
-            tasks.create_task(self.facts_lane.run())
+    def _resolved(self, account: str, route: str) -> None:
+        self._mark(account, (Unit("resolution", route),))
+
+    def _mark(self, account: str, touched: Iterable[Unit]) -> None:
+        """Have the units computed anew. A replica that is not the owner will look at all of them when it becomes it."""
+        if self._published is not None:
+            self._dirty[account].update(touched)
+            self._wake.set()
+
+    def _delivered(self, message: Msg, pin: str) -> None:
+        if pin != self._pin:
+            self._lost()
+            self._pin = pin
+        self._unacknowledged[message.metadata.sequence.stream] = message
+        self._wake.set()
+
+    def _lost(self) -> None:
+        """Another replica may have written since: forget all that was known."""
+        self._pin = ""
+        self._unacknowledged.clear()
+        self._stand_by()
+
+    def _stand_by(self) -> None:
+        self._published = None
+        self._dirty.clear()
+        _owner.set(0)
+
+    async def _work(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._step()
+            except (Superseded, NotStored, nats.errors.Error, TimeoutError) as problem:
+                log.warning("projector stopped writing", problem=repr(problem))
+                self._stand_by()
+                await asyncio.sleep(RETRY_S)
+                self._wake.set()
+
+    async def _step(self) -> None:
+        """Bring FEED up to the newest commit that was delivered, and to whatever else was folded by then."""
+        if not self._pin:
+            return
+        newest = max(self._unacknowledged, default=0)
+        if self._published is None:
+            await self._take_over(self._pin)
+        await self._fold.wait_for(newest)
+        await self._write_dirty()
+        done = [self._unacknowledged.pop(older) for older in list(self._unacknowledged) if older < newest]
+        for message in done:
+            await message.ack()
+
+    async def _take_over(self, pin: str) -> None:
+        claimed = await self._writer.claim()
+        stored, newest = await self._reader.read(claimed)
+        await self._facts.known()
+        await self._fold.wait_for(newest)
+        if self._pin != pin:
+            raise Superseded
+        # Nothing is awaited from here to the first look at the intent, and `_mark` collects from here on.
+        self._published = Published(stored)
+        for account, known in self._published.units():
+            self._mark(account, known)
+        for account, state in self._fold.intent.accounts.items():
+            self._mark(account, units(state))
+        _owner.set(1)
+        log.info("projector took over", documents=len(stored), revision=newest)
+
+    async def _write_dirty(self) -> None:
+        dirty, self._dirty = self._dirty, defaultdict(set)
+        for account, touched in dirty.items():
+            if self._published is None:
+                raise Superseded
+            writes = self._published.update(account, {unit: self._documents(account, unit) for unit in touched})
+            state = self._fold.intent.accounts.get(account)
+            revision = state.revision if state else self._fold.sequence
+            await self._writer.write([(key, FeedMessage(revision, document)) for key, document in writes])
+            _writes.inc(len(writes))
+
+    def _documents(self, account: str, unit: Unit) -> Documents:
+        state = self._fold.intent.accounts.get(account)
+        if state is None:
+            return {}
+        return unit_documents(state, self._facts.resolutions(account), self._indexes[account], unit)

@@ -1,4 +1,4 @@
-"""Writes to FEED that only the newest claimant of a lane can make."""
+"""Writes to FEED that only its newest claimant can make."""
 
 import asyncio
 import itertools
@@ -28,7 +28,7 @@ FeedWrite = tuple[FeedKey, FeedMessage]
 
 
 class Superseded(Exception):
-    """Stand by: another replica has claimed the lane."""
+    """Stand by: another replica has claimed FEED."""
 
 
 class NotStored(Exception):
@@ -52,16 +52,15 @@ class _Answer(msgspec.Struct):
 
 
 class FencedWriter:
-    """Writes documents of one lane, as long as nobody else has claimed it since.
+    """Writes to FEED, as long as nobody else has claimed it since.
 
-    Every write names the sequence of the claim it is made under, and the server compares it with the last claim of the
-    lane. The documents' own sequences would not do: an owner that was suspended could, once it goes on, bring back a
+    Every write names the sequence of the claim it is made under, and the server compares it with that of the last
+    claim. The documents' own sequences would not do: an owner that was suspended could, once it goes on, bring back a
     document that its successor has no reason to look at.
     """
 
-    def __init__(self, client: Client, lane: str) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
-        self._claim_subject = subjects.feed_owner(lane)
         self._claimed = 0
         self._inbox = client.new_inbox()
         self._subscribed = False
@@ -69,11 +68,11 @@ class FencedWriter:
         self._waiting: dict[str, asyncio.Future[_Answer]] = {}
 
     async def claim(self) -> int:
-        """From now on every other writer of the lane is refused. Gives the claim's sequence in FEED.
+        """From now on every other writer is refused. Gives the claim's sequence in FEED.
 
         Raises NotStored or a NatsError.
         """
-        (answer,) = await self._answers([await self._publish(self._claim_subject, b"", {})])
+        (answer,) = await self._answers([await self._publish(subjects.FEED_OWNER, b"", {})])
         if answer.error:
             raise NotStored(answer.error.description)
         self._claimed = answer.seq
@@ -98,7 +97,7 @@ class FencedWriter:
         return [write for write, _ in refused]
 
     async def _publish_document(self, key: FeedKey, message: FeedMessage) -> asyncio.Future[_Answer]:
-        headers = {_EXPECTED: str(self._claimed), f"{_EXPECTED}-Subject": self._claim_subject}
+        headers = {_EXPECTED: str(self._claimed), f"{_EXPECTED}-Subject": subjects.FEED_OWNER}
         if isinstance(message.document, Tombstone):
             headers["Nats-TTL"] = str(round(TOMBSTONE_TTL_S))
         return await self._publish(subjects.feed(key), encode(message), headers)
@@ -120,7 +119,8 @@ class FencedWriter:
 
     async def _answers(self, expected: list[asyncio.Future[_Answer]]) -> list[_Answer]:
         try:
-            return await asyncio.wait_for(asyncio.gather(*expected), WRITE_TIMEOUT_S)
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                return await asyncio.gather(*expected)
         except TimeoutError:
             raise NotStored(f"no answer within {WRITE_TIMEOUT_S:g} s") from None
         finally:

@@ -6,17 +6,18 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.errors import NotFoundError
 
 from services.management.core.feed.compose import Resolutions, documents
 from services.management.core.model.commit import Entity, Ref
 from services.management.core.state import Intent
-from services.management.projector.reading import read_all
 from shared.bus.codec import decode, encode
 from shared.bus.connection import connect
 from shared.bus.streams import FEED
 from shared.errors import Undecodable
 from shared.events import subjects
-from shared.events.documents import KINDS, Document, FeedMessage, ResolvedName, Tombstone
+from shared.events.documents import Document, FeedMessage, ResolvedName, Tombstone
 from shared.events.facts import ResolutionFact
 from shared.events.subjects import FeedKey
 from tests import builders
@@ -65,10 +66,22 @@ class Plane:
         }
 
     async def stored(self) -> dict[FeedKey, FeedMessage]:
-        """Everything in FEED, tombstones too."""
-        filters = [subjects.feed_of_kind(kind) for kind in KINDS.values()]
-        messages = await read_all(self.bus.management, FEED, filters)
-        return {subjects.parse_feed(m.subject): decode(m.subject, m.data, FeedMessage) for m in messages}
+        """Every document in FEED, tombstones too."""
+        jetstream = self.bus.management.jetstream()
+        consumer = await jetstream.add_consumer(FEED, ConsumerConfig(ack_policy=AckPolicy.NONE, mem_storage=True))
+        subscription = await jetstream.pull_subscribe_bind(consumer.name, stream=FEED)
+        messages = await subscription.fetch(consumer.num_pending, timeout=5) if consumer.num_pending else []
+        await subscription.unsubscribe()
+        await jetstream.delete_consumer(FEED, consumer.name)
+        documents = [message for message in messages if message.subject != subjects.FEED_OWNER]
+        return {subjects.parse_feed(m.subject): decode(m.subject, m.data, FeedMessage) for m in documents}
+
+    async def claimed(self) -> int:
+        """Sequence of the newest claim, 0 before the first."""
+        try:
+            return (await self.bus.management.jetstream().get_last_msg(FEED, subjects.FEED_OWNER)).seq or 0
+        except NotFoundError:
+            return 0
 
     async def shown(self) -> dict[FeedKey, Document]:
         stored = await self.stored()

@@ -10,12 +10,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from nats.js.errors import NotFoundError
 
 from services.management.core.model.commit import Entity, Ref
 from services.management.projector.writer import FencedWriter, Superseded
 from shared.bus.streams import FEED
-from shared.events import subjects
 from shared.events.documents import FeedMessage, RuleDoc
 from shared.events.subjects import FeedKey
 from tests.builders import ACCOUNT, group, peer, policy, route
@@ -23,7 +21,7 @@ from tests.bus.projector.conftest import NewReplica, Plane
 from tests.support.bus import eventually
 
 TAKEOVER_S = 5.0
-"""Acceptance: a lane has a new owner this long after a kill -9 (architecture §2)."""
+"""Acceptance: FEED has a new owner this long after a kill -9 (architecture §2)."""
 
 ROOT = Path(__file__).parents[3]
 OFFICE = (group("office"), peer("alice", "office"), peer("bob", "office"), peer("gateway"), policy("default"))
@@ -35,27 +33,18 @@ def lan(metric: int = 100) -> Entity:
 
 @asynccontextmanager
 async def process(plane: Plane, directory: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A replica as a process of its own, once it owns the lane; there must be a commit for it to find."""
+    """A replica as a process of its own, once it is the owner; there must be a commit for it to find."""
     seed = plane.bus.seeds / "management.nk"
     arguments = (sys.executable, "-m", "tests.bus.projector.replica", plane.bus.url, str(seed), str(directory))
     started = await asyncio.create_subprocess_exec(*arguments, cwd=ROOT)
     try:
-        await eventually(lambda: claim(plane), within_s=20)
+        await eventually(plane.claimed, within_s=20)
         await plane.becomes_right()
         yield started
     finally:
         if started.returncode is None:
             started.kill()
         await started.wait()
-
-
-async def claim(plane: Plane) -> int:
-    """Sequence of the newest claim of the lane, 0 before the first."""
-    try:
-        message = await plane.bus.management.jetstream().get_last_msg(FEED, subjects.feed_owner("log"))
-    except NotFoundError:
-        return 0
-    return message.seq or 0
 
 
 async def many_changes(plane: Plane, number: int) -> None:
@@ -79,23 +68,23 @@ async def test_one_replica_writes_and_the_others_wait(plane: Plane, new_replica:
     await plane.found(*OFFICE)
     replicas = [await new_replica() for _ in range(3)]
     await plane.becomes_right()
-    first = await claim(plane)
+    first = await plane.claimed()
     await many_changes(plane, 20)
     await plane.becomes_right()
-    assert sum(replica.projector.log_lane.owner for replica in replicas) == 1
-    assert await claim(plane) == first
+    assert sum(replica.projector.owner for replica in replicas) == 1
+    assert await plane.claimed() == first
 
 
 async def test_a_replica_that_stops_hands_over_at_once(plane: Plane, new_replica: NewReplica) -> None:
     await plane.found(*OFFICE)
     first, second = await new_replica(), await new_replica()
     await plane.becomes_right()
-    owner, other = (first, second) if first.projector.log_lane.owner else (second, first)
+    owner, other = (first, second) if first.projector.owner else (second, first)
     await owner.stop()
     begin = time.monotonic()
     await plane.commit(lan())
     await plane.becomes_right()
-    assert other.projector.log_lane.owner
+    assert other.projector.owner
     assert time.monotonic() - begin < 1.0
 
 
@@ -106,14 +95,14 @@ async def test_after_a_kill_amid_commits_another_process_goes_on_within_5_s_and_
     async with process(plane, tmp_path / "process") as owner:
         standby = await new_replica()
         await many_changes(plane, 10)
-        assert not standby.projector.log_lane.owner
+        assert not standby.projector.owner
         commits = asyncio.create_task(many_changes(plane, 400))
         await eventually(lambda: plane.bus.values_ever("LOG"))
         killed_after = await plane.bus.values_ever("LOG") + 100
         await eventually(lambda: log_reaches(plane, killed_after))
         owner.kill()
         begin = time.monotonic()
-        await eventually(lambda: standby.projector.log_lane.owner, within_s=TAKEOVER_S)
+        await eventually(lambda: standby.projector.owner, within_s=TAKEOVER_S)
         await commits
         await plane.becomes_right(within_s=TAKEOVER_S)
         assert time.monotonic() - begin < TAKEOVER_S
@@ -134,6 +123,16 @@ async def test_a_commit_after_the_kill_is_shown_within_5_s(
         await plane.becomes_right(within_s=TAKEOVER_S)
 
 
+async def test_a_killed_owner_has_a_successor_even_if_nothing_is_committed(
+    plane: Plane, new_replica: NewReplica, tmp_path: Path
+) -> None:
+    await plane.found(*OFFICE)
+    async with process(plane, tmp_path / "process") as owner:
+        standby = await new_replica()
+        owner.kill()
+        await eventually(lambda: standby.projector.owner, within_s=TAKEOVER_S)
+
+
 async def test_an_owner_that_was_suspended_changes_nothing_when_it_goes_on(
     plane: Plane, new_replica: NewReplica, tmp_path: Path
 ) -> None:
@@ -143,16 +142,16 @@ async def test_an_owner_that_was_suspended_changes_nothing_when_it_goes_on(
         os.kill(owner.pid, signal.SIGSTOP)
         await many_changes(plane, 20)
         await plane.becomes_right(within_s=TAKEOVER_S)
-        claimed = await claim(plane)
+        claimed = await plane.claimed()
         os.kill(owner.pid, signal.SIGCONT)
         await many_changes(plane, 50)
         await plane.becomes_right()
-        assert standby.projector.log_lane.owner
-        assert await claim(plane) == claimed
+        assert standby.projector.owner
+        assert await plane.claimed() == claimed
 
 
 async def test_a_write_under_an_older_claim_is_refused_even_for_a_document_nobody_has_written(plane: Plane) -> None:
-    old, new, of_another_lane = (FencedWriter(plane.bus.management, lane) for lane in ("log", "log", "facts"))
+    old, new = FencedWriter(plane.bus.management), FencedWriter(plane.bus.management)
     rule = RuleDoc(
         rule_id="r",
         policy_id="p",
@@ -168,7 +167,6 @@ async def test_a_write_under_an_older_claim_is_refused_even_for_a_document_nobod
     key = FeedKey(ACCOUNT, "g.office", "rule", "r")
     await old.claim()
     await new.claim()
-    await of_another_lane.claim()
     with pytest.raises(Superseded):
         await old.write([(key, FeedMessage(9, rule))])
     assert await plane.stored() == {}
@@ -181,13 +179,13 @@ async def test_a_new_owner_whose_fold_lags_writes_nothing_older_than_what_it_fin
 ) -> None:
     await plane.found(*OFFICE)
     owner, lagging = await new_replica(), await new_replica()
-    if lagging.projector.log_lane.owner:
+    if lagging.projector.owner:
         owner, lagging = lagging, owner
     await plane.becomes_right()
     await lagging.lag()
     await plane.commit(lan(metric=5))
     await plane.becomes_right()
-    before = await claim(plane)
+    before = await plane.claimed()
     await owner.stop()
     await plane.commit(lan(metric=6))
     after = await eventually(lambda: newer_claim(plane, before))
@@ -197,7 +195,7 @@ async def test_a_new_owner_whose_fold_lags_writes_nothing_older_than_what_it_fin
 
 
 async def newer_claim(plane: Plane, than: int) -> int:
-    now = await claim(plane)
+    now = await plane.claimed()
     return now if now > than else 0
 
 

@@ -1,0 +1,84 @@
+"""The resolver's newest facts, as far as the fold knows the routes they were made for."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+
+from services.management.core.feed.compose import Resolutions
+from services.management.ports import Fold
+from shared.bus.codec import decode
+from shared.bus.undecodable import Undecodables
+from shared.errors import Undecodable
+from shared.events import subjects
+from shared.events.documents import ResolvedName
+from shared.events.facts import ResolutionFact
+from shared.events.subjects import BadSubject, FactKey
+
+
+class Facts:
+    """Follows the resolution facts (shared.bus.lastvalues.Reader).
+
+    A fact that names a newer revision than the fold has is kept aside until the fold is there; what was known before
+    stays meanwhile. on_change: called with account and route whenever `resolutions` says something else about them.
+    """
+
+    def __init__(self, fold: Fold, undecodables: Undecodables, on_change: Callable[[str, str], None]) -> None:
+        self._fold = fold
+        self._undecodables = undecodables
+        self._on_change = on_change
+        self._names: dict[str, dict[str, tuple[ResolvedName, ...]]] = defaultdict(dict)
+        self._ahead: dict[FactKey, ResolutionFact] = {}
+        self._found: set[FactKey] | None = None
+        self._known = asyncio.Event()
+
+    async def known(self) -> None:
+        """Return once all facts were read."""
+        await self._known.wait()
+
+    def resolutions(self, account: str) -> Resolutions:
+        return self._names.get(account, {})
+
+    def folded(self) -> None:
+        """The fold has grown."""
+        for key, fact in list(self._ahead.items()):
+            if fact.revision <= self._fold.intent.sequence:
+                del self._ahead[key]
+                self._show(key, fact.names)
+
+    def begin(self) -> None:
+        self._found = set()
+
+    def message(self, subject: str, data: bytes, sequence: int) -> None:
+        try:
+            key = subjects.parse_fact(subject)
+            fact = decode(subject, data, ResolutionFact)
+        except (BadSubject, Undecodable) as problem:
+            self._undecodables.note(subjects.FACT_RESOLUTIONS, problem)
+            return
+        if self._found is not None:
+            self._found.add(key)
+        self._ahead.pop(key, None)
+        if fact.revision > self._fold.intent.sequence:
+            self._ahead[key] = fact
+        else:
+            self._show(key, fact.names)
+
+    def caught_up(self) -> None:
+        """Forget what the snapshot did not bring: it has expired."""
+        found, self._found = self._found or set(), None
+        for account, held in self._names.items():
+            for route in list(held):
+                key = subjects.parse_fact(subjects.resolution_fact(account, route))
+                if key not in found:
+                    self._show(key, ())
+        self._known.set()
+
+    def _show(self, key: FactKey, names: tuple[ResolvedName, ...]) -> None:
+        held = self._names[key.account]
+        if held.get(key.id, ()) == names:
+            return
+        if names:
+            held[key.id] = names
+        else:
+            del held[key.id]
+        self._on_change(key.account, key.id)
