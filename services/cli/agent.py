@@ -25,7 +25,7 @@ DETACHED_WITHIN_S = 10.0
 LOG_NAME = "agent.log"
 
 Interface = Annotated[str, Parameter(help="Name of the overlay interface.")]
-Socket = Annotated[Path | None, Parameter(help="The agent's socket; /run/whimbrel/wt0.sock by default, by the interface.")]
+Socket = Annotated[Path | None, Parameter(help="Socket of the agent; /run/whimbrel/wt0.sock by default.")]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
 Ids = Annotated[list[str], Parameter(help="Network ids, as `whimbrel networks ls` shows them, or `all`.")]
 
