@@ -28,6 +28,15 @@ class BusUnavailable(Exception):
         self.url = url
 
 
+class NotStarted(Exception):
+    """Put right what it says: the process `what` ended before it was ready, its last line was `said`."""
+
+    def __init__(self, what: str, said: str, log: Path) -> None:
+        super().__init__(f"{what} did not start: {said or 'it said nothing'} (see {log})")
+        self.what = what
+        self.said = said
+
+
 class Undecodable(Exception):
     """Drop the message and count it: what stands on `subject` is not of its type."""
 

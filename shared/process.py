@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from shared.errors import CorruptFile, Taken
+from shared.errors import BadSetting, BusUnavailable, CorruptFile, NotStarted, Taken
 
 STOPPED_BY = (signal.SIGTERM, signal.SIGINT)
 """A clean stop; the exit code is 0."""
@@ -22,13 +22,13 @@ STOP_TIMEOUT_S = 5.0
 log = structlog.get_logger()
 
 
-def run(name: str, service: Coroutine[Any, Any, None]) -> int:
+def run(name: str, service: Coroutine[Any, Any, None], *, stop_within_s: float = STOP_TIMEOUT_S) -> int:
     """Run the service until SIGTERM or SIGINT; gives the exit code."""
     try:
-        uvloop.run(_until_stopped(name, service))
+        uvloop.run(_until_stopped(name, service, stop_within_s))
     except (FileNotFoundError, PermissionError) as problem:
         return _refused(f"whimbrel {name}: {problem.filename}: {problem.strerror}")
-    except (CorruptFile, Taken) as problem:
+    except (BadSetting, BusUnavailable, CorruptFile, NotStarted, Taken) as problem:
         return _refused(f"whimbrel {name}: {problem}")
     return 0
 
@@ -38,7 +38,7 @@ def _refused(line: str) -> int:
     return REFUSED
 
 
-async def _until_stopped(name: str, service: Coroutine[Any, Any, None]) -> None:
+async def _until_stopped(name: str, service: Coroutine[Any, Any, None], stop_within_s: float) -> None:
     running = asyncio.ensure_future(service)
     stopped = asyncio.Event()
     for number in STOPPED_BY:
@@ -50,7 +50,7 @@ async def _until_stopped(name: str, service: Coroutine[Any, Any, None]) -> None:
     if not running.done():
         running.cancel()
         # What does not end in time is ended task by task on the way out of the loop.
-        await asyncio.wait({running}, timeout=STOP_TIMEOUT_S)
+        await asyncio.wait({running}, timeout=stop_within_s)
         log.info("stopped", service=name)
     if running.done() and not running.cancelled():
         running.result()

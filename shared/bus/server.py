@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 import signal
-import socket
 import sys
 from pathlib import Path
 
 import msgspec
 
 from shared.bus.serverconfig import Credentials, render
-from shared.errors import BusUnavailable, Taken
+from shared.errors import BusUnavailable
+from shared.leash import on_leash
+from shared.net.listen import Listen, require_free
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
@@ -26,7 +27,7 @@ class _Ports(msgspec.Struct):
 
 
 class NatsServer:
-    """One nats-server. Its files live in `directory`: server.conf, server.log, the store; it survives nothing else.
+    """One nats-server. Its files live in `directory`: server.conf, server.log, the store. It ends with this process.
 
     port 0 lets the system choose; `url` says which it was.
     """
@@ -47,13 +48,14 @@ class NatsServer:
     async def start(self) -> None:
         """Return once the server accepts connections; raises Taken or BusUnavailable otherwise."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        _require_free(self._host, self._port)
+        if self._port:
+            require_free(Listen(self._host, self._port), "--bus")
         for stale in self._directory.glob("nats-server_*.ports"):
             stale.unlink()
         config = self._directory / "server.conf"
         config.write_text(render(self._keys, store=self._directory / "store", host=self._host, port=self._port or -1))
         self._process = await asyncio.create_subprocess_exec(
-            str(executable()),
+            *on_leash(str(executable())),
             *("--config", str(config), "--ports_file_dir", str(self._directory)),
             *("--log", str(self._directory / "server.log")),
             stdin=asyncio.subprocess.DEVNULL,
@@ -69,14 +71,14 @@ class NatsServer:
                 while not exited.done():
                     with contextlib.suppress(OSError, msgspec.DecodeError, IndexError):
                         port = msgspec.json.decode(ports.read_bytes(), type=_Ports).nats[0].rpartition(":")[2]
-                        return f"nats://{self._host}:{port}"
+                        return f"nats://{Listen(self._host, int(port))}"
                     await asyncio.wait([exited], timeout=0.02)
         except TimeoutError:
             process.kill()
         finally:
             exited.cancel()
         log = self._directory / "server.log"
-        raise BusUnavailable(f"{self._host}:{self._port}", f"nats-server did not start, see {log}")
+        raise BusUnavailable(str(Listen(self._host, self._port)), f"nats-server did not start, see {log}")
 
     async def wait(self) -> int:
         """The child's exit code, once it ends."""
@@ -99,15 +101,3 @@ class NatsServer:
         if self.pid:
             assert self._process is not None
             self._process.kill()
-
-
-def _require_free(host: str, port: int) -> None:
-    if port == 0:
-        return
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as problem:
-            raise Taken(f"{host}:{port} ({problem.strerror})", "choose another with --bus") from None

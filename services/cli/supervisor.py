@@ -1,0 +1,190 @@
+"""The embedded control plane: one nats-server and the three services, as children of one process."""
+
+import asyncio
+import contextlib
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+import msgspec
+import structlog
+
+from shared.bus.connection import LONGEST_WAIT_S, wait_before
+from shared.bus.server import NatsServer
+from shared.bus.serverconfig import credentials
+from shared.directory import held
+from shared.errors import NotStarted
+from shared.leash import on_leash
+from shared.net.listen import Listen, parse_listen, require_free
+
+READY_WITHIN_S = 60.0
+STOP_WITHIN_S = 10.0
+"""Longer than a service gives itself (shared/process.py)."""
+
+STOP_ALL_WITHIN_S = 3 * STOP_WITHIN_S
+LAST_WORDS_BYTES = 4096
+LOG_KEPT_BYTES = 16 * 1024 * 1024
+
+log = structlog.get_logger()
+
+
+class Child(Protocol):
+    """A process that can be started again after it ended."""
+
+    async def start(self) -> None: ...
+
+    async def wait(self) -> int:
+        """Its exit code, once it ends."""
+
+    async def stop(self) -> None:
+        """End it; return when it is gone."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to run where. Every port is known. Everything that is kept is in `directory`."""
+
+    directory: Path
+    api: Listen
+    bus: Listen
+
+    @property
+    def admin_token(self) -> Path:
+        return self.directory / "admin.token"
+
+    @property
+    def logs(self) -> Path:
+        return self.directory / "logs"
+
+
+async def supervise(directory: Path, api: str, bus: str, ready: Callable[[Plan], None]) -> None:
+    """Run the control plane until cancelled; calls `ready` once the API answers.
+
+    Raises Taken for a directory or a port in use, BadSetting, NotStarted, BusUnavailable.
+    """
+    directory = directory.resolve()
+    with held(directory):
+        plan = Plan(
+            directory=directory,
+            api=require_free(parse_listen(api, "--api"), "--api"),
+            bus=require_free(parse_listen(bus, "--bus"), "--bus"),
+        )
+        plan.logs.mkdir(exist_ok=True)
+        nats = NatsServer(directory / "bus", credentials(directory / "keys"), host=plan.bus.host, port=plan.bus.port)
+        services = _services(plan)
+        try:
+            await nats.start()
+            for service in services:
+                await service.start()
+            await _until_ready(plan, services)
+            ready(plan)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(_keep("nats-server", nats))
+                for service in services:
+                    tasks.create_task(_keep(service.name, service))
+        finally:
+            await asyncio.gather(*(service.stop() for service in services))
+            await nats.stop()
+
+
+def _services(plan: Plan) -> "tuple[Service, ...]":
+    keys = plan.directory / "keys"
+    bus = ("--bus", f"nats://{plan.bus}")
+    management = (
+        *bus,
+        *("--credentials", str(keys), "--data-dir", str(plan.directory / "management")),
+        *("--api", str(plan.api), "--admin-token", str(plan.admin_token)),
+    )
+    others = (Service(name, (*bus, "--credentials", str(keys / f"{name}.nk")), plan.logs) for name in OTHERS)
+    return (Service("management", management, plan.logs), *others)
+
+
+OTHERS = ("signal", "resolver")
+
+
+class Service:
+    """One of ours as a child process. What it says goes to <logs>/<name>.log."""
+
+    def __init__(self, name: str, arguments: tuple[str, ...], logs: Path) -> None:
+        self.name = name
+        self.log = logs / f"{name}.log"
+        self._arguments = arguments
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        if self.log.exists() and self.log.stat().st_size > LOG_KEPT_BYTES:
+            self.log.replace(self.log.with_name(f"{self.log.name}.1"))
+        with self.log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *on_leash(sys.executable, "-P", "-m", f"services.{self.name}", *self._arguments),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    async def wait(self) -> int:
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """End it cleanly; killed when it does not within STOP_WITHIN_S."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_WITHIN_S):
+                await self._process.wait()
+        except TimeoutError:
+            log.warning("killed, it did not stop in time", service=self.name)
+            self._process.kill()
+            await self._process.wait()
+
+    def last_words(self) -> str:
+        """The last line it wrote."""
+        with self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - LAST_WORDS_BYTES))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+
+async def _until_ready(plan: Plan, services: tuple[Service, ...]) -> None:
+    """Return once the API answers; raises NotStarted when a service ends before, or it takes too long."""
+    ended = [asyncio.create_task(service.wait()) for service in services]
+    answers = asyncio.create_task(_api_answers(plan.api))
+    try:
+        await asyncio.wait({answers, *ended}, timeout=READY_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
+        for service, end in zip(services, ended, strict=True):
+            if end.done():
+                raise NotStarted(service.name, service.last_words(), service.log)
+        if not answers.done():
+            raise NotStarted(services[0].name, f"no answer within {READY_WITHIN_S:g} s", services[0].log)
+    finally:
+        for task in (answers, *ended):
+            task.cancel()
+
+
+async def _api_answers(api: Listen) -> None:
+    async with httpx.AsyncClient(base_url=f"http://{api}", trust_env=False, timeout=2.0) as client:
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if (await client.get("/healthz")).status_code == httpx.codes.OK:
+                    return
+            await asyncio.sleep(0.05)
+
+
+async def _keep(name: str, child: Child) -> None:
+    """Start it again whenever it ends, sooner at first than later."""
+    attempt = 0
+    while True:
+        started_at = time.monotonic()
+        code = await child.wait()
+        attempt = 0 if time.monotonic() - started_at > LONGEST_WAIT_S else attempt + 1
+        wait_s = wait_before(attempt, random.random())
+        log.error("ended, starting it again", service=name, code=code, in_s=round(wait_s, 1))
+        await asyncio.sleep(wait_s)
+        await child.start()

@@ -1,0 +1,28 @@
+"""What management may be told."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from shared.log import Format, Level
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Owns accounts, serves the REST API, admits connections to the bus and writes the feed.
+
+    bus: nats:// addresses, comma separated. credentials: folder with the seeds management.nk, system.nk, issuer.nk and
+    callout.nk. data_dir: folder of this replica's read model. api: address:port of the REST API. admin_token: file for
+    the first owner's token, by default admin.token in the data folder. dns_domain: domain of the first account's
+    peers. stream_replicas: copies of each stream, 1, 3 or 5.
+    """
+
+    bus: str
+    credentials: Path
+    data_dir: Path
+    api: str = "127.0.0.1:8080"
+    admin_token: Path | None = None
+    dns_domain: str = "whimbrel.internal"
+    stream_replicas: Annotated[int, msgspec.Meta(ge=1, le=5)] = 1
+    log_level: Level = "info"
+    log_format: Format = "auto"

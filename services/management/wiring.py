@@ -1,0 +1,121 @@
+"""Builds management."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.client import Client
+
+from services.management.admission.callout import Callout
+from services.management.admission.withdrawal import Withdrawal
+from services.management.api.app import create_app
+from services.management.api.deps import Deps
+from services.management.bootstrap import ensure_account
+from services.management.enrolment import Enrolment, subscribe
+from services.management.ids import new_id, new_setup_key
+from services.management.log import Log
+from services.management.presence import Presence
+from services.management.projector.projector import Projector
+from services.management.readmodel.readmodel import ReadModel
+from services.management.serving import serve
+from services.management.settings import Settings
+from shared.bus.broker import Broker
+from shared.bus.connection import connect
+from shared.bus.keys import curve_key, read_seed
+from shared.bus.streams import ensure_streams
+from shared.bus.undecodable import Undecodables
+from shared.directory import held
+from shared.errors import CorruptFile, Taken
+from shared.net.listen import Listen, parse_listen, require_free
+
+ROLE = "management"
+RETRY_S = 0.5
+
+log = structlog.get_logger()
+
+
+class Seeds(msgspec.Struct, frozen=True, kw_only=True):
+    management: str
+    system: str
+    issuer: str
+    callout: str
+
+
+def read_seeds(folder: Path) -> Seeds:
+    return Seeds(**{role: read_seed(folder / f"{role}.nk") for role in Seeds.__struct_fields__})
+
+
+async def run(settings: Settings) -> None:
+    """Serve until cancelled. Raises BadSetting, CorruptFile, FileNotFoundError or Taken before anything else."""
+    seeds = read_seeds(settings.credentials)
+    with held(settings.data_dir):
+        listen = require_free(parse_listen(settings.api, "--api"), "--api")
+        broker = Broker(settings.bus, seeds.management, ROLE)
+        try:
+            connection = await broker.connect()
+            system = await connect(settings.bus, seeds.system, "system")
+            try:
+                await _run(settings, seeds, listen, broker, connection, system)
+            finally:
+                await system.close()
+        finally:
+            await broker.leave()
+
+
+async def _run(
+    settings: Settings, seeds: Seeds, listen: Listen, broker: Broker, connection: Client, system: Client
+) -> None:
+    undecodables = Undecodables()
+    await _once_the_bus_is_ready(connection, settings.stream_replicas)
+    readmodel = ReadModel(connection, settings.data_dir / "readmodel.db", undecodables)
+    await readmodel.open()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(readmodel.follow())
+            tasks.create_task(readmodel.save())
+            await readmodel.catch_up()
+            token_file = settings.admin_token or settings.data_dir / "admin.token"
+            await ensure_account(connection, readmodel, token_file, settings.dns_domain, new_id)
+            writer = Log(connection, readmodel)
+            presence = Presence(undecodables)
+            tasks.create_task(presence.follow(connection))
+            tasks.create_task(Projector(connection, readmodel, undecodables).run())
+            tasks.create_task(Withdrawal(system, readmodel).run())
+            await Callout(readmodel, seeds.issuer, curve_key(seeds.callout), undecodables).serve(connection)
+            subscribe(broker, Enrolment(readmodel, writer.commit, new_id, undecodables))
+            await broker.start()
+
+            def troubles() -> Sequence[str]:
+                return () if connection.is_connected else ("the bus does not answer",)
+
+            deps = Deps(
+                intent=readmodel.intent,
+                commit=writer.commit,
+                events=readmodel.events,
+                facts=presence,
+                now=time.time,
+                new_id=new_id,
+                new_setup_key=new_setup_key,
+                troubles=troubles,
+            )
+            log.info("serving", api=f"http://{listen}")
+            await serve(create_app(deps), listen)
+    except* (CorruptFile, Taken) as problems:
+        raise problems.exceptions[0] from None
+    finally:
+        await readmodel.close()
+
+
+async def _once_the_bus_is_ready(connection: Client, stream_replicas: int) -> None:
+    """A server that has just started, or a cluster without a leader, refuses for a while."""
+    while True:
+        try:
+            await ensure_streams(connection.jetstream(), stream_replicas)
+            return
+        except (nats.errors.Error, TimeoutError) as problem:
+            log.warning("streams not ready, going on trying", problem=str(problem) or type(problem).__name__)
+            await asyncio.sleep(RETRY_S)

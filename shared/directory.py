@@ -1,0 +1,27 @@
+"""A directory that belongs to one process at a time."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from shared.errors import Taken
+
+
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Make the directory (mode 0700) and hold it while the block runs. Raises Taken when another process does.
+
+    The kernel lets go of it when the process ends, however it ends.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Taken(str(directory), "stop who uses it, or choose another directory with --data-dir") from None
+        yield
+    finally:
+        os.close(descriptor)
