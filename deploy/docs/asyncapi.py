@@ -120,7 +120,7 @@ def _sealed(struct: type[msgspec.Struct]) -> Json:
     return {
         "type": "string",
         "format": "binary",
-        "description": f"24 nonce bytes and the NaCl box of {inside}, from the sender's to the receiver's WireGuard key.",
+        "description": f"24 nonce bytes and the NaCl box of {inside}, sender's to receiver's WireGuard key.",
     }
 
 
