@@ -45,10 +45,7 @@ def destinations(route: RouteDoc, resolution: ResolutionDoc | None, overlay: Ove
 
 
 def refusal(network: Network, overlay: Iterable[Network] = ()) -> str:
-    """Why a prefix may not be routed, "" when it may (reference agent §1.2).
-
-    What counts is the base address, so that a prefix that merely contains the overlay is allowed.
-    """
+    """Why a prefix may not be routed, "" when it may (reference agent §1.2). One wider than the overlay is allowed."""
     base = network.network_address
     if base.is_loopback:
         return f"{network} is loopback"
@@ -60,7 +57,7 @@ def refusal(network: Network, overlay: Iterable[Network] = ()) -> str:
         return f"{network} is part of the unspecified network"
     if isinstance(base, IPv6Address) and base.ipv4_mapped is not None:
         return f"{network} is IPv4 written as IPv6"
-    inside = next((other for other in overlay if other.version == base.version and base in other), None)
+    inside = next((other for other in overlay if _is_subnet(network, other)), None)
     return f"{network} lies inside the overlay {inside}" if inside is not None else ""
 
 
@@ -99,6 +96,10 @@ def _addresses(route: RouteDoc, resolution: ResolutionDoc | None, overlay: Overl
             if network.version == 4 or overlay.ipv6:
                 seen.add(network)
                 yield network
+
+
+def _is_subnet(network: Network, other: Network) -> bool:
+    return network.version == other.version and network.prefixlen >= other.prefixlen and network.overlaps(other)
 
 
 def _plain(name: str) -> str:

@@ -28,7 +28,8 @@ Kind: TypeAlias = Literal["link", "device", "sysctl", "peer", "rule", "route"]
 class Upsert(msgspec.Struct, frozen=True, tag=True):
     """Make entries what they shall be, in this order. A peer is written with all of its allowed IPs.
 
-    opens: skip the step when the ruleset step of this plan failed, since it may let something through.
+    opens: skip the step when the ruleset step of this plan failed, since it may let something through. A peer that
+    loses allowed IPs may have gained others by the same write.
     """
 
     kind: Kind
@@ -80,7 +81,7 @@ def plan(
         Upsert("route", dict(sorted(routes.upserts.items(), key=_unreachable_first)), opens=True),
         Delete("route", _unreachable_last(routes.deletes, observed.routes), opens=False),
         Delete("rule", rules.deletes, opens=False),
-        Upsert("peer", closing, opens=False),
+        Upsert("peer", closing, opens=True),
         Delete("peer", tuple(key for key in observed.peers if key not in desired.peers), opens=False),
         Upsert("sysctl", restored(originals or {}, desired.sysctls, observed.sysctls), opens=False),
         Delete("link", links.deletes, opens=False),

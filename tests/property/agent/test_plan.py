@@ -25,8 +25,6 @@ SYSCTLS = {
 }
 CLOSED = {NOBODY, UNREACHABLE}
 
-worlds_and_locals = st.tuples(worlds.documents(), worlds.locals_())
-
 
 def kernel_with(want: Desired) -> FakeKernel:
     kernel = FakeKernel(sysctls=SYSCTLS)
@@ -65,7 +63,7 @@ def agrees(want: Desired, kernel: FakeKernel) -> bool:
     )
 
 
-@given(worlds_and_locals, worlds_and_locals)
+@given(worlds.hosts(), worlds.hosts())
 def test_a_plan_reaches_what_is_desired_and_then_has_nothing_to_do(
     before: tuple[Documents, Local], after: tuple[Documents, Local]
 ) -> None:
@@ -76,7 +74,7 @@ def test_a_plan_reaches_what_is_desired_and_then_has_nothing_to_do(
     assert plan(want, kernel.observe()) == ()
 
 
-@given(worlds_and_locals, worlds_and_locals)
+@given(worlds.hosts(), worlds.hosts())
 def test_no_step_is_more_open_than_before_or_after(
     before: tuple[Documents, Local], after: tuple[Documents, Local]
 ) -> None:
@@ -92,7 +90,7 @@ def test_no_step_is_more_open_than_before_or_after(
         assert passing(kernel) <= let_through, step
 
 
-@given(worlds_and_locals, worlds_and_locals)
+@given(worlds.hosts(), worlds.hosts())
 def test_a_ruleset_that_is_refused_lets_nothing_new_through(
     before: tuple[Documents, Local], after: tuple[Documents, Local]
 ) -> None:
@@ -106,14 +104,14 @@ def test_a_ruleset_that_is_refused_lets_nothing_new_through(
     assert all(place in CLOSED | {former[address], OPEN} for address, place in places(kernel).items())
 
 
-@given(worlds_and_locals)
+@given(worlds.hosts())
 def test_a_host_without_link_stays_without_when_its_ruleset_is_refused(world: tuple[Documents, Local]) -> None:
     kernel = FakeKernel(sysctls=SYSCTLS)
     kernel.apply(plan(desired(*world), kernel.observe()), refuse_ruleset=True)
     assert (kernel.links, kernel.routes, kernel.rules, kernel.sysctls) == ({}, {}, {}, SYSCTLS)
 
 
-@given(worlds_and_locals)
+@given(worlds.hosts())
 def test_a_stop_leaves_the_host_as_it_was(world: tuple[Documents, Local]) -> None:
     kernel = FakeKernel(sysctls=SYSCTLS)
     want = desired(*world)
@@ -151,7 +149,7 @@ def anything(draw: st.DrawFn) -> Observed:
     )
 
 
-@given(anything(), worlds_and_locals)
+@given(anything(), worlds.hosts())
 def test_whatever_is_found_becomes_what_is_desired(found: Observed, world: tuple[Documents, Local]) -> None:
     kernel = FakeKernel(found, sysctls=SYSCTLS)
     want = desired(*world)
@@ -160,19 +158,19 @@ def test_whatever_is_found_becomes_what_is_desired(found: Observed, world: tuple
     assert plan(want, kernel.observe()) == ()
 
 
-@given(worlds_and_locals)
+@given(worlds.hosts())
 def test_the_same_input_gives_the_same_state(world: tuple[Documents, Local]) -> None:
     assert desired(*world) == desired(*world)
 
 
-@given(worlds_and_locals)
+@given(worlds.hosts())
 def test_carriers_fed_back_as_incumbents_change_nothing(world: tuple[Documents, Local]) -> None:
     documents, local = world
     once = desired(documents, local)
     assert desired(documents, replace(local, carriers=once.carriers)) == once
 
 
-@given(worlds_and_locals)
+@given(worlds.hosts())
 def test_no_prefix_belongs_to_two_peers_and_none_of_them_to_the_host(world: tuple[Documents, Local]) -> None:
     documents, local = world
     want = desired(documents, local)
@@ -182,7 +180,7 @@ def test_no_prefix_belongs_to_two_peers_and_none_of_them_to_the_host(world: tupl
     assert local.public_key not in want.peers
 
 
-@given(worlds_and_locals)
+@given(worlds.hosts())
 def test_every_installed_route_has_a_peer_or_is_unreachable(world: tuple[Documents, Local]) -> None:
     want = desired(*world)
     owned = {prefix for peer in want.peers.values() for prefix in peer.allowed_ips}

@@ -159,3 +159,33 @@ def locals_(draw: st.DrawFn) -> Local:
         endpoints=draw(st.dictionaries(st.sampled_from(PEERS), st.sampled_from(("192.0.2.9:1", "[2001:db8::9]:2")))),
         sysctls={"net/ipv4/conf/all/rp_filter": "1", "net/ipv4/ip_forward": "0", "net/ipv6/conf/eth0/accept_ra": "1"},
     )
+
+
+NESTED = ("10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "0.0.0.0/0", "2001:db8::/32", "::/0")
+
+
+@st.composite
+def client_routes(draw: st.DrawFn, name: str) -> RouteDoc:
+    return make.route(
+        name,
+        draw(st.sampled_from(NESTED)),
+        by=draw(st.lists(st.sampled_from(PEERS), min_size=1, max_size=2, unique=True)),
+        metric=draw(st.sampled_from((1, 9999))),
+        keep_route=draw(st.booleans()),
+    )
+
+
+@st.composite
+def clients(draw: st.DrawFn) -> tuple[Documents, Local]:
+    """A host that uses routes of many routing peers, nearly all connected: much moves, little is missing."""
+    found = make.documents(
+        make.me("me"),
+        [make.peer(name, number=10 + number) for number, name in enumerate(PEERS)],
+        routes=[draw(client_routes(f"r{number}")) for number in range(draw(st.integers(0, 4)))],
+    )
+    return found, make.local(draw(st.sets(st.sampled_from(PEERS), min_size=2)))
+
+
+def hosts() -> st.SearchStrategy[tuple[Documents, Local]]:
+    """What one host holds and knows, of either sort."""
+    return st.one_of(clients(), st.tuples(documents(), locals_()))
