@@ -1,8 +1,9 @@
 """The command `whimbrel`. Each command's module is imported when it runs, so that an agent never loads a web server."""
 
+import os
 import sys
 from importlib.metadata import version
-from importlib.util import find_spec
+from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Group
 from cyclopts.config import Env
@@ -28,31 +29,40 @@ COMMANDS = (
 """Group in the help page, name, where its code is, and its line in the help page."""
 
 
-def one_line(problem: CycloptsError) -> str:
-    """What is wrong with a command line, as every other error of the command is shown."""
-    return "error: " + " ".join(str(problem).split())
+PREFIX = "WHIMBREL_"
 
+USAGE = 2
+"""Exit code for a command line that is none."""
 
 app = App(
     name="whimbrel",
     help="A WireGuard overlay with routing peers. Every option also reads WHIMBREL_<OPTION>.",
     version=lambda: version("whimbrel"),
-    config=Env("WHIMBREL_", command=False),
-    error_formatter=one_line,
+    config=Env(PREFIX, command=False),
+    print_error=False,
+    exit_on_error=False,
     help_format="markdown",
 )
 
 for _group, _name, _code, _help in COMMANDS:
-    if find_spec(_code.partition(":")[0]):
-        app.command(_code, name=_name, help=_help, group=_group)
+    app.command(_code, name=_name, help=_help, group=_group)
 
 
 def main() -> None:
+    """Run the command that the arguments name; every failure is one line."""
+    for name in [name for name, value in os.environ.items() if name.startswith(PREFIX) and not value]:
+        del os.environ[name]  # an empty variable counts as not set, as in shared/settings.py
     try:
-        app()
-    except Failed as problem:
-        print(f"error: {problem.message}", file=sys.stderr)
-        sys.exit(problem.code)
+        app(sys.argv[1:])
+    except Failed as failed:
+        _end(failed.message, failed.code)
+    except CycloptsError as mistyped:
+        _end(str(mistyped), USAGE)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    print("error:", *message.split(), file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def create(*, name: str, peers: Peers | None = None, connection: Connection = Co
     """Create a group.
 
     ```
-    whimbrel admin groups create --name gateways --peer gw
+    whimbrel admin groups create --name servers --peer gw
     ```
     """
     client = Client(connection)
@@ -69,8 +69,8 @@ def update(
     """Change what is given and leave the rest; --peers replaces all members.
 
     ```
-    whimbrel admin groups update gateways --name routers
-    whimbrel admin groups update gateways --add-peer laptop \\
+    whimbrel admin groups update servers --name web-servers
+    whimbrel admin groups update servers --add-peer laptop \\
       --remove-peer gw
     ```
     """
@@ -96,7 +96,7 @@ def delete(group: Group, /, *, connection: Connection = Connection()) -> None:
     """Delete a group that nothing refers to.
 
     ```
-    whimbrel admin groups delete gateways
+    whimbrel admin groups delete servers
     ```
     """
     client = Client(connection)

@@ -146,6 +146,11 @@ class World:
         """What the API committed, in order."""
         return [commit for _, commit in self.server.log.history if commit.account == self.account]
 
+    def change(self, *entities: Entity, deletes: tuple[Ref, ...] = ()) -> None:
+        """Somebody else commits this now."""
+        commit = builders.commit(*entities, deletes=deletes, account=self.account)
+        self.server.intent.apply(self.server.intent.sequence + 1, commit)
+
     def race(self, *entities: Entity, deletes: tuple[Ref, ...] = ()) -> None:
         """Somebody else commits this between the next decision and its commit."""
         self.server.log.race(builders.commit(*entities, deletes=deletes, account=self.account))

@@ -1,0 +1,105 @@
+"""The API of tests/unit/api on a port of loopback, and the command as a person types it."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from services.cli.__main__ import main
+from services.management.serving import serve
+from shared.net.listen import Listen, require_free
+from tests.unit.api.world import World, server
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def api() -> Iterator[str]:
+    """The address of the API, served by the server that runs in production."""
+    listen = require_free(Listen("127.0.0.1", 0), "--api")
+    loop = asyncio.new_event_loop()
+    serving = loop.create_task(serve(server().app, listen))
+    thread = threading.Thread(target=_run, args=(loop, serving))
+    thread.start()
+    _wait_for(listen)
+    yield f"http://{listen}"
+    loop.call_soon_threadsafe(serving.cancel)
+    thread.join()
+    loop.close()
+
+
+def _run(loop: asyncio.AbstractEventLoop, serving: "asyncio.Task[None]") -> None:
+    asyncio.set_event_loop(loop)
+    with contextlib.suppress(asyncio.CancelledError):
+        loop.run_until_complete(serving)
+
+
+def _wait_for(listen: Listen) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection((listen.host, listen.port), timeout=1).close()
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        else:
+            return
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def token_file(world: World, tmp_path: Path) -> Path:
+    file = tmp_path / "admin.token"
+    file.write_text(world.token("owner") + "\n")
+    return file
+
+
+@pytest.fixture
+def whimbrel(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command in this process: `whimbrel("admin", "routes", "list", WHIMBREL_JSON="1")`."""
+    for name in [name for name in os.environ if name.startswith("WHIMBREL_")]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments: str, **environment: str) -> Result:
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "argv", ["whimbrel", *arguments])
+            for name, value in environment.items():
+                patched.setenv(name, value)
+            capsys.readouterr()
+            code = 0
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        return Result(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def admin(whimbrel: Run, api: str, token_file: Path) -> Run:
+    """Runs `whimbrel admin …` as the owner of this test's account."""
+
+    def run(*arguments: str, **environment: str) -> Result:
+        return whimbrel("admin", *arguments, WHIMBREL_API=api, WHIMBREL_TOKEN_FILE=str(token_file), **environment)
+
+    return run

@@ -1,0 +1,352 @@
+"""`whimbrel admin` against the API on loopback."""
+
+import importlib
+import json
+import re
+import shlex
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from services.management.core.model.commit import Entity, Ref
+from services.management.errors import RetryLater
+from tests.builders import group, peer, policy, route, rule, setup_key
+from tests.unit.api.world import SETUP_KEY, World
+from tests.unit.cli.conftest import Run
+
+GROUPS = ("routes", "groups", "peers", "policies", "setup_keys", "events")
+LISTINGS = ["routes", "groups", "peers", "policies", "setup-keys", "events"]
+
+
+def examples() -> Iterator[str]:
+    """Every command that a help text shows."""
+    for name in GROUPS:
+        module = importlib.import_module(f"services.cli.admin.{name}")
+        for function in vars(module).values():
+            for block in re.findall(r"```\n(.*?)```", getattr(function, "__doc__", None) or "", re.S):
+                yield from textwrap.dedent(block).replace("\\\n", "").strip().splitlines()
+
+
+EXAMPLES = [line for line in examples() if line.startswith("whimbrel ")]
+
+
+def made_before() -> list[Entity]:
+    """What the examples that create something leave behind for the others."""
+    web = rule("web", protocol="tcp", ports=("443",))
+    return [
+        group("servers"),
+        route("office", peer="gw", masquerade=True),
+        policy("web", web),
+        setup_key("offices", "OFFICES-KEY"),
+    ]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_of_the_help_runs_as_printed(example: str, whimbrel: Run, api: str, tmp_path: Path) -> None:
+    world = World()
+    world.change(*([] if " create " in example else made_before()), deletes=(Ref("route", "lan"),))
+    token = tmp_path / "token"
+    token.write_text(world.token("owner"))
+    result = whimbrel(*shlex.split(example)[1:], WHIMBREL_API=api, WHIMBREL_TOKEN_FILE=str(token))
+    assert (result.code, result.err.removesuffix("keep the key: it is not shown again\n")) == (0, "")
+    changed = not re.search(r" (list|get|accessible)\b", example)
+    assert bool(world.commits) is changed
+
+
+def test_every_command_of_every_group_has_an_example() -> None:
+    shown = {tuple(example.split()[2:4]) for example in EXAMPLES}
+    everything = {(name, what) for name in LISTINGS[:5] for what in ("list", "get", "create", "update", "delete")}
+    assert shown == everything - {("peers", "create")} | {("peers", "accessible"), ("events", "list")}
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_no_example_is_wrapped_by_a_narrow_terminal(example: str, whimbrel: Run) -> None:
+    group, command = example.split()[2:4]
+    shown = whimbrel("admin", group, command, "--help", COLUMNS="80").out
+    joined = re.sub(r" *\\ *\n *", " ", shown)
+    assert " ".join(example.split()) in " ".join(joined.split())
+    assert any(line.strip().startswith("whimbrel admin") for line in shown.splitlines())
+
+
+@pytest.mark.parametrize("what", LISTINGS)
+def test_json_is_what_the_api_answers(what: str, admin: Run, world: World) -> None:
+    result = admin(what, "list", "--json")
+    assert isinstance(json.loads(result.out), list)
+    assert json.loads(admin(what, "list", WHIMBREL_JSON="true").out) == json.loads(result.out)
+
+
+def test_a_table_has_one_line_for_each_object(admin: Run) -> None:
+    lines = admin("routes", "list").out.splitlines()
+    assert lines[0].split() == [
+        "ID",
+        "NETWORK",
+        "ID",
+        "ROUTES",
+        "PEER",
+        "PEER",
+        "GROUPS",
+        "GROUPS",
+        "METRIC",
+        "ENABLED",
+    ]
+    assert lines[1].split() == ["lan", "lan", "10.0.0.0/24", "gw", "office", "100", "yes"]
+    assert lines[2].split() == ["wiki", "wiki", "bücher.example", "gateways", "All", "9999", "yes"]
+    assert len(lines) == 3
+
+
+def created(admin: Run, *arguments: str) -> dict[str, Any]:
+    result = admin("routes", "create", "--network-id", "new", "--groups", "All", "--json", *arguments)
+    assert result.code == 0, result.err
+    found: dict[str, Any] = json.loads(result.out)
+    return found
+
+
+def test_r3_a_prefix_gets_masquerade_and_no_keep_route(admin: Run) -> None:
+    shown = created(admin, "--network", "10.9.0.0/24", "--peer", "gw")
+    assert (shown["masquerade"], shown["keep_route"], shown["enabled"], shown["metric"]) == (True, False, True, 9999)
+
+
+def test_r3_names_get_masquerade_and_keep_route(admin: Run) -> None:
+    shown = created(admin, "--domain", "a.example", "--domain", "b.example", "--peer-group", "gateways")
+    assert (shown["masquerade"], shown["keep_route"]) == (True, True)
+    assert shown["domains"] == ["a.example", "b.example"]
+
+
+def test_r3_what_is_said_comes_before_what_is_preselected(admin: Run) -> None:
+    off = ("--no-masquerade", "--no-keep-route", "--no-enabled")
+    shown = created(admin, "--domain", "a.example", "--peer", "gw", *off)
+    assert (shown["masquerade"], shown["keep_route"], shown["enabled"]) == (False, False, False)
+    shown = created(admin, "--network", "10.9.0.0/24", "--peer", "gw", "--keep-route")
+    assert shown["keep_route"] is True
+
+
+def test_ids_and_names_are_both_taken(admin: Run) -> None:
+    by_name = created(admin, "--network", "10.9.0.0/24", "--peer", "gw", "--access-control-group", "office")
+    by_id = created(
+        admin, "--network", "10.8.0.0/24", "--peer", "gw", "--access-control-group", "office", "--group", "all"
+    )
+    assert by_name["groups"] == ["all"]
+    assert by_id["groups"] == ["all"]
+    assert by_name["access_control_groups"] == ["office"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changed"),
+    [
+        (["--metric", "5"], {"metric": 5}),
+        (["--no-masquerade"], {"masquerade": False}),
+        (["--description", "x"], {"description": "x"}),
+        (["--network", "10.0.1.0/24"], {"network": "10.0.1.0/24"}),
+        (["--domain", "a.example"], {"network": "192.0.2.0/32", "domains": ["a.example"], "network_type": "Domain"}),
+        (["--peer", "gw2"], {"peer": "gw2"}),
+        (["--peer-group", "gateways"], {"peer": "", "peer_groups": ["gateways"]}),
+        (["--groups", "All", "--groups", "office"], {"groups": ["all", "office"]}),
+        (["--access-control-group", "unused"], {"access_control_groups": ["unused"]}),
+    ],
+)
+def test_an_update_changes_what_is_given_and_leaves_the_rest(
+    arguments: list[str], changed: dict[str, Any], admin: Run
+) -> None:
+    before = json.loads(admin("routes", "get", "lan", "--json").out)
+    result = admin("routes", "update", "lan", "--json", *arguments)
+    assert result.code == 0, result.err
+    after = json.loads(result.out)
+    after.pop("warnings")
+    assert after == before | changed
+
+
+def test_a_domain_route_keeps_its_names_through_an_update(admin: Run) -> None:
+    after = json.loads(admin("routes", "update", "wiki", "--metric", "5", "--json").out)
+    assert (after["domains"], after["peer_groups"], after["metric"]) == (["bücher.example"], ["gateways"], 5)
+
+
+def test_an_empty_access_control_group_takes_all_away(admin: Run) -> None:
+    admin("routes", "update", "lan", "--access-control-group", "unused")
+    after = json.loads(admin("routes", "update", "lan", "--access-control-group", "", "--json").out)
+    assert "access_control_groups" not in after
+
+
+def test_an_update_is_made_anew_when_somebody_else_was_faster(admin: Run, world: World) -> None:
+    world.race(route("lan", "10.0.0.0/24", peer="gw", groups=("office",), metric=100, description="theirs"))
+    after = json.loads(admin("routes", "update", "lan", "--metric", "7", "--json").out)
+    assert (after["metric"], after["description"]) == (7, "theirs")
+
+
+def test_an_update_that_always_loses_says_so(admin: Run, world: World) -> None:
+    for n in range(3):
+        world.race(group(f"rival{n}"))
+    result = admin("routes", "update", "lan", "--metric", "7")
+    assert (result.code, result.err) == (1, "error: the account has changed since, read it again\n")
+
+
+def test_members_come_and_go_by_name(admin: Run) -> None:
+    result = admin("groups", "update", "office", "--add-peer", "gw", "--remove-peer", "laptop", "--json")
+    assert json.loads(result.out)["peers"] == [{"id": "gw", "name": "gw"}]
+    assert json.loads(admin("groups", "update", "office", "--peers", "laptop", "--json").out)["peers_count"] == 1
+
+
+def test_a_policy_is_made_and_changed_with_one_rule(admin: Run) -> None:
+    made = (
+        "--source",
+        "office",
+        "--destination-peer",
+        "gw",
+        "--protocol",
+        "tcp",
+        "--port",
+        "22",
+        "--port",
+        "8000-8010",
+    )
+    shown = json.loads(admin("policies", "create", "--name", "ssh", *made, "--json").out)
+    [rule] = shown["rules"]
+    assert [group["name"] for group in rule["sources"]] == ["office"]
+    assert rule["destinationResource"] == {"id": "gw", "type": "peer"}
+    assert rule["port_ranges"] == [{"start": 22, "end": 22}, {"start": 8000, "end": 8010}]
+    change = ("--destination", "gateways", "--port", "22", "--action", "drop", "--no-enabled")
+    after = json.loads(admin("policies", "update", "ssh", *change, "--json").out)
+    assert after["enabled"] is False
+    assert after["rules"] == [
+        {name: value for name, value in rule.items() if name not in ("destinationResource", "port_ranges")}
+        | {"action": "drop", "ports": ["22"], "destinations": after["rules"][0]["destinations"]}
+    ]
+    assert [group["name"] for group in after["rules"][0]["destinations"]] == ["gateways"]
+
+
+def test_rules_of_a_policy_with_several_are_for_the_api(admin: Run, world: World) -> None:
+    world.change(policy("two", rule("a"), rule("b")))
+    assert admin("policies", "update", "two", "--no-enabled").code == 0
+    result = admin("policies", "update", "two", "--action", "drop")
+    assert (result.code, result.err) == (1, "error: policy two has 2 rules: change them through the API\n")
+
+
+def test_a_setup_key_is_printed_once(admin: Run) -> None:
+    result = admin("setup-keys", "create", "--name", "new", "--auto-group", "office", "--usage-limit", "3")
+    assert result.out.count(SETUP_KEY) == 1
+    assert result.err == "keep the key: it is not shown again\n"
+    assert json.loads(admin("setup-keys", "create", "--name", "other", "--json").out)["key"] == SETUP_KEY
+    for arguments in (["list"], ["get", "new"], ["list", "--json"], ["update", "new", "--revoke"]):
+        again = admin("setup-keys", *arguments)
+        assert again.code == 0
+        assert SETUP_KEY not in again.out + again.err
+
+
+def test_a_revoked_key_keeps_its_groups(admin: Run) -> None:
+    after = json.loads(admin("setup-keys", "update", "valid", "--revoke", "--json").out)
+    assert (after["revoked"], after["auto_groups"]) == (True, ["office"])
+
+
+ERRORS = [
+    (["routes", "get", "missing"], "there is no route 'missing'"),
+    (["routes", "create", "--network-id", "x", "--groups", "All", "--peer", "gw"], "give either network or domains"),
+    (["routes", "delete", ""], "there is no route ''"),
+    (["groups", "delete", "All"], "group all holds every peer and cannot be deleted"),
+    (["groups", "create", "--name", "office"], "a group with the name office exists already: choose another name"),
+    (["groups", "create", "--name", "x", "--peer", "nobody"], "there is no peer 'nobody'"),
+    (["peers", "update", "gw", "--ip", "10.0.0.1"], "ip: "),
+    (["policies", "get", "missing"], "there is no policy 'missing'"),
+    (["policies", "create", "--name", "x", "--source", "All"], "give either destinations or destinationresource"),
+    (["policies", "create", "--name", "x", "--port", "a-b"], "--port: 'a-b' is no port"),
+    (["setup-keys", "create", "--name", "x", "--expires-in", "soon"], "--expires-in: 'soon' is no duration"),
+    (["setup-keys", "delete", "missing"], "there is no setup key 'missing'"),
+    (["routes", "update", "lan", "--metric", "high"], 'Invalid value for --metric: unable to convert "high" into int'),
+    (["routes", "create", "--network", "10.0.0.0/8"], 'Command "admin routes create" parameter --network-id'),
+    (["routes", "forget"], 'Unknown command "forget"'),
+    (["networks", "list"], 'Unknown command "networks"'),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), ERRORS, ids=[" ".join(case[0]) for case in ERRORS])
+def test_an_error_is_one_line_with_code_1(arguments: list[str], message: str, admin: Run, world: World) -> None:
+    result = admin(*arguments)
+    assert result.code != 0
+    assert result.out == ""
+    assert result.err.startswith(f"error: {message}")
+    assert result.err.count("\n") == 1
+    assert world.commits == []
+
+
+def test_an_ambiguous_name_is_answered_with_the_ids(admin: Run, world: World) -> None:
+    world.change(route("second", "10.0.0.0/24", network_id="lan", peer="gw2"))
+    result = admin("routes", "delete", "lan")
+    assert result.code == 0  # an id comes before a name
+    world.change(route("third", "10.3.0.0/24", network_id="lan"))
+    result = admin("routes", "delete", "lan")
+    assert result.err == "error: 2 routes are called 'lan': use one of the ids second, third\n"
+
+
+@pytest.mark.parametrize("json_wanted", [(), ("--json",)])
+def test_no_api_is_one_line(json_wanted: tuple[str, ...], whimbrel: Run, token_file: Path) -> None:
+    result = whimbrel("admin", "routes", "list", "--api", "127.0.0.1:1", "--token-file", str(token_file), *json_wanted)
+    line = "error: no API answers at http://127.0.0.1:1: start `whimbrel server` or correct --api\n"
+    assert result == (1, "", line)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://", "http://[::1", "ftp://127.0.0.1", "http://127.0.0.1:99999", "http://a b"]
+)
+def test_what_is_no_address_is_one_line(address: str, whimbrel: Run, token_file: Path) -> None:
+    result = whimbrel("admin", "routes", "list", "--api", address, "--token-file", str(token_file))
+    assert result.code == 1
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+
+
+def test_the_address_may_be_written_in_several_ways(whimbrel: Run, api: str, token_file: Path) -> None:
+    for address in (api, f"{api}/", f"{api}/api", api.removeprefix("http://")):
+        assert whimbrel("admin", "routes", "list", "--api", address, "--token-file", str(token_file)).code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file or directory"),
+        (b"", "holds no access token"),
+        (b"two words", "holds no access token"),
+        (b"\xff\xfe", "holds no access token"),
+        (b"nbp_unknown", "token missing, unknown, expired or its user is blocked"),
+    ],
+)
+def test_a_bad_token_file_is_one_line(
+    content: bytes | None, message: str, whimbrel: Run, api: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    result = whimbrel("admin", "routes", "list", "--api", api, "--token-file", str(file))
+    assert result.code == 1
+    assert message in result.err
+    assert result.err.count("\n") == 1
+    assert content is None or not content or content.decode("latin-1") not in result.err
+
+
+def test_no_token_file_is_one_line_with_the_remedy(whimbrel: Run, api: str) -> None:
+    result = whimbrel("admin", "routes", "list", "--api", api)
+    assert result.err == (
+        "error: no access token: name its file with --token-file or WHIMBREL_TOKEN_FILE; "
+        "the server writes admin.token into its data directory\n"
+    )
+
+
+def test_a_silent_bus_is_told_in_the_apis_words(admin: Run, world: World) -> None:
+    world.server.log.fail(RetryLater("the bus", 12.0))
+    result = admin("groups", "create", "--name", "new")
+    assert (result.code, result.err) == (1, "error: the bus does not answer, try again later\n")
+
+
+def test_names_never_act_on_the_terminal(admin: Run, world: World) -> None:
+    world.change(replace(peer("evil"), name="\x1b[31mred\x1b]0;title\x07\nline [bold]"))
+    out = admin("peers", "list").out
+    assert "\x1b" not in out
+    assert "\x07" not in out
+    assert "�[31mred�]0;title��line [bold]" in out
+
+
+def test_the_token_is_never_printed(admin: Run, world: World) -> None:
+    for arguments in (["routes", "list"], ["routes", "list", "--json"], ["events", "list"], ["routes", "get", "x"]):
+        result = admin(*arguments)
+        assert world.token("owner") not in result.out + result.err

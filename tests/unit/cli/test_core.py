@@ -1,0 +1,75 @@
+"""What people type, as the API takes it."""
+
+import pytest
+
+from services.cli.core.duration import parse_duration
+from services.cli.core.names import Ambiguous, NotFound, find
+from services.cli.core.ports import split_ports
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0),
+        ("90", 90),
+        ("90s", 90),
+        ("15m", 900),
+        ("12h", 43_200),
+        ("30d", 2_592_000),
+        ("2w", 1_209_600),
+        (" 7 D ", 604_800),
+        ("-1d", -86_400),
+    ],
+)
+def test_durations_have_a_unit(text: str, seconds: int) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "d", "1.5d", "1y", "1d2h", "ten", "1" * 13])
+def test_what_is_no_duration_gets_told_how_to_write_one(text: str) -> None:
+    with pytest.raises(ValueError, match="as in 30d"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("texts", "ports", "ranges"),
+    [
+        ([], [], []),
+        ([""], [], []),
+        (["443"], ["443"], []),
+        (["80", "443"], ["80", "443"], []),
+        (["80, 443"], ["80", "443"], []),
+        (["8000-8010"], [], [{"start": 8000, "end": 8010}]),
+        (["80,8000-8010"], [], [{"start": 80, "end": 80}, {"start": 8000, "end": 8010}]),
+    ],
+)
+def test_one_range_makes_ranges_of_all_ports(texts: list[str], ports: list[str], ranges: list[dict[str, int]]) -> None:
+    assert split_ports(texts) == (ports, ranges)
+
+
+@pytest.mark.parametrize("text", ["1-", "-1", "http-https", "1-2-3"])
+def test_what_is_no_range_gets_told_how_to_write_one(text: str) -> None:
+    if text == "1-":
+        assert split_ports([text]) == ([], [{"start": 1, "end": 1}])
+        return
+    with pytest.raises(ValueError, match="as in 8000-8010"):
+        split_ports([text])
+
+
+PEERS = [{"id": "1", "name": "gw"}, {"id": "2", "name": "twin"}, {"id": "3", "name": "twin"}, {"id": "gw", "name": "x"}]
+
+
+@pytest.mark.parametrize(("wanted", "id"), [("1", "1"), ("2", "2"), ("x", "gw"), ("gw", "gw")])
+def test_an_id_comes_before_a_name(wanted: str, id: str) -> None:
+    assert find(PEERS, wanted, "peer")["id"] == id
+
+
+def test_an_ambiguous_name_is_answered_with_the_ids() -> None:
+    with pytest.raises(Ambiguous, match="2 peers are called 'twin': use one of the ids 2, 3"):
+        find(PEERS, "twin", "peer")
+
+
+@pytest.mark.parametrize("wanted", ["", "missing", "GW"])
+def test_a_name_that_nobody_has_is_not_found(wanted: str) -> None:
+    with pytest.raises(NotFound, match="there is no setup key"):
+        find(PEERS, wanted, "setup key")
