@@ -111,7 +111,7 @@ def _stopped(lab: Lab) -> list[Check]:
         if left:
             raise LabFailed("left behind: " + "; ".join(left))
         lab.remove()
-    checks = [Check(f"{process} ended {seconds:.1f} s after SIGTERM") for process, seconds in took.items()]
+    checks = [Check(f"{process} ended {seconds * 1000:.0f} ms after SIGTERM") for process, seconds in took.items()]
     return [*checks, Check("no process, interface, nft table, rule, route, namespace or file is left")]
 
 
