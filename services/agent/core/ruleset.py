@@ -187,12 +187,12 @@ def _map_name(kind: str, version: Version) -> str:
 
 def _claims(
     served: tuple[Served, ...], overlay: tuple[Network, ...], version: Version
-) -> Iterable[tuple[Range, int, bool]]:
+) -> Iterable[tuple[Range, int, bool, str]]:
     for route in served:
         for network in route.networks:
             if network.version == version:
                 for piece in _covered(network, overlay):
-                    yield piece, network.prefixlen, route.masquerade
+                    yield piece, network.prefixlen, route.masquerade, route.route_id
 
 
 def _covered(network: Network, overlay: tuple[Network, ...]) -> list[Range]:
