@@ -191,6 +191,13 @@ async def test_events_come_newest_first_with_every_value_as_text() -> None:
     assert events == await world.get("events")
 
 
+async def test_what_one_commit_did_comes_last_thing_first() -> None:
+    world = World()
+    await world.call("POST", "groups", {"name": "new", "peers": ["gw"]})
+    events = [(event["id"], event["activity_code"]) for event in await world.get("events")]
+    assert events == [(f"{world.revision}.1", "peer.group.add"), (f"{world.revision}.0", "group.add")]
+
+
 async def test_the_current_user() -> None:
     shown = await World().get("users/current", caller="network admin")
     permissions = shown.pop("permissions")
