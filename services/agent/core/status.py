@@ -13,7 +13,7 @@ from services.agent.core.desired import Local
 from services.agent.core.desired_state import Desired
 from services.agent.core.destinations import covers, parsed
 from services.agent.core.documents import Documents
-from services.agent.core.fib import NO_ADDRESSES, NOBODY_CONNECTED
+from services.agent.core.fib import NO_ADDRESSES, NO_POLICY, NOBODY_CONNECTED
 from services.agent.core.hagroups import HaGroup, canonical, offered, serves
 from services.agent.core.selection import exit_bases, selected
 from services.agent.core.tunnel import PathStatus
@@ -221,7 +221,7 @@ def route_states(documents: Documents, desired: Desired, errors: Mapping[str, st
         reason = desired.unplaced.get(route_id, "") or errors.get(canonical(route.network), "")
         if me is not None and serves(me.peer_id, route):
             states.append(RouteState(route_id=route_id, state="failed" if reason else "serving", error=reason))
-        elif reason in (NOBODY_CONNECTED, NO_ADDRESSES):
+        elif reason in (NO_POLICY, NOBODY_CONNECTED, NO_ADDRESSES):
             states.append(RouteState(route_id=route_id, state="waiting", error=reason))
         elif reason or route_id in desired.carriers:
             states.append(RouteState(route_id=route_id, state="failed" if reason else "installed", error=reason))

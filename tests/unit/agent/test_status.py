@@ -1,0 +1,209 @@
+"""What people and programs are shown of a host."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+from services.agent.core.desired import Local, desired
+from services.agent.core.documents import Documents
+from services.agent.core.fib import NO_POLICY
+from services.agent.core.selection import Selection
+from services.agent.core.status import About, networks, route_states, status
+from services.agent.core.tunnel import PathStatus
+from shared.events.documents import RouteDoc
+from shared.events.facts import RouteState
+from tests.unit.agent import make
+
+WALL = 1_700_000_000.0
+UP = PathStatus(
+    word="Connected", endpoint="192.0.2.2:51820", last_handshake=WALL - 5, rx_bytes=7, tx_bytes=9, changed_at=40.0
+)
+DOWN = PathStatus(word="Connecting", endpoint="192.0.2.3:1", last_handshake=0.0, rx_bytes=1, tx_bytes=2, changed_at=1.0)
+ABOUT = About(
+    version="1.0.0",
+    backend="wireguard-go",
+    bus_url="nats://bus:4222",
+    bus_connected=True,
+    applied_revision=6,
+    pending={"route 10.9.0.0/16": "busy"},
+    now=100.0,
+    wall=WALL,
+)
+GW, GW2 = make.peer("gw", number=2), make.peer("gw2", number=3, v6="")
+PATHS = {"gw": UP, "gw2": DOWN}
+
+
+def world(*routes: RouteDoc, **more: Any) -> Documents:
+    return make.documents(None, [GW, GW2], routes=routes, revision=7, **more)
+
+
+def shown(there: Documents, local: Local, paths: Mapping[str, PathStatus] = PATHS) -> dict[str, Any]:
+    found = status(there, local, desired(there, local), paths, ABOUT)
+    return msgspec.json.decode(msgspec.json.encode(found), type=dict[str, Any])
+
+
+def listed(there: Documents, local: Local) -> list[dict[str, Any]]:
+    found = networks(there, local, desired(there, local), PATHS)
+    return msgspec.json.decode(msgspec.json.encode(found), type=list[dict[str, Any]])
+
+
+def test_the_status_has_netbirds_fields_and_says_how_far_the_host_is() -> None:
+    found = shown(world(make.route("r1"), make.served("mine", "10.7.0.0/16")), make.local(["gw"]))
+    peers = found.pop("peers")
+    assert found == {
+        "cliVersion": "1.0.0",
+        "daemonVersion": "1.0.0",
+        "daemonStatus": "Connected",
+        "management": {"url": "nats://bus:4222", "connected": True, "error": ""},
+        "signal": {"url": "nats://bus:4222", "connected": True, "error": ""},
+        "relays": {"total": 0, "available": 0, "details": []},
+        "netbirdIp": "100.64.0.1/16",
+        "netbirdIpv6": "fd00:64::1/64",
+        "publicKey": make.key("me"),
+        "usesKernelInterface": False,
+        "wireguardBackend": "wireguard-go",
+        "wireguardPort": 51820,
+        "interface": "wt0",
+        "fqdn": "me.whimbrel.test",
+        "peerId": "me",
+        "quantumResistance": False,
+        "quantumResistancePermissive": False,
+        "networks": ["10.7.0.0/16"],
+        "forwardingRules": 0,
+        "dnsServers": [],
+        "events": [],
+        "lazyConnectionEnabled": False,
+        "profileName": "default",
+        "sshServer": {"enabled": False, "sessions": []},
+        "desiredRevision": 7,
+        "appliedRevision": 6,
+        "pending": {"route 10.9.0.0/16": "busy"},
+        "unplaced": {},
+    }
+    assert (peers["total"], peers["connected"]) == (2, 1)
+
+
+def test_a_connected_peer_shows_its_tunnel_and_what_it_carries() -> None:
+    names = make.route("r2", domains=("a.test", "b.test"))
+    found = shown(world(make.route("r1"), names), make.local(["gw"]))["peers"]["details"]
+    assert found[0] == {
+        "fqdn": "gw.whimbrel.test",
+        "peerId": "gw",
+        "netbirdIp": "100.64.0.2",
+        "netbirdIpv6": "fd00:64::2",
+        "publicKey": make.key("gw"),
+        "status": "Connected",
+        "lastStatusUpdate": "2023-11-14T22:12:20Z",
+        "connectionType": "P2P",
+        "iceCandidateType": {"local": "", "remote": ""},
+        "iceCandidateEndpoint": {"local": "", "remote": "192.0.2.2:51820"},
+        "relayAddress": "",
+        "lastWireguardHandshake": "2023-11-14T22:13:15Z",
+        "transferReceived": 7,
+        "transferSent": 9,
+        "latency": 0,
+        "quantumResistance": False,
+        "networks": ["10.1.0.0/16", "a.test, b.test"],
+    }
+
+
+def test_what_a_peer_that_is_not_connected_shows_is_blank() -> None:
+    found = shown(world(), make.local())["peers"]["details"][1]
+    blank = ("connectionType", "lastWireguardHandshake", "transferReceived", "transferSent", "networks")
+    assert [found[name] for name in blank] == ["-", "0001-01-01T00:00:00Z", 0, 0, []]
+    assert (found["status"], found["iceCandidateEndpoint"]["remote"]) == ("Connecting", "")
+
+
+def test_a_peer_without_a_path_is_idle() -> None:
+    found = shown(world(), make.local(), {})["peers"]["details"][0]
+    assert (found["status"], found["lastStatusUpdate"]) == ("Idle", "0001-01-01T00:00:00Z")
+
+
+def test_a_host_without_documents_has_a_status() -> None:
+    found = shown(Documents(), make.local())
+    assert (found["peers"]["total"], found["fqdn"], found["netbirdIp"]) == (0, "", "")
+    assert networks(Documents(), make.local(), desired(Documents(), make.local()), {}) == ()
+
+
+def test_a_network_shows_who_carries_it() -> None:
+    assert listed(world(make.route("r1", network_id="office")), make.local(["gw"])) == [
+        {
+            "id": "office",
+            "network": "10.1.0.0/16",
+            "domains": [],
+            "selected": True,
+            "status": "Selected",
+            "resolvedIPs": {},
+            "carriedBy": {"peerId": "gw", "fqdn": "gw.whimbrel.test", "status": "Connected"},
+            "reason": "",
+        }
+    ]
+
+
+def test_a_network_of_names_shows_what_they_resolve_to() -> None:
+    there = world(
+        make.route("r1", domains=("a.test",)),
+        resolutions=[make.resolution("r1", a_test=["10.1.0.2", "10.1.0.1"], b_test=["10.1.0.3"])],
+    )
+    (found,) = listed(there, make.local(["gw"]))
+    assert (found["network"], found["domains"]) == ("", ["a.test"])
+    assert found["resolvedIPs"] == {"a.test": ["10.1.0.1", "10.1.0.2"]}
+
+
+@pytest.mark.parametrize(
+    ("route", "local", "selected", "reason"),
+    [
+        (make.route("r1"), make.local(), True, "no routing peer is connected"),
+        (make.route("r1", "127.0.0.0/8"), make.local(["gw"]), True, "127.0.0.0/8 is loopback"),
+        (make.route("r1"), make.local(["gw"], selection=Selection(none=True)), False, ""),
+        (make.route("r1", "no prefix"), make.local(["gw"]), True, "'no prefix' is not a prefix"),
+    ],
+)
+def test_a_network_that_nobody_carries_says_why(route: RouteDoc, local: Local, selected: bool, reason: str) -> None:
+    (found,) = listed(world(route), local)
+    assert (found["selected"], found["carriedBy"], found["reason"]) == (selected, None, reason)
+
+
+def test_networks_are_sorted_by_prefix_length_then_address_then_id_and_an_exit_node_is_shown_once() -> None:
+    routes = [
+        make.route("b", "10.1.0.0/16"),
+        make.route("a", "10.1.0.0/16"),
+        make.route("wide", "10.0.0.0/8"),
+        make.route("exit", "0.0.0.0/0"),
+        make.route("exit-v6", "::/0"),
+        make.route("names", domains=("a.test",)),
+        make.route("unseen", "10.3.0.0/16", by="elsewhere"),
+    ]
+    found = [(one["id"], one["network"]) for one in listed(world(*routes), make.local(["gw"]))]
+    assert found == [
+        ("names", ""),
+        ("exit", "0.0.0.0/0, ::/0"),
+        ("wide", "10.0.0.0/8"),
+        ("a", "10.1.0.0/16"),
+        ("b", "10.1.0.0/16"),
+    ]
+
+
+def test_a_host_reports_what_became_of_each_route() -> None:
+    there = world(
+        make.route("installed", "10.1.0.0/16"),
+        make.route("waiting", "10.2.0.0/16", by="gw2"),
+        make.route("failed", "169.254.0.0/16"),
+        make.route("unseen", "10.8.0.0/16", by="elsewhere"),
+        make.route("refused-by-kernel", "10.3.0.0/16"),
+        make.route("deselected", "10.4.0.0/16"),
+        make.served("serving", "10.5.0.0/16"),
+        make.served("not-served", "127.0.0.0/8"),
+    )
+    local = make.local(["gw"], selection=Selection(deselected=frozenset({"deselected"})))
+    assert route_states(there, desired(there, local), {"10.3.0.0/16": "busy"}) == (
+        RouteState(route_id="failed", state="failed", error="169.254.0.0/16 is link-local"),
+        RouteState(route_id="installed", state="installed"),
+        RouteState(route_id="not-served", state="failed", error="127.0.0.0/8 is loopback"),
+        RouteState(route_id="refused-by-kernel", state="failed", error="busy"),
+        RouteState(route_id="serving", state="serving"),
+        RouteState(route_id="unseen", state="waiting", error=NO_POLICY),
+        RouteState(route_id="waiting", state="waiting", error="no routing peer is connected"),
+    )

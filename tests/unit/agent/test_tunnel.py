@@ -1,0 +1,425 @@
+"""How peers are reached: tries, roaming, silence, and who is told what."""
+
+import pytest
+
+from services.agent.core.candidates import InterfaceAddress, local_endpoints, ranked, split
+from services.agent.core.introduction import Introduction
+from services.agent.core.kernel import PeerStats
+from services.agent.core.path import TRANSITIONS, Event, Path, State
+from services.agent.core.tunnel import PathBook, Reset, Send
+from shared.events.signals import Candidates
+
+WALL = 1_700_000_000.0
+LOW, HIGH = "A" * 43 + "=", "z" * 43 + "="
+"""Keys: who has HIGH begins."""
+FIRST, SECOND = "192.0.2.1:51820", "192.0.2.2:51820"
+
+
+def offer(*endpoints: str, session: str = "0000000001", generation: int = 1, answer: bool = False) -> Candidates:
+    return Candidates(session=session, generation=generation, endpoints=endpoints, answer_wanted=answer, sent_at=WALL)
+
+
+def stats(handshake: float = 0.0, endpoint: str = "", rx: int = 0) -> PeerStats:
+    return PeerStats(endpoint=endpoint, last_handshake=handshake, rx_bytes=rx, tx_bytes=0)
+
+
+class World:
+    """One host with one peer "p", at second 0."""
+
+    def __init__(self, *, controller: bool = True) -> None:
+        self.peer_key = LOW if controller else HIGH
+        self.book = PathBook(HIGH if controller else LOW)
+        self.book.set_local(["198.51.100.1:51820"], 0.0)
+        self.book.set_peers({"p": self.peer_key}, 0.0)
+        self.device: dict[str, PeerStats] = {self.peer_key: stats()}
+        assert self.taken(0.0) == [Send("p", True)]
+
+    def taken(self, now: float) -> list[Send | Reset]:
+        return list(self.book.take(now))
+
+    def resets(self, now: float) -> int:
+        return sum(isinstance(action, Reset) for action in self.book.take(now))
+
+    def at(self, now: float) -> str:
+        """The endpoint to program after everything due at this second."""
+        self.book.observe(self.device, now, WALL + now)
+        self.book.advance(now)
+        return self.book.endpoints().get("p", "")
+
+    def shake_hands(self, now: float, endpoint: str = FIRST) -> None:
+        self.device[self.peer_key] = stats(WALL + now, endpoint, rx=100)
+        self.book.observe(self.device, now, WALL + now)
+
+    @property
+    def word(self) -> str:
+        return self.book.statuses()["p"].word
+
+
+def test_an_unknown_pair_of_state_and_event_is_a_fault() -> None:
+    assert (State.IDLE, Event.EXHAUSTED) not in TRANSITIONS
+    assert {state for state, _ in TRANSITIONS} == set(State) == set(TRANSITIONS.values())
+
+
+def test_the_side_with_the_greater_key_begins_at_once() -> None:
+    world = World(controller=True)
+    world.book.receive("p", offer(FIRST), 1.0)
+    assert world.book.endpoints() == {"p": FIRST}
+    assert world.resets(1.0) == 1
+    assert world.word == "Connecting"
+
+
+def test_the_other_side_waits_half_a_second_before_it_sets_an_endpoint() -> None:
+    world = World(controller=False)
+    world.book.receive("p", offer(FIRST), 1.0)
+    assert world.book.endpoints() == {}
+    assert world.book.next_deadline() == 1.5
+    assert world.at(1.4) == ""
+    assert world.resets(1.4) == 0
+    assert world.at(1.5) == FIRST
+    assert world.resets(1.5) == 1
+
+
+def test_the_other_side_follows_a_handshake_that_came_meanwhile() -> None:
+    world = World(controller=False)
+    world.book.receive("p", offer(FIRST), 1.0)
+    world.shake_hands(1.2, "203.0.113.9:4711")
+    assert world.at(1.5) == ""
+    assert world.word == "Connected"
+    assert world.book.statuses()["p"].endpoint == "203.0.113.9:4711"
+    assert world.resets(1.5) == 0
+
+
+def test_each_endpoint_is_tried_for_two_seconds_with_a_reset_and_then_there_is_a_rest_that_doubles() -> None:
+    world = World()
+    world.book.receive("p", offer(FIRST, SECOND), 0.0)
+    timeline = [(now, world.at(now), world.resets(now)) for now in (0.0, 1.9, 2.0, 3.9, 4.0, 5.9, 6.0, 8.0, 10.0, 14.0)]
+    assert timeline == [
+        (0.0, FIRST, 1),
+        (1.9, FIRST, 0),
+        (2.0, SECOND, 1),
+        (3.9, SECOND, 0),
+        (4.0, "", 0),
+        (5.9, "", 0),
+        (6.0, FIRST, 1),
+        (8.0, SECOND, 1),
+        (10.0, "", 0),
+        (14.0, FIRST, 1),
+    ]
+
+
+def test_the_rest_between_rounds_is_at_most_half_a_minute() -> None:
+    path, now, rests = Path(controller=True, now=0.0), 0.0, []
+    path.offer((FIRST,), now)
+    for _ in range(7):
+        now += 2.0
+        path.advance(now)
+        assert (path.state, path.endpoint) == (State.RESTING, "")
+        deadline = path.next_deadline()
+        assert deadline is not None
+        rests.append(deadline - now)
+        now = deadline
+        path.advance(now)
+        assert (path.state, path.endpoint) == (State.TRYING, FIRST)
+    assert rests == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+
+
+def test_a_fruitless_round_asks_the_peer_again() -> None:
+    world = World()
+    world.book.receive("p", offer(FIRST), 0.0)
+    world.taken(0.0)
+    world.at(2.0)
+    assert world.taken(2.0) == [Send("p", True)]
+
+
+def test_an_offer_that_comes_during_a_rest_is_tried_at_once_even_if_nothing_in_it_is_new() -> None:
+    world = World()
+    world.book.receive("p", offer(FIRST), 0.0)
+    world.at(2.0)
+    assert world.book.receive("p", offer(FIRST), 2.5)
+    assert world.at(2.5) == FIRST
+
+
+def test_the_same_offer_again_does_not_disturb_a_try() -> None:
+    world = World()
+    world.book.receive("p", offer(FIRST, SECOND), 0.0)
+    world.at(2.0)
+    world.resets(2.0)
+    world.book.receive("p", offer(FIRST, SECOND, generation=2), 2.5)
+    assert world.at(2.5) == SECOND
+    assert world.resets(2.5) == 0
+
+
+@pytest.mark.parametrize(
+    ("late", "used"),
+    [
+        (offer("192.0.2.9:1", generation=1), False),
+        (offer("192.0.2.9:1", generation=2), True),
+        (offer("192.0.2.9:1", generation=3), True),
+        (offer("192.0.2.9:1", session="0000000000", generation=9), False),
+        (offer("192.0.2.9:1", session="0000000002", generation=1), True),
+    ],
+)
+def test_older_generations_and_replaced_sessions_change_nothing(late: Candidates, used: bool) -> None:
+    world = World()
+    world.book.receive("p", offer(SECOND, session="0000000000", generation=5), 0.0)
+    world.book.receive("p", offer(FIRST, generation=2), 0.0)
+    assert world.book.receive("p", late, 1.0) is used
+    assert world.at(1.0) == ("192.0.2.9:1" if used else FIRST)
+
+
+def test_a_stranger_is_not_heard() -> None:
+    assert not World().book.receive("stranger", offer(FIRST), 0.0)
+
+
+def test_a_question_is_answered_once_and_without_a_question() -> None:
+    world = World()
+    world.book.receive("p", offer(FIRST, answer=True), 1.0)
+    assert [action for action in world.taken(1.0) if isinstance(action, Send)] == [Send("p", False)]
+    assert [action for action in world.taken(9.0) if isinstance(action, Send)] == []
+
+
+def test_a_question_is_repeated_less_and_less_often_until_it_is_answered() -> None:
+    world, sent = World(), []
+    for tenth in range(1, 1000):
+        sent += [tenth / 10 for action in world.taken(tenth / 10) if isinstance(action, Send)]
+    assert sent == [1.0, 3.0, 7.0, 15.0, 31.0, 61.0, 91.0]
+    world.book.receive("p", offer(FIRST), 100.0)
+    assert [action for action in world.taken(200.0) if isinstance(action, Send)] == []
+
+
+def test_new_endpoints_of_ours_are_told_everyone_without_a_question() -> None:
+    world = World()
+    world.book.receive("p", offer(FIRST), 0.0)
+    world.taken(0.0)
+    assert world.book.generation == 1
+    world.book.set_local(["198.51.100.1:51820"], 1.0)
+    assert world.taken(1.0) == []
+    world.book.set_local(["198.51.100.7:51820"], 2.0)
+    assert world.book.generation == 2
+    assert world.taken(2.0) == [Send("p", False)]
+
+
+def test_after_a_reconnect_those_who_are_not_connected_are_asked_again() -> None:
+    world = World()
+    world.book.receive("p", offer(FIRST), 0.0)
+    world.taken(0.0)
+    world.book.reconnected(1.0)
+    assert world.taken(1.0) == [Send("p", True)]
+    world.shake_hands(1.5)
+    world.book.reconnected(2.0)
+    assert world.taken(2.0) == []
+
+
+def test_a_session_counts_from_its_handshake_and_leaves_the_endpoint_to_wireguard() -> None:
+    world = World()
+    world.book.receive("p", offer(FIRST), 0.0)
+    world.shake_hands(0.1)
+    assert world.book.connected() == {"p"}
+    assert world.book.endpoints() == {}
+    assert world.book.stats_interval_s == 1.0
+    status = world.book.statuses()["p"]
+    assert (status.word, status.endpoint, status.rx_bytes, status.changed_at) == ("Connected", FIRST, 100, 0.1)
+
+
+def test_a_handshake_from_before_the_try_does_not_count() -> None:
+    world = World()
+    world.device[world.peer_key] = stats(WALL - 500.0, SECOND)
+    world.book.observe(world.device, 0.0, WALL)
+    world.book.receive("p", offer(FIRST), 0.0)
+    assert world.at(1.0) == FIRST
+    assert world.word == "Connecting"
+    world.shake_hands(1.1)
+    assert world.word == "Connected"
+
+
+def test_a_session_that_outlived_the_agent_is_adopted() -> None:
+    book = PathBook(HIGH)
+    book.set_peers({"p": LOW}, 0.0)
+    book.observe({LOW: stats(WALL - 100.0, FIRST, rx=5000)}, 0.0, WALL)
+    assert book.connected() == {"p"}
+    assert [action for action in book.take(0.0) if isinstance(action, Reset)] == []
+
+
+def test_an_endpoint_the_peer_began_from_itself_is_kept_instead_of_the_one_that_is_tried() -> None:
+    world = World()
+    world.book.receive("p", offer(FIRST, SECOND), 0.0)
+    world.device[world.peer_key] = stats(0.0, FIRST)
+    assert world.at(0.5) == FIRST
+    world.device[world.peer_key] = stats(0.0, "203.0.113.9:4711")
+    assert world.at(1.0) == "203.0.113.9:4711"
+    assert world.at(2.5) == "203.0.113.9:4711", "it gets its own two seconds"
+    assert world.at(3.0) == SECOND
+
+
+def test_a_peer_that_keeps_sending_stays_connected() -> None:
+    world = World()
+    world.book.receive("p", offer(FIRST), 0.0)
+    world.shake_hands(0.0)
+    for second in range(25, 600, 25):
+        renewed = second - second % 125
+        world.device[world.peer_key] = stats(WALL + renewed, FIRST, rx=second)
+        world.at(float(second))
+        assert world.word == "Connected"
+
+
+@pytest.mark.parametrize(
+    ("last", "lost_at"),
+    [
+        (lambda second: stats(WALL, FIRST, rx=100), 60.0),
+        (lambda second: stats(WALL, FIRST, rx=100 + second), 195.0),
+    ],
+    ids=["silent", "never renewed"],
+)
+def test_silence_or_a_session_that_is_never_renewed_ends_the_connection(last: object, lost_at: float) -> None:
+    world = World()
+    world.book.receive("p", offer(FIRST, SECOND), 0.0)
+    world.shake_hands(0.0)
+    world.taken(0.0)
+    second = 0
+    while world.word == "Connected":
+        second += 5
+        world.device[world.peer_key] = last(second)  # type: ignore[operator]
+        world.at(float(second))
+    assert second == lost_at
+    assert world.book.endpoints() == {"p": FIRST}
+    assert world.taken(lost_at) == [Reset("p", world.peer_key), Send("p", True)]
+
+
+@pytest.mark.parametrize("gone", [{}, {LOW: stats()}], ids=["peer removed", "session gone"])
+def test_a_peer_that_someone_took_off_the_device_is_tried_again_at_once(gone: dict[str, PeerStats]) -> None:
+    world = World()
+    world.book.receive("p", offer(FIRST), 0.0)
+    world.shake_hands(0.0)
+    world.device = gone
+    assert world.at(1.0) == FIRST
+    assert world.word == "Connecting"
+
+
+def test_a_lost_peer_without_any_endpoint_is_idle() -> None:
+    world = World()
+    world.shake_hands(0.0)
+    assert world.word == "Connected"
+    world.device = {}
+    assert world.at(1.0) == ""
+    assert world.word == "Idle"
+
+
+def test_a_peer_that_tells_no_endpoints_is_idle_until_it_does() -> None:
+    world = World()
+    world.book.receive("p", offer(FIRST), 0.0)
+    world.book.receive("p", offer(generation=2), 0.5)
+    assert (world.at(0.5), world.word) == ("", "Idle")
+    world.book.receive("p", offer(FIRST, generation=3), 0.6)
+    assert world.at(0.6) == FIRST
+
+
+def test_the_device_is_read_often_only_while_new_endpoints_are_tried_for_the_first_time() -> None:
+    world = World()
+    assert world.book.stats_interval_s == 1.0
+    world.book.receive("p", offer(FIRST), 0.0)
+    assert world.book.stats_interval_s == 0.1
+    world.at(2.0)
+    world.at(4.0)
+    assert world.book.stats_interval_s == 1.0
+
+
+def test_a_peer_with_another_key_is_another_peer() -> None:
+    world = World()
+    world.book.receive("p", offer(FIRST), 0.0)
+    world.book.set_peers({"p": HIGH}, 1.0)
+    assert world.book.endpoints() == {}
+    world.book.set_peers({}, 2.0)
+    assert (world.book.statuses(), world.book.next_deadline()) == ({}, None)
+
+
+@pytest.mark.parametrize(
+    ("interface", "address", "told"),
+    [
+        ("eth0", "192.0.2.7/24", True),
+        ("lan0", "10.0.0.7/24", True),
+        ("eth0", "2001:db8::7/64", True),
+        ("veth1", "10.9.0.2/24", True),
+        ("br0", "10.9.0.3/24", True),
+        ("eth0", "fe80::7/64", False),
+        ("eth0", "169.254.1.7/16", False),
+        ("lo", "127.0.0.1/8", False),
+        ("lo", "192.0.2.99/32", False),
+        ("wt0", "100.64.0.1/16", False),
+        ("overlay9", "192.0.2.8/24", False),
+        ("eth0", "100.64.0.9/16", False),
+        ("docker0", "172.17.0.1/16", False),
+        ("br-1a2b3c", "172.18.0.1/16", False),
+        ("tailscale0", "100.100.1.1/32", False),
+        ("wg0", "10.200.0.1/24", False),
+    ],
+)
+def test_addresses_that_others_may_reach_are_told(interface: str, address: str, told: bool) -> None:
+    found = local_endpoints(
+        [InterfaceAddress(interface=interface, address=address)],
+        port=51820,
+        interface="overlay9",
+        overlay=["100.64.0.0/16"],
+    )
+    assert bool(found) is told
+
+
+def test_a_port_of_a_bridge_and_a_deprecated_address_are_not_told() -> None:
+    addresses = [
+        InterfaceAddress(interface="veth1", address="10.9.0.2/24", bridge_port=True),
+        InterfaceAddress(interface="eth0", address="2001:db8::8/64", deprecated=True),
+        InterfaceAddress(interface="eth0", address="2001:db8::7/64"),
+        InterfaceAddress(interface="eth0", address="192.0.2.7/24"),
+        InterfaceAddress(interface="eth1", address="192.0.2.7/32"),
+    ]
+    found = local_endpoints(addresses, port=51821, interface="wt0", overlay=[])
+    assert found == ("192.0.2.7:51821", "[2001:db8::7]:51821")
+
+
+def test_endpoints_on_a_network_of_ours_come_first_and_families_we_lack_last() -> None:
+    theirs = [
+        "[2001:db8::7]:1",
+        "203.0.113.7:1",
+        "192.0.2.7:1",
+        "100.64.0.7:1",
+        "127.0.0.1:1",
+        "x:1",
+        "192.0.2.1:51820",
+    ]
+    found = ranked(theirs, local=["192.0.2.1/24", "10.0.0.1/8"], overlay=["100.64.0.0/16"], own=["192.0.2.1:51820"])
+    assert found == ("192.0.2.7:1", "203.0.113.7:1", "[2001:db8::7]:1")
+
+
+def test_of_a_flood_of_endpoints_only_the_first_are_looked_at() -> None:
+    assert len(ranked([f"192.0.2.1:{port}" for port in range(1, 1000)], local=[], overlay=[])) == 16
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("192.0.2.1:51820", ("192.0.2.1", 51820)),
+        ("[2001:db8::1]:1", ("2001:db8::1", 1)),
+        ("2001:db8::1:1", None),
+        ("[192.0.2.1]:1", None),
+        ("192.0.2.1:0", None),
+        ("192.0.2.1:65536", None),
+        ("192.0.2.1:", None),
+        ("192.0.2.1:١", None),
+        ("[fe80::1%eth0]:1", None),
+        ("host.example:1", None),
+        ("", None),
+    ],
+)
+def test_an_endpoint_is_an_address_and_a_port(text: str, parts: tuple[str, int] | None) -> None:
+    assert split(text) == parts
+
+
+def test_telling_goes_with_an_open_question() -> None:
+    introduction = Introduction(0.0)
+    assert introduction.take(0.0) is True
+    introduction.tell(0.5)
+    assert introduction.take(0.5) is True
+    introduction.settled()
+    assert introduction.take(99.0) is None
+    introduction.tell(100.0)
+    introduction.settled()
+    assert introduction.take(100.0) is False
