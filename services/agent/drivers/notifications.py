@@ -83,6 +83,7 @@ class KernelNotifications:
             except OSError as problem:
                 if problem.errno != errno.ENOBUFS:
                     raise
+                _empty(listening)
                 self._touched = False
                 self._index = index_of(self._interface)
                 disturbed = EVERYTHING
@@ -123,6 +124,18 @@ class KernelNotifications:
         generation = int.from_bytes(netlink.attributes(message.body[4:])[NFTA_GEN_ID], "big")
         known = (self._accounted() - generation) % GENERATIONS < GENERATIONS // 2
         return frozenset(("ruleset",)) if touched and not known else NOTHING
+
+
+def _empty(listening: socket.socket) -> None:
+    """Throw away what is there: until then the kernel drops whatever else happens, without saying so again."""
+    while True:
+        try:
+            listening.recv(netlink.RECEIVE_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError as problem:
+            if problem.errno != errno.ENOBUFS:
+                raise
 
 
 def _in_table(message: Message) -> frozenset[Disturbed]:
