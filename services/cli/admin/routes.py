@@ -222,4 +222,5 @@ def _show(connection: Connection, route: Object) -> None:
     if connection.json:
         print_json(route)
     else:
-        print_object(route)
+        warnings = [f"{warning['code']}: {warning['message']}" for warning in route.get("warnings", [])]
+        print_object(route | {"warnings": warnings})

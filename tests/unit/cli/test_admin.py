@@ -98,6 +98,11 @@ def test_a_table_has_one_line_for_each_object(admin: Run) -> None:
     assert len(lines) == 3
 
 
+def test_warnings_are_told_in_words(admin: Run) -> None:
+    shown = admin("routes", "update", "lan", "--metric", "5").out
+    assert "open-route: no access control groups: every member of office may send everything" in shown
+
+
 def created(admin: Run, *arguments: str) -> dict[str, Any]:
     result = admin("routes", "create", "--network-id", "new", "--groups", "All", "--json", *arguments)
     assert result.code == 0, result.err
