@@ -5,18 +5,17 @@ One route, rule or peer that makes no sense never stops the others: it is left o
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_address
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from services.agent.core.desired_state import Desired
-from services.agent.core.destinations import Overlay, destinations, is_address, overlay_of, parsed
+from services.agent.core.destinations import Overlay, canonical_address, destinations, overlay_of, parsed
 from services.agent.core.documents import Documents
 from services.agent.core.fib import fib
 from services.agent.core.hagroups import serves
-from services.agent.core.intervals import parse
 from services.agent.core.kernel import CONTROL_MARK, INTERFACE, MTU, Link, WireGuardDevice, WireGuardPeer
 from services.agent.core.permits import Match, fault, input_matches, route_matches
 from services.agent.core.policyrules import policy_rules
@@ -104,8 +103,9 @@ def _link(documents: Documents, local: Local, overlay: Overlay) -> Link:
 def _with_length(address: str, network: str) -> Iterable[str]:
     """The address with the length of the prefix it lies in; nothing when either makes no sense."""
     prefix = parsed(network)
-    if is_address(address) and prefix is not None:
-        yield f"{ip_address(address)}/{prefix.prefixlen}"
+    canonical = canonical_address(address)
+    if canonical and prefix is not None:
+        yield f"{canonical}/{prefix.prefixlen}"
 
 
 def _device(local: Local) -> WireGuardDevice:
@@ -120,7 +120,7 @@ def _peers(
     keys, addresses = {local.public_key}, _own_addresses(documents)
     good: list[tuple[PeerDoc, frozenset[str]]] = []
     for peer in documents.peers.values():
-        own = frozenset(_host_prefixes(peer, overlay))
+        own = frozenset(_host_prefixes(peer.address_v4, peer.address_v6 if overlay.ipv6 else ""))
         reason = _peer_fault(peer, own, keys, addresses)
         if reason:
             bad[peer.peer_id] = reason
@@ -151,15 +151,17 @@ def _peer_fault(peer: PeerDoc, own: frozenset[str], keys: set[str], addresses: s
 
 def _own_addresses(documents: Documents) -> set[str]:
     me = documents.self_doc
-    return {str(parse(text)) for text in (me.address_v4, me.address_v6) if is_address(text)} if me else set()
+    return set(_host_prefixes(me.address_v4, me.address_v6)) if me else set()
 
 
-def _host_prefixes(peer: PeerDoc, overlay: Overlay) -> Iterable[str]:
-    for text in (peer.address_v4, *((peer.address_v6,) if overlay.ipv6 else ())):
-        if is_address(text):
-            yield str(parse(text))
+def _host_prefixes(*addresses: str) -> Iterable[str]:
+    """The prefix of full length of each that is an address."""
+    for address in map(canonical_address, addresses):
+        if address:
+            yield f"{address}/{128 if ':' in address else 32}"
 
 
+@lru_cache(maxsize=65536)
 def _is_key(text: str) -> bool:
     try:
         key = b64decode(text, validate=True)

@@ -1,6 +1,7 @@
 """Where a route leads: prefixes, refused where they must not be routed, and the addresses of its names."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 import msgspec
@@ -77,11 +78,16 @@ def parsed(text: str) -> Network | None:
 
 def is_address(text: str) -> bool:
     """Whether the text is an address, without prefix length or zone."""
+    return canonical_address(text) != ""
+
+
+@lru_cache(maxsize=65536)
+def canonical_address(text: str) -> str:
+    """The address as Python and nft write it, "" where the text is none or has a prefix length or a zone."""
     try:
-        ip_address(text)
+        return str(ip_address(text)) if "%" not in text else ""
     except ValueError:
-        return False
-    return "%" not in text
+        return ""
 
 
 def _addresses(route: RouteDoc, resolution: ResolutionDoc | None, overlay: Overlay) -> Iterable[Network]:

@@ -89,7 +89,7 @@ def _without_policy(documents: Documents, groups: Iterable[HaGroup]) -> dict[str
         if me is not None
         and route.route_id not in usable
         and me.peer_id not in route.routing_peers
-        and not documents.peers.keys() & set(route.routing_peers)
+        and not any(peer_id in documents.peers for peer_id in route.routing_peers)
     }
 
 
@@ -102,7 +102,8 @@ def _place(
 ) -> tuple[_Placed | None, str]:
     """The group as it goes into the table, or None; and why not, or not as it is."""
     over_v6 = ":" in group.network
-    able = [peer_id for peer_id, peer in documents.peers.items() if peer.address_v6 or not over_v6]
+    seen = [documents.peers[peer_id] for peer_id in group.routing_peers if peer_id in documents.peers]
+    able = [peer.peer_id for peer in seen if peer.address_v6 or not over_v6]
     incumbent = next((incumbents[route.route_id] for route in group.routes if route.route_id in incumbents), None)
     carrier = choose(candidates(group, able, connected), incumbent)
     if carrier is None:

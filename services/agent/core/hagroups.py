@@ -1,6 +1,6 @@
 """HA groups: which routes stand for each other, which of them this host may use, and which routing peer carries one."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -86,19 +86,20 @@ def offered(routes: Iterable[RouteDoc], me: SelfDoc, peers: Mapping[str, PeerDoc
     return tuple(
         group
         for group in ha_groups(route for route in routes if distributed(route, me))
-        if (group.network, group.domains) not in mine and not group.routing_peers.isdisjoint(peers)
+        if (group.network, group.domains) not in mine and any(peer_id in peers for peer_id in group.routing_peers)
     )
 
 
-def candidates(group: HaGroup, peers: Iterable[str], connected: Iterable[str]) -> tuple[Candidate, ...]:
+def candidates(group: HaGroup, peers: Collection[str], connected: Collection[str]) -> tuple[Candidate, ...]:
     """The routing peers of the group among `peers`, each with its best metric, sorted by peer id."""
-    visible, up = frozenset(peers), frozenset(connected)
     best: dict[str, int] = {}
     for route in group.routes:
-        for peer_id in visible.intersection(route.routing_peers):
-            best[peer_id] = min(route.metric, best.get(peer_id, route.metric))
+        for peer_id in route.routing_peers:
+            if peer_id in peers:
+                best[peer_id] = min(route.metric, best.get(peer_id, route.metric))
     return tuple(
-        Candidate(peer_id=peer_id, metric=metric, connected=peer_id in up) for peer_id, metric in sorted(best.items())
+        Candidate(peer_id=peer_id, metric=metric, connected=peer_id in connected)
+        for peer_id, metric in sorted(best.items())
     )
 
 

@@ -10,8 +10,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from services.agent.core.destinations import is_address
-from services.agent.core.intervals import Range, Version, address, merge, parse
+from services.agent.core.destinations import canonical_address
+from services.agent.core.intervals import Range, Version, merge
 from services.agent.core.kernel import NftSet
 from shared.events.documents import Action, PeerDoc, Permit, PortRange, Protocol, RouteDoc, RuleDoc
 from shared.events.subjects import group_audience, peer_audience
@@ -111,17 +111,21 @@ def source_sets(selectors: Iterable[Selector], peers: Mapping[str, PeerDoc]) -> 
     for peer in peers.values():
         for group in peer.groups:
             in_group.setdefault(group, set()).add(peer.peer_id)
-    sets = [
-        NftSet(
-            name=set_name(selector.name, version),
-            type=f"ipv{version}_addr",
-            interval=False,
-            elements=frozenset(_addresses(_members(selector, in_group, peers), peers, version)),
-        )
-        for selector in selectors
-        for version in VERSIONS
-    ]
-    return tuple(sorted({one.name: one for one in sets}.values(), key=lambda one: one.name))
+    addresses = {version: _addresses(peers.values(), version) for version in VERSIONS}
+    sets: list[NftSet] = []
+    for name, selector in sorted({selector.name: selector for selector in selectors}.items()):
+        members = _members(selector, in_group, peers)
+        for version in VERSIONS:
+            found = addresses[version]
+            sets.append(
+                NftSet(
+                    name=set_name(name, version),
+                    type=f"ipv{version}_addr",
+                    interval=False,
+                    elements=frozenset(found[peer_id] for peer_id in members if peer_id in found),
+                )
+            )
+    return tuple(sets)
 
 
 def set_name(selector: str, version: Version) -> str:
@@ -161,12 +165,10 @@ def _members(selector: Selector, in_group: Mapping[str, set[str]], peers: Mappin
     return members
 
 
-def _addresses(members: Iterable[str], peers: Mapping[str, PeerDoc], version: Version) -> Iterable[str]:
-    for peer_id in members:
-        peer = peers[peer_id]
-        text = peer.address_v4 if version == 4 else peer.address_v6
-        if is_address(text) and (network := parse(text)).version == version:
-            yield address(int(network.network_address), version)
+def _addresses(peers: Iterable[PeerDoc], version: Version) -> dict[str, str]:
+    """Peer id → its overlay address, for peers that have one."""
+    found = {peer.peer_id: canonical_address(peer.address_v4 if version == 4 else peer.address_v6) for peer in peers}
+    return {peer_id: address for peer_id, address in found.items() if address and (":" in address) == (version == 6)}
 
 
 def _sorted(ids: Iterable[str]) -> tuple[str, ...]:
