@@ -146,7 +146,7 @@ class Agent:
         """Work until told to stop, then remove everything from the kernel."""
         await self._control.start()
         try:
-            await _first_of(self._work(), self._stop.wait())
+            await _first_of(self._work(), self._goodbye())
             self._left.set_result(await self._clean_up())
         finally:
             await self._control.stop()
@@ -188,6 +188,12 @@ class Agent:
         finally:
             monitor.close()
 
+    async def _goodbye(self) -> None:
+        """Wait for the end, and announce it while there is a bus."""
+        await self._stop.wait()
+        if self._signalling is not None:
+            await self._signalling.leave()
+
     async def _clean_up(self) -> Mapping[str, str]:
         """Remove what was made; gives what could not be removed."""
         left = await self._loop.stop()
@@ -216,9 +222,7 @@ class Agent:
     # What the other parts tell and ask
 
     def _documents(self) -> Documents:
-        """Nothing but a closed host, once management stands by its refusal (decision C5)."""
-        documents = self._view.documents()
-        return Documents(revision=documents.revision) if self._feed and self._feed.banished else documents
+        return self._feed.documents() if self._feed else self._view.documents()
 
     def _passed(self) -> None:
         settings = self._loop.passed.documents.settings
@@ -267,7 +271,7 @@ class Agent:
         )
 
     def _report(self) -> Any:
-        passed, revision = self._loop.passed, self._view.documents().revision
+        passed, revision = self._loop.passed, self._documents().revision
         return report(passed, self._meta, self._who.peer_id, self._device.name, revision)
 
     def _take_picture(self) -> Picture:

@@ -266,7 +266,7 @@ def _pipe(key: str) -> int:
 
 
 def _detach(environment: Mapping[str, str], pipe: int | None, state_dir: Path, path: Path) -> None:
-    """Start the agent in a session of its own and come back when it answers, or say why it ended."""
+    """Start the agent in a session of its own and come back when it is connected, or say why it ended."""
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (state_dir / LOG_NAME).open("ab") as log:
         began_at = log.tell()
@@ -286,10 +286,15 @@ def _detach(environment: Mapping[str, str], pipe: int | None, state_dir: Path, p
                 log_text.seek(began_at)
                 said = log_text.read().strip().rpartition("\n")[2]
             raise Failed(said.removeprefix("error: ") or "the agent ended at once", agent.returncode or 1)
-        try:
-            _ask(path, "status")
-        except Failed:
-            time.sleep(0.05)
-        else:
-            break
-    print(f"agent {agent.pid} runs, its log is {state_dir / LOG_NAME}")
+        if _is_connected(path):
+            print(f"agent {agent.pid} runs, its log is {state_dir / LOG_NAME}")
+            return
+        time.sleep(0.05)
+    print(f"agent {agent.pid} runs and is not connected yet, its log is {state_dir / LOG_NAME}")
+
+
+def _is_connected(path: Path) -> bool:
+    try:
+        return bool(_ask(path, "status")["management"]["connected"])
+    except Failed:
+        return False

@@ -9,9 +9,9 @@ from typing import Literal, TypeAlias
 import nats.errors
 import structlog
 
-from services.agent.core.documents import FeedView
+from services.agent.core.documents import Documents, FeedView
 from services.agent.errors import AdmissionRefused
-from services.agent.feed.session import Listener, Over, Peer, Session, boottime
+from services.agent.feed.session import Listener, Over, Peer, Progress, Session, boottime
 from services.agent.ports import Dial, Login
 from shared.bus.connection import REPORT_EVERY_S, wait_before
 from shared.bus.undecodable import Undecodables
@@ -23,6 +23,9 @@ BANISHED_AFTER_S = 30.0
 """A refusal that management stands by for so long is final: this peer was deleted or blocked (decision C5)."""
 SETTLED_AFTER_S = {Over.LOST: 15.0, Over.OTHER_RIGHTS: 1.0}
 """A session that lasted so long owes nothing to the attempts before it."""
+
+HELD_BACK_S = 5.0
+"""A reading that takes longer has failed; a mixed picture is then better than an old one."""
 
 Standing: TypeAlias = Literal["connecting", "connected", "refused"]
 
@@ -55,7 +58,8 @@ class Feed:
         self._undecodables = undecodables
         self._banished_after_s = banished_after_s
         self._session: Session | None = None
-        self._certain: dict[str, int] = {}
+        self._progress = Progress(frozenset({peer.audience}))
+        self._whole = view.documents()
         self._heard_at: float | None = None
         self._refused_since: float | None = None
         self._reported_at = float("-inf")
@@ -63,6 +67,15 @@ class Feed:
         self.standing: Standing = "connecting"
         self.since = time.time()
         self.problem = ""
+
+    def documents(self) -> Documents:
+        """The picture, as it was before a reading while one is going on: a part of it is no picture.
+
+        Nothing but the revision once this peer is banished (decision C5).
+        """
+        if not self._progress.unread or boottime() - self._progress.since > HELD_BACK_S:
+            self._whole = self._view.documents()
+        return Documents(revision=self._whole.revision) if self.banished else self._whole
 
     async def publish(self, subject: str, payload: bytes) -> bool:
         """Whether there was a connection to send it on."""
@@ -119,7 +132,7 @@ class Feed:
 
     async def _attempt(self) -> Session:
         whole = self._heard_at is None or boottime() - self._heard_at > TOMBSTONE_TTL_S / 2
-        session = Session(self._peer, self._view, self._certain, self._listener, self._undecodables)
+        session = Session(self._peer, self._view, self._progress, self._listener, self._undecodables)
         connection = await self._dial(self._login, session.on_error, session.on_closed)
         opening = asyncio.ensure_future(session.open(connection, whole=whole))
         ended = asyncio.ensure_future(session.ended())

@@ -56,6 +56,32 @@ class Listener(Protocol):
         """A session begins: everything the bus holds for this host is known."""
 
 
+class Progress:
+    """How far the feed is read, kept from session to session.
+
+    certain: audience → sequence up to which the last reading brought everything. unread: audiences that are being read,
+    or whose reading was cut off: until they are read the picture is a mixture of before and after.
+    """
+
+    def __init__(self, unread: frozenset[str]) -> None:
+        self.certain: dict[str, int] = {}
+        self.unread: set[str] = set(unread)
+        self.since = boottime()
+
+    def begin(self, audiences: frozenset[str]) -> None:
+        if not self.unread:
+            self.since = boottime()
+        self.unread |= audiences
+
+    def end(self, audience: str, certain: int) -> None:
+        self.certain[audience] = certain
+        self.unread.discard(audience)
+
+    def drop(self, audience: str) -> None:
+        self.certain.pop(audience, None)
+        self.unread.discard(audience)
+
+
 class Over(Enum):
     """Why a session ends."""
 
@@ -67,15 +93,15 @@ class Session:
     """Feeds `view` from one connection, beginning with everything that was missed.
 
     `over`: why it ended, None while it goes on. `heard_at`: seconds on boottime() when the bus last proved
-    itself. certain: audience → sequence up to which the last reading brought everything, kept from session to session.
+    itself.
     """
 
     def __init__(
-        self, peer: Peer, view: FeedView, certain: dict[str, int], listener: Listener, undecodables: Undecodables
+        self, peer: Peer, view: FeedView, progress: Progress, listener: Listener, undecodables: Undecodables
     ) -> None:
         self._peer = peer
         self._view = view
-        self._certain = certain
+        self._progress = progress
         self._listener = listener
         self._undecodables = undecodables
         self._connection: Client | None = None
@@ -154,6 +180,7 @@ class Session:
         granted = self._granted()
         for audience in self._view.audiences - granted:
             self._view.drop_audience(audience)
+            self._progress.drop(audience)
         if self._audiences != granted:
             self._audiences &= granted
             self._end(Over.OTHER_RIGHTS)
@@ -162,6 +189,7 @@ class Session:
         assert self._connection is not None
         self._audiences |= audiences
         self._reading |= audiences
+        self._progress.begin(audiences)
         for audience in audiences:
             await self._connection.subscribe(
                 subjects.live_feed_of(self._peer.account, audience), cb=self._on_live, pending_msgs_limit=100_000
@@ -171,7 +199,8 @@ class Session:
     async def _fill_gaps(self) -> None:
         missed, self._missed = self._missed & self._audiences, set()
         if missed:
-            positions = {audience: self._certain.get(audience, 0) for audience in missed}
+            self._progress.begin(frozenset(missed))
+            positions = {audience: self._progress.certain.get(audience, 0) for audience in missed}
             await self._read(positions, whole=boottime() - self.heard_at > TOMBSTONE_TTL_S / 2)
             self._judge_rights()
 
@@ -200,8 +229,8 @@ class Session:
             last = await self._pull(audience, self._view.begin_snapshot(audience))
             if self._view.end_snapshot(audience):
                 self._listener.changed()
-        self._certain[audience] = last
         self._reading.discard(audience)
+        self._progress.end(audience, last)
 
     async def _pull(self, audience: str, after: int) -> int:
         assert self._connection is not None

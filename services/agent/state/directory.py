@@ -19,11 +19,11 @@ class StateDirectory:
         self.path = path
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
-        self._interface = _claim(interface)
+        self._lock = _lock(path / "lock")
         try:
-            self._lock = _lock(path / "lock")
+            self._interface = _claim(interface)
         except AlreadyRunning:
-            self._interface.close()
+            os.close(self._lock)
             raise
 
     def release(self) -> None:

@@ -86,6 +86,19 @@ class AgentProcess:
         with self.log.open("ab") as log:
             self._process = self.host.spawn(words, log=log, environment={**secret, **(environment or {})})
 
+    def start_impatient(self) -> None:
+        """Start it so that it believes a refusal after one second."""
+        impatient = "from services.agent.feed.reader import Feed; from services.agent.__main__ import main; "
+        impatient += "Feed.__init__.__kwdefaults__['banished_after_s'] = 1.0; main()"
+        environment = {
+            "WHIMBREL_BUS": f"nats://127.0.0.1:{BUS_PORT}",
+            "WHIMBREL_STATE_DIR": str(self.state),
+            "WHIMBREL_SOCKET": str(self.socket),
+            "WHIMBREL_SETUP_KEY": KEY,
+        }
+        with self.log.open("ab") as log:
+            self._process = self.host.spawn([sys.executable, "-c", impatient], log=log, environment=environment)
+
     @property
     def pid(self) -> int:
         assert self._process is not None
@@ -172,8 +185,15 @@ class KernelState:
     def table(self) -> str:
         return self.run("nft", "list", "table", "inet", "whimbrel")
 
-    def sysctl(self, name: str) -> str:
-        return self.run("sysctl", "-n", name).strip()
+    def sysctls(self) -> dict[str, str]:
+        """Every setting that the agent may touch, wt0's own left out."""
+        lines = self.run("sysctl", "-a", "--pattern", r"ip_forward$|all.forwarding|src_valid|rp_filter|accept_ra$")
+        pairs = (line.partition(" = ") for line in lines.splitlines() if "wt0" not in line)
+        return {name: value for name, _, value in pairs}
+
+    def originals(self, agent: AgentProcess) -> bytes:
+        """What the agent keeps of settings it changed."""
+        return (agent.state / "sysctls").read_bytes()
 
     def sockets(self) -> list[str]:
         return sorted(path.name for path in self._host.wireguard.iterdir()) if self._host.wireguard.exists() else []

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from typing import TypeVar
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -26,6 +27,8 @@ from shared.events.documents import (
 from shared.events.signals import Enrolled, EnrolReason, EnrolRefused, EnrolRequest
 from shared.events.subjects import FeedKey
 from tests.support.bus import Bus
+
+T = TypeVar("T")
 
 ACCOUNT = "acc1"
 ALL = "g.all"
@@ -131,6 +134,25 @@ class Plane(Bus):
         client = await connect(self.url, getattr(self.keys, role), role)
         self._clients.append(client)
         return client
+
+    async def listen(self, client: Client, pattern: str, type_: type[T], heard: list[T]) -> None:
+        """Collect what comes on a subject."""
+
+        async def take(message: Msg) -> None:
+            heard.append(decode(message.subject, message.data, type_))
+
+        await client.subscribe(pattern, cb=take)
+        await client.flush()
+
+    async def forward_signals(self) -> None:
+        """Do what the signal service does with introductions."""
+        signal = await self.service("signal")
+
+        async def forward(message: Msg) -> None:
+            key = subjects.parse_signal(message.subject)
+            await signal.publish(subjects.signal_to(key.account, key.receiver, key.sender), message.data)
+
+        await signal.subscribe(subjects.SIGNAL_FROM_ALL, cb=forward)
 
     async def _admit(self, message: Msg) -> None:
         server_xkey = (message.headers or {})["Nats-Server-Xkey"]
