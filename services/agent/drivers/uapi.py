@@ -59,16 +59,14 @@ async def _transact(path: Path, message: str) -> str:
 
 
 def change_lines(change: PeerChange) -> Fields:
+    if change.remove:
+        return [("public_key", _hex(change.public_key)), ("remove", "true")]
     lines = [("public_key", _hex(change.public_key)), ("persistent_keepalive_interval", str(change.keepalive_s))]
     if change.endpoint:
         lines.append(("endpoint", change.endpoint))
     if change.replace:
         lines.append(("replace_allowed_ips", "true"))
     return lines + [("allowed_ip", ip) for ip in change.add]
-
-
-def remove_lines(public_key: str) -> Fields:
-    return [("public_key", _hex(public_key)), ("remove", "true")]
 
 
 def device(fields: Fields) -> WireGuardDevice:

@@ -89,20 +89,15 @@ class WireGuardKernel:
         if self._held is None:
             await self.observe()
         held, self._held = self._held or {}, None
-        errors: dict[str, str] = {}
-        for change in plan(entries, held):
-            for peer in _messages(change):
-                if error := await self._set(peer=peer):
-                    errors[change.public_key] = error
+        errors = await self._carry_out(plan(entries, held))
         if not errors:
             self._held = after(entries, held)
-        return errors
+        return {key: error for key, error in errors.items() if key in entries}
 
     async def delete(self, keys: Iterable[str]) -> dict[str, str]:
         """Remove peers. What is not there counts as removed. Key → error."""
         self._held = None
-        errors = {key: await self._set(peer={"public_key": key, "remove": True}) for key in keys}
-        return {key: error for key, error in errors.items() if error}
+        return await self._carry_out(PeerChange(key, remove=True) for key in keys)
 
     async def stats(self) -> dict[str, PeerStats]:
         """What the device counts, by public key; nothing when there is none."""
@@ -111,6 +106,14 @@ class WireGuardKernel:
         except NetlinkError:
             return {}
         return {key: _stats(peer) for key, peer in _each_peer(messages) if _begins(peer)}
+
+    async def _carry_out(self, changes: Iterable[PeerChange]) -> dict[str, str]:
+        errors: dict[str, str] = {}
+        for change in changes:
+            for peer in _messages(change):
+                if error := await self._set(peer=peer):
+                    errors[change.public_key] = error
+        return errors
 
     async def _info(self) -> list[Any]:
         await self._genl.setup_endpoint()
@@ -127,6 +130,9 @@ class WireGuardKernel:
 
 def _messages(change: PeerChange) -> Iterator[dict[str, Any]]:
     """The change as pyroute2's peers, so many that each fits in a message."""
+    if change.remove:
+        yield {"public_key": change.public_key, "remove": True}
+        return
     parts = [change.add[at : at + CHUNK] for at in range(0, len(change.add), CHUNK)] or [()]
     for number, part in enumerate(parts):
         peer = {

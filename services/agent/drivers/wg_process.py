@@ -44,7 +44,6 @@ class WireGuardGoProcess:
     async def start(self) -> None:
         """Start one and come back when it listens. Raises MechanismMissing when it does not."""
         self.reap()
-        self.socket.unlink(missing_ok=True)  # nobody listens: one that a killed process left
         self._child = child = self._spawn()
         try:
             async with asyncio.timeout(START_WITHIN_S):

@@ -10,7 +10,7 @@ from services.agent.core.kernel import PeerStats, WireGuardDevice, WireGuardPeer
 from services.agent.drivers import rtnl_links, uapi
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.uapi import Silent
-from services.agent.drivers.wg_plan import PeerChange, after, plan
+from services.agent.drivers.wg_plan import PeerChange, after, plan, whole
 from services.agent.drivers.wg_process import PROGRAM, SOCKETS, WireGuardGoProcess, is_here
 from services.agent.errors import MechanismMissing
 
@@ -101,14 +101,14 @@ class WireGuardGo:
             return {}
         # It stopped at the first bad line, and what the device has is no longer known: one by one and as a whole, so
         # that only what is bad stays undone.
-        errors = {key: await self._set(uapi.change_lines(_whole(entry))) for key, entry in entries.items()}
+        errors = {key: await self._set(uapi.change_lines(whole(entry))) for key, entry in entries.items()}
         return {key: error for key, error in errors.items() if error}
 
     async def delete(self, keys: Iterable[str]) -> dict[str, str]:
         """Remove peers. What is not there counts as removed. Key → error."""
         keys = list(keys)
         self._held = None
-        error = await self._set([line for key in keys for line in uapi.remove_lines(key)])
+        error = await self._set([line for key in keys for line in uapi.change_lines(PeerChange(key, remove=True))])
         return dict.fromkeys(keys, error) if error else {}
 
     async def stats(self) -> dict[str, PeerStats]:
@@ -143,7 +143,3 @@ class WireGuardGo:
 
     def _silent(self) -> str:
         return f"{PROGRAM} does not answer at {self._process.socket}"
-
-
-def _whole(entry: WireGuardPeer) -> PeerChange:
-    return PeerChange(entry.public_key, entry.endpoint, entry.keepalive_s, tuple(sorted(entry.allowed_ips)), True)

@@ -81,6 +81,17 @@ def test_what_others_change_shows_and_is_put_right(tunnel: Namespace, drift: str
     run_on(tunnel, scenario)
 
 
+def test_link_local_addresses_are_the_kernels_own(tunnel: Namespace) -> None:
+    tunnel.ip("address", "add", "fe80::9/64", "dev", "wt0", "nodad")
+
+    async def scenario(rtnl: Netlink) -> None:
+        assert await Links(rtnl, "wt0").upsert(wt0()) == {}
+        assert await Links(rtnl, "wt0").observe() == wt0()
+
+    run_on(tunnel, scenario)
+    assert "fe80::9/64" in tunnel.ip("address", "show", "dev", "wt0")
+
+
 def test_what_the_kernel_refuses_leaves_the_rest_done(tunnel: Namespace) -> None:
     async def scenario(rtnl: Netlink) -> None:
         links = Links(rtnl, "wt0")
