@@ -133,16 +133,16 @@ class Projector:
                 self._wake.set()
 
     async def _step(self) -> None:
-        """Bring FEED up to the newest commit that was delivered, and to whatever else was folded by then."""
+        """Bring FEED up to the fold, and acknowledge the commits that are in it."""
         if not self._pin:
             return
-        newest = max(self._unacknowledged, default=0)
         if self._published is None:
             await self._take_over(self._pin)
-        await self._fold.wait_for(newest)
+        reached = self._fold.sequence
         await self._write_dirty()
-        done = [self._unacknowledged.pop(older) for older in list(self._unacknowledged) if older < newest]
-        for message in done:
+        newest = max(self._unacknowledged, default=0)
+        done = [s for s in self._unacknowledged if s <= reached and s < newest]
+        for message in [self._unacknowledged.pop(sequence) for sequence in done]:
             await message.ack()
 
     async def _take_over(self, pin: str) -> None:
