@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -24,7 +25,7 @@ from services.management.readmodel.readmodel import ReadModel
 from services.management.serving import serve
 from services.management.settings import Settings
 from shared.bus.broker import Broker
-from shared.bus.connection import connect
+from shared.bus.connection import REPORT_EVERY_S, connect
 from shared.bus.keys import curve_key, read_seed
 from shared.bus.streams import ensure_streams
 from shared.bus.undecodable import Undecodables
@@ -70,14 +71,14 @@ async def _run(
     settings: Settings, seeds: Seeds, listen: Listen, broker: Broker, connection: Client, system: Client
 ) -> None:
     undecodables = Undecodables()
-    await _once_the_bus_is_ready(connection, settings.stream_replicas)
+    await _insist("streams", partial(ensure_streams, connection.jetstream(), settings.stream_replicas))
     readmodel = ReadModel(connection, settings.data_dir / "readmodel.db", undecodables)
-    await readmodel.open()
+    await _insist("read model", readmodel.open)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(readmodel.follow())
             tasks.create_task(readmodel.save())
-            await readmodel.catch_up()
+            await _insist("log", readmodel.catch_up)
             token_file = settings.admin_token or settings.data_dir / "admin.token"
             await ensure_account(connection, readmodel, token_file, settings.dns_domain, new_id)
             writer = Log(connection, readmodel)
@@ -110,12 +111,15 @@ async def _run(
         await readmodel.close()
 
 
-async def _once_the_bus_is_ready(connection: Client, stream_replicas: int) -> None:
-    """A server that has just started, or a cluster without a leader, refuses for a while."""
+async def _insist(what: str, attempt: Callable[[], Awaitable[None]]) -> None:
+    """Do it until it succeeds: a server that has just started, or a cluster without a leader, refuses for a while."""
+    reported_at = float("-inf")
     while True:
         try:
-            await ensure_streams(connection.jetstream(), stream_replicas)
+            await attempt()
             return
         except (nats.errors.Error, TimeoutError) as problem:
-            log.warning("streams not ready, going on trying", problem=str(problem) or type(problem).__name__)
+            if time.monotonic() - reported_at >= REPORT_EVERY_S:
+                reported_at = time.monotonic()
+                log.warning(f"{what} not ready, going on trying", problem=str(problem) or type(problem).__name__)
             await asyncio.sleep(RETRY_S)

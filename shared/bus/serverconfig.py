@@ -85,7 +85,7 @@ _PERMISSIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (subjects.LIVE_FEED_ROUTES, "_INBOX.resolver.>"),
     ),
     "system": (
-        ("$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.*.KICK"),
+        ("$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.*.CONNZ", "$SYS.REQ.SERVER.*.KICK"),
         ("_INBOX.system.>",),
     ),
 }

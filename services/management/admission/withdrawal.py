@@ -6,6 +6,7 @@ The agent sees the change in its own document and reconnects by itself; this is 
 import asyncio
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,7 +50,6 @@ class _Connection(msgspec.Struct, frozen=True):
 class _Page(msgspec.Struct, frozen=True):
     connections: tuple[_Connection, ...] = ()
     offset: int = 0
-    total: int = 0
 
 
 class _Server(msgspec.Struct, frozen=True):
@@ -77,6 +77,7 @@ class Withdrawal:
         self._grace_s = grace_s
         self._sweep_every_s = sweep_every_s
         self._due: dict[str, float] = {}
+        self._found: defaultdict[str, list[_Connection]] = defaultdict(list)
         self._wake = asyncio.Event()
         self._inbox = system.new_inbox()
         fold.listen(self)
@@ -143,13 +144,14 @@ class Withdrawal:
         except msgspec.DecodeError as problem:
             log.warning("unreadable list of connections", problem=str(problem))
             return
-        page = listing.data or _Page()
-        for connection in page.connections:
-            if self._outlived(connection.authorized_user):
-                await self._end(listing.server.id, connection)
-        seen = page.offset + len(page.connections)
-        if page.connections and seen < page.total:
-            await self._list({"acc": HOST_ACCOUNT}, server=listing.server.id, offset=seen)
+        server, page = listing.server.id, listing.data or _Page()
+        self._found[server] += (c for c in page.connections if self._outlived(c.authorized_user))
+        if len(page.connections) == PAGE:
+            await self._list({"acc": HOST_ACCOUNT}, server=server, offset=page.offset + PAGE)
+            return
+        # Not before the last page: each connection that ends moves the others up.
+        for connection in self._found.pop(server):
+            await self._end(server, connection)
 
     def _outlived(self, name: str) -> bool:
         """Whether a connection of that name has other rights than its peer now, and no time left."""
@@ -169,6 +171,7 @@ class Withdrawal:
         log.info("ending a connection whose rights have changed", connection=connection.authorized_user)
         _ended.inc()
         with contextlib.suppress(nats.errors.Error):
+            # The server does nothing for a request without a reply subject.
             await self._system.publish(
-                f"$SYS.REQ.SERVER.{server}.KICK", msgspec.json.encode({"cid": connection.cid}), reply=""
+                f"$SYS.REQ.SERVER.{server}.KICK", msgspec.json.encode({"cid": connection.cid}), reply=self._inbox
             )

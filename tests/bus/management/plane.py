@@ -1,0 +1,52 @@
+"""Management's admission and enrolment on a real bus, in this process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from services.management.admission.callout import Callout
+from services.management.admission.withdrawal import Withdrawal
+from services.management.enrolment import Enrolment, subscribe
+from services.management.ids import new_id
+from shared.bus.broker import Broker
+from shared.bus.connection import connect
+from shared.bus.keys import curve_key
+from shared.bus.streams import ensure_streams
+from shared.bus.undecodable import Undecodables
+from tests.bus.management.replica import Replica, running
+from tests.support.bus import Bus
+
+GRACE_S = 0.4
+
+
+class PlainBus(Bus):
+    """A bus with streams, where nobody is admitted until management runs."""
+
+    async def start(self) -> None:
+        await self.server.start()
+        self.management = await connect(self.url, self.keys.management, "management")
+        self._clients.append(self.management)
+        await ensure_streams(self.management.jetstream())
+
+
+@asynccontextmanager
+async def admitting(bus: Bus, file: Path) -> AsyncIterator[Replica]:
+    """A replica that admits connections, enrols hosts and withdraws rights."""
+    undecodables = Undecodables()
+    async with running(bus, file) as replica:
+        held = replica.readmodel
+        broker = Broker(bus.url, bus.keys.management, "management")
+        await broker.connect()
+        subscribe(broker, Enrolment(held, replica.log.commit, new_id, undecodables))
+        await broker.start()
+        system = await connect(bus.url, bus.keys.system, "system")
+        await Callout(held, bus.keys.issuer, curve_key(bus.keys.callout), undecodables).serve(replica.connection)
+        withdrawing = asyncio.create_task(Withdrawal(system, held, grace_s=GRACE_S).run())
+        try:
+            yield replica
+        finally:
+            withdrawing.cancel()
+            await asyncio.gather(withdrawing, return_exceptions=True)
+            await system.close()
+            await broker.leave()

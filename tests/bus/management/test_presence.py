@@ -1,0 +1,99 @@
+"""Facts of peers, as the API sees them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from nats.aio.client import Client
+
+from services.management.presence import Presence
+from shared.bus.codec import encode
+from shared.bus.connection import connect
+from shared.bus.undecodable import Undecodables
+from shared.events import subjects
+from shared.events.facts import ReportFact, SessionFact
+from tests.support.bus import Bus, eventually
+
+ACCOUNT = "acc"
+
+
+def session(peer: str, *, connected: bool) -> SessionFact:
+    return SessionFact(peer_id=peer, epoch=1, connected=connected, since=1_000.0)
+
+
+@pytest.fixture
+async def signal(bus: Bus) -> AsyncIterator[Client]:
+    """The connection of the service that writes sessions."""
+    connection = await connect(bus.url, bus.keys.signal, "signal")
+    yield connection
+    await connection.close()
+
+
+async def observe(signal: Client, fact: SessionFact) -> None:
+    await signal.jetstream().publish(subjects.session_fact(ACCOUNT, fact.peer_id), encode(fact))
+
+
+@asynccontextmanager
+async def following(bus: Bus) -> AsyncIterator[Presence]:
+    presence = Presence(Undecodables())
+    task = asyncio.create_task(presence.follow(bus.management))
+    try:
+        yield presence
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_newest_session_of_each_peer_is_known(bus: Bus, signal: Client) -> None:
+    for connected in (False, True):
+        await observe(signal, session("alice", connected=connected))
+    async with following(bus) as presence:
+        await eventually(lambda: presence.session(ACCOUNT, "alice") == session("alice", connected=True))
+        assert presence.session(ACCOUNT, "bob") is None
+        assert presence.report(ACCOUNT, "alice") is None
+        await observe(signal, session("alice", connected=False))
+        await eventually(lambda: presence.session(ACCOUNT, "alice") == session("alice", connected=False))
+
+
+async def test_a_garbled_fact_does_not_hide_the_others(bus: Bus, signal: Client) -> None:
+    async with following(bus) as presence:
+        await signal.jetstream().publish(subjects.session_fact(ACCOUNT, "alice"), b"garbage")
+        await observe(signal, session("bob", connected=True))
+        await eventually(lambda: presence.session(ACCOUNT, "bob"))
+        assert presence.session(ACCOUNT, "alice") is None
+
+
+def test_what_a_new_snapshot_does_not_bring_has_expired() -> None:
+    presence = Presence(Undecodables())
+    report = ReportFact(
+        peer_id="alice",
+        version="1.0.0",
+        hostname="alice",
+        os="Debian",
+        kernel="6.18",
+        backend="kernel",
+        desired_revision=2,
+        applied_revision=1,
+        pending=0,
+    )
+    facts = {
+        subjects.session_fact(ACCOUNT, "alice"): session("alice", connected=True),
+        subjects.session_fact(ACCOUNT, "bob"): session("bob", connected=True),
+        subjects.report_fact(ACCOUNT, "alice"): report,
+    }
+
+    def snapshot(*which: str) -> None:
+        presence.begin()
+        for sequence, subject in enumerate(which, 1):
+            presence.message(subject, encode(facts[subject]), sequence)
+
+    snapshot(*facts)
+    presence.caught_up()
+    assert presence.report(ACCOUNT, "alice") == report
+    snapshot(subjects.session_fact(ACCOUNT, "bob"))
+    assert presence.session(ACCOUNT, "alice"), "nothing is forgotten before the snapshot is whole"
+    presence.caught_up()
+    assert presence.session(ACCOUNT, "alice") is None
+    assert presence.report(ACCOUNT, "alice") is None
+    assert presence.session(ACCOUNT, "bob")
