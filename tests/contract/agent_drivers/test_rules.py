@@ -3,7 +3,7 @@
 import pytest
 
 from deploy.lab.netns import Namespace
-from services.agent.core.kernel import CONTROL_MARK, CONTROL_MASK, TABLE, Family, RuleEntry, RuleKey
+from services.agent.core.kernel import CONTROL_MARK, CONTROL_MASK, ROUTE_PROTOCOL, TABLE, Family, RuleEntry, RuleKey
 from services.agent.core.policyrules import policy_rules
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.rtnl_rules import Rules
@@ -111,7 +111,7 @@ def test_of_two_rules_left_by_a_crash_the_one_asked_first_shows_and_the_wanted_o
         rules = Rules(rtnl)
         await rules.upsert({(family, 110): stale})
         mark = f"{CONTROL_MARK:#x}/{CONTROL_MASK:#x}"
-        protocol = ("protocol", "187")
+        protocol = ("protocol", str(ROUTE_PROTOCOL))
         host.ip(
             OPTION[family], "rule", "add", "not", "fwmark", mark, "priority", "110", "lookup", str(TABLE), *protocol
         )
