@@ -74,7 +74,8 @@ def _public(key: str) -> PublicKey:
 class Signalling:
     """Introduces this host to others as `book` has it, takes what they say of themselves, and sends heartbeats.
 
-    key_of: the WireGuard key of a peer this host sees, None for any other. session: names this run to other peers.
+    key_of: the WireGuard key of a peer this host sees, None for any other. epoch: of this run, see `Beat`.
+    session: names this run to other peers.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Signalling:
         book: PathBook,
         key_of: Callable[[str], str | None],
         publish: Publish,
+        epoch: int,
     ) -> None:
         self._account = account
         self._peer_id = peer_id
@@ -92,7 +94,7 @@ class Signalling:
         self._book = book
         self._key_of = key_of
         self._publish = publish
-        self._epoch = int(time.time() * 1000)
+        self._epoch = epoch
         self._now = asyncio.Event()
         self._complained: set[str] = set()
         self.session = secrets.token_hex(5)

@@ -168,7 +168,13 @@ class Agent:
             self._dial, Peer(account, peer_id), self._who.bus_seed, self._view, self, Undecodables()
         )
         signalling = self._signalling = Signalling(
-            account, peer_id, self._who.private_key, self._book, self._key_of, feed.publish
+            account,
+            peer_id,
+            self._who.private_key,
+            self._book,
+            self._key_of,
+            feed.publish,
+            remembered.next_epoch(self._settings.state_dir, time.time()),
         )
         reporter = self._reporter = Reporter(account, peer_id, feed.publish, self._report)
         monitor = Monitor(KernelNotifications(self._settings.interface, {self._rtnl.port}, lambda: self._nft.accounted))

@@ -118,8 +118,8 @@ class Loop:
         steps = self._plan(wanted, resets)
         if steps and wanted == self._verified and not resets:
             _report_drift(entry for step in steps for entry in entries(step))
-        errors = await self._apply(wanted, steps) if steps else {}
-        self._finish(documents, local, wanted, errors)
+        errors, left = await self._apply(wanted, steps) if steps else ({}, ())
+        self._finish(documents, local, wanted, errors, left)
 
     async def stop(self) -> Mapping[str, str]:
         """Remove all of ours from the kernel; gives what could not be removed, "kind key" → error."""
@@ -134,19 +134,19 @@ class Loop:
         self._originals.keep(sysctls.settled(self._originals.value, {}, self._kernel.observed.sysctls))
         return _named(errors if steps else {})
 
-    async def _apply(self, wanted: Desired, steps: tuple[Step, ...]) -> dict[Entry, str]:
-        """Change the kernel and read it back; gives what failed, and what reads differently from what was written."""
+    async def _apply(self, wanted: Desired, steps: tuple[Step, ...]) -> tuple[dict[Entry, str], tuple[Entry, ...]]:
+        """Change the kernel and read it back: what failed or reads differently than written, and all that differs."""
         self._originals.keep(sysctls.journal(self._originals.value, wanted.sysctls, self._kernel.observed.sysctls))
         tried = {entry: value for step in steps for entry, value in entries(step).items()}
         now = time.monotonic()
         errors = await self._kernel.apply(steps, lambda entry, value: self._failures.reason(entry, value, now))
         await self._kernel.observe()
-        for step in self._plan(wanted):
-            for entry in entries(step):
-                if entry in tried:
-                    errors.setdefault(entry, DIFFERS)
+        left = tuple(entry for step in self._plan(wanted) for entry in entries(step))
+        for entry in left:
+            if entry in tried:
+                errors.setdefault(entry, DIFFERS)
         self._failures.note(tried, errors, now)
-        return errors
+        return errors, left
 
     async def _something_to_do(self, check_at: float) -> None:
         due = self._failures.next_deadline()
@@ -172,9 +172,15 @@ class Loop:
     def _plan(self, wanted: Desired, resets: Iterable[str] = ()) -> tuple[Step, ...]:
         return plan(wanted, self._kernel.observed, resets=resets, originals=self._originals.value)
 
-    def _finish(self, documents: Documents, local: Local, wanted: Desired, errors: Mapping[Entry, str]) -> None:
+    def _finish(
+        self,
+        documents: Documents,
+        local: Local,
+        wanted: Desired,
+        errors: Mapping[Entry, str],
+        left: tuple[Entry, ...],
+    ) -> None:
         """Keep what came of a pass. What still differs is pending; what nobody tried yet has its turn now."""
-        left = [entry for step in self._plan(wanted) for entry in entries(step)]
         pending = _named({entry: errors.get(entry, "") for entry in left})
         applied = self.passed.applied_revision
         if not left:

@@ -72,6 +72,13 @@ def originals(directory: Path) -> Remembered[dict[str, str]]:
     return Remembered(directory / "sysctls", dict[str, str], {})
 
 
+def next_epoch(directory: Path, wall: float) -> int:
+    """Unix milliseconds, yet greater than in any run before, also when the clock was set back. wall: unix seconds."""
+    last = Remembered(directory / "epoch", int, 0)
+    last.keep(max(int(wall * 1000), last.value + 1))
+    return last.value
+
+
 def sealed(value: object) -> bytes:
     """The value as it stands in a file: a digest, then MessagePack."""
     body = msgspec.msgpack.encode(value)

@@ -17,6 +17,7 @@ from tests.support.bus import eventually
 
 COMMAND = str(Path(sys.executable).with_name("whimbrel"))
 BUS_PORT = 4222
+ANSWER_LIMIT = 64 << 20
 KEY = "0CD76A3C-7A8B-4F0E-9C3B-1A2B3C4D5E6F"
 
 
@@ -128,7 +129,7 @@ class AgentProcess:
     async def ask(self, what: str, **options: Any) -> Any:
         """The agent's answer on its socket; None while there is none."""
         try:
-            reader, writer = await asyncio.open_unix_connection(self.socket)
+            reader, writer = await asyncio.open_unix_connection(self.socket, limit=ANSWER_LIMIT)
         except OSError:
             return None
         try:

@@ -84,3 +84,8 @@ async def test_changes_are_kept_once_they_pause(tmp_path: Path, monkeypatch: pyt
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+
+
+def test_epochs_grow_also_when_the_clock_is_set_back(tmp_path: Path) -> None:
+    epochs = [remembered.next_epoch(tmp_path, wall) for wall in (100.0, 101.5, 50.0, 50.0, 200.0)]
+    assert epochs == [100_000, 101_500, 101_501, 101_502, 200_000]

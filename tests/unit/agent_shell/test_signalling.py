@@ -86,8 +86,8 @@ async def test_two_hosts_introduce_themselves_and_say_goodbye() -> None:
 
     keys = {"alice": public(ALICE), "bob": public(BOB)}
     books = {name: PathBook(key) for name, key in keys.items()}
-    alice = Signalling("acc", "alice", ALICE, books["alice"], keys.get, publish)
-    bob = Signalling("acc", "bob", BOB, books["bob"], keys.get, publish)
+    alice = Signalling("acc", "alice", ALICE, books["alice"], keys.get, publish, 17)
+    bob = Signalling("acc", "bob", BOB, books["bob"], keys.get, publish, 17)
     books["alice"].set_local(("192.0.2.1:1",), 0.0)
     books["bob"].set_peers({"alice": keys["alice"]}, 0.0)
     await alice.introduce("bob", False)
@@ -99,4 +99,4 @@ async def test_two_hosts_introduce_themselves_and_say_goodbye() -> None:
     assert not bob.hear("nobody", sealed)
     assert not alice.hear("bob", sealed)
     assert beat_at == "signal.acc.beat.alice"
-    assert decode(beat_at, goodbye, Beat).leaving
+    assert decode(beat_at, goodbye, Beat) == Beat(peer_id="alice", epoch=17, leaving=True)
