@@ -54,8 +54,8 @@ WHOLE = remembered.sealed(PICTURE)
 
 @pytest.mark.parametrize(
     "content",
-    [b"", WHOLE[:-1], WHOLE[:8], b"x" + WHOLE, WHOLE[:30] + bytes((WHOLE[30] ^ 1,)) + WHOLE[31:], remembered.sealed(5)],
-    ids=["empty", "cut", "nearly nothing", "shifted", "one bit flipped", "of another version"],
+    [b"", WHOLE[:-1], WHOLE[:8], b"x" + WHOLE, WHOLE.replace(b"192.0.2.1", b"192.0.2.9"), remembered.sealed(5)],
+    ids=["empty", "cut", "nearly nothing", "shifted", "one byte different", "of another version"],
 )
 def test_a_corrupt_file_is_set_aside_and_the_host_goes_on(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "lastgood").write_bytes(content)
