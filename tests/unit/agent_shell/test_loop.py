@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 
 from services.agent.core.desired import Local
 from services.agent.core.documents import Documents
@@ -260,6 +261,14 @@ async def test_a_link_that_went_is_made_again_with_all_that_hung_on_it(world: Wo
     world.kernel.routes.entries.clear()
     world.loop.disturbed(("link",))
     await eventually(lambda: world.routes == {"10.1.0.0/16"} and key("gw") in world.kernel.device.peers.entries)
+
+
+async def test_a_link_that_went_down_has_taken_its_routes_along(world: World) -> None:
+    link = world.kernel.links.entries["wt0"]
+    world.kernel.links.entries["wt0"] = replace(link, up=False)
+    world.kernel.routes.entries.clear()
+    world.loop.disturbed(("link",))
+    await eventually(lambda: world.routes == {"10.1.0.0/16"} and world.kernel.links.entries["wt0"].up)
 
 
 async def test_a_burst_of_changes_is_few_passes(world: World) -> None:
