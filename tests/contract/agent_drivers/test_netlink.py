@@ -16,11 +16,11 @@ AF_INET = 2
 
 
 def test_a_message_is_what_another_library_reads() -> None:
-    body = bytes((AF_INET, 8, 0, 0, 0, 187, 253, 1)) + bytes(4)
+    body = bytes((AF_INET, 8, 0, 0, 0, 213, 253, 1)) + bytes(4)
     body += netlink.u32(15, 7120) + netlink.attribute(1, bytes((10, 0, 0, 0))) + netlink.u32(4, 3)
     message = rtmsg(HEADER.pack(16 + len(body), 24, netlink.F_REQUEST, 1, 0) + body)
     message.decode()
-    assert (message["family"], message["dst_len"], message["proto"], message["scope"]) == (AF_INET, 8, 187, 253)
+    assert (message["family"], message["dst_len"], message["proto"], message["scope"]) == (AF_INET, 8, 213, 253)
     assert message.get_attr("RTA_TABLE") == 7120
     assert message.get_attr("RTA_DST") == "10.0.0.0"
     assert message.get_attr("RTA_OIF") == 3
