@@ -8,12 +8,13 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import fanout, lab_latency
+from tests.bench import fanout, feed_latency, lab_latency
 from tests.bench.figures import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "lab": lab_latency.measure,
     "fanout": fanout.measure,
+    "feed": feed_latency.measure,
 }
 
 

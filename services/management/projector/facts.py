@@ -66,11 +66,13 @@ class Facts:
     def caught_up(self) -> None:
         """Forget what the snapshot did not bring: it has expired."""
         found, self._found = self._found or set(), None
-        for account, held in self._names.items():
-            for route in list(held):
-                key = subjects.parse_fact(subjects.resolution_fact(account, route))
-                if key not in found:
-                    self._show(key, ())
+        shown = {
+            FactKey(account, "route", route, "resolution") for account, held in self._names.items() for route in held
+        }
+        for key in shown - found:
+            self._show(key, ())
+        for key in self._ahead.keys() - found:
+            del self._ahead[key]
         self._known.set()
 
     def _show(self, key: FactKey, names: tuple[ResolvedName, ...]) -> None:

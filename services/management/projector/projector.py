@@ -1,6 +1,7 @@
 """LOG and FACTS → FEED: the documents of every account, written by one replica of management at a time."""
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -27,6 +28,7 @@ from shared.metrics import REGISTRY, Counter, Gauge
 
 CONSUMER = "projector"
 RETRY_S = 0.25
+"""After trouble, how long until commits are delivered again."""
 
 _writes = Counter("whimbrel_feed_writes", "Documents and tombstones written to FEED", registry=REGISTRY)
 _owner = Gauge("whimbrel_projector_owner", "1 while this replica writes FEED", registry=REGISTRY)
@@ -38,9 +40,9 @@ class Projector:
     """Keeps FEED equal to what intent and facts say, while it is the owner.
 
     The owner is whoever a pinned consumer of LOG serves and has claimed FEED since. It reads FEED once, writes the
-    whole difference, and from then on only what commits and facts touch. Any trouble ends that; it starts anew as long
-    as the pin is held. A commit is acknowledged after its documents are stored, and the newest one not at all: so there
-    is always a message to deliver, and an owner that is lost has a successor even if nothing is committed any more.
+    whole difference, and from then on only what commits and facts touch. Any trouble ends that, and the next delivery
+    starts it anew. A commit is acknowledged after its documents are stored, and the newest one not at all: so there is
+    always a message to deliver, and an owner that is lost has a successor even if nothing is committed any more.
 
     client: a connection with management's rights. fold: should have caught up with LOG before `run`, because a replica
     that becomes the owner first waits for its own fold.
@@ -76,10 +78,7 @@ class Projector:
                 tasks.create_task(self._consumer.run())
                 tasks.create_task(self._work())
         finally:
-            self._stand_by()
-            if not self._client.is_closed:
-                for message in self._unacknowledged.values():
-                    await message.nak()
+            await self._hand_back(after_s=0)
 
     def folded(self, account: str, sequence: int, changes: Sequence[Change]) -> None:
         """Every replica follows every commit, so that a new owner has its indexes at hand."""
@@ -112,13 +111,18 @@ class Projector:
     def _lost(self) -> None:
         """Another replica may have written since: forget all that was known."""
         self._pin = ""
-        self._unacknowledged.clear()
-        self._stand_by()
-
-    def _stand_by(self) -> None:
         self._published = None
+        self._unacknowledged.clear()
         self._dirty.clear()
         _owner.set(0)
+
+    async def _hand_back(self, *, after_s: float) -> None:
+        """Stand by until something is delivered. The bus knows who is served now: this replica, or another one."""
+        messages = list(self._unacknowledged.values())
+        self._lost()
+        for message in messages:
+            with contextlib.suppress(nats.errors.Error):
+                await message.nak(delay=after_s)
 
     async def _work(self) -> None:
         while True:
@@ -128,15 +132,13 @@ class Projector:
                 await self._step()
             except (Superseded, NotStored, nats.errors.Error, TimeoutError) as problem:
                 log.warning("projector stopped writing", problem=repr(problem))
-                self._stand_by()
-                await asyncio.sleep(RETRY_S)
-                self._wake.set()
+                await self._hand_back(after_s=RETRY_S)
 
     async def _step(self) -> None:
         """Bring FEED up to the fold, and acknowledge the commits that are in it."""
-        if not self._pin:
-            return
         if self._published is None:
+            if not self._unacknowledged:
+                return
             await self._take_over(self._pin)
         reached = self._fold.sequence
         await self._write_dirty()
