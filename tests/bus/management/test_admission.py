@@ -219,6 +219,7 @@ async def test_what_the_bus_answers_cannot_be_sent_to_a_subject_that_the_asker_m
     await alice.make_catch_up(ACCOUNT, OFFICE)
     await alice.client.publish(subjects.pull_catch_up("alice", OFFICE), b'{"batch": 1}', reply=victim)
     await alice.client.publish(subjects.report_fact(ACCOUNT, "alice"), b"a report", reply=victim)
+    await alice.client.publish(subjects.beat(ACCOUNT, "alice"), b"", headers={"Nats-Trace-Dest": victim})
     await alice.make_catch_up(ACCOUNT, ALICE, deliver_subject=victim)
     await alice.ask(subjects.delete_catch_up("alice", OFFICE))  # answered after all of the above
     await alice.client.publish(subjects.beat(ACCOUNT, "alice"))
@@ -364,6 +365,13 @@ async def test_a_peer_that_left_a_group_and_does_not_reconnect_is_ended_after_th
     assert not await again.may_subscribe(subjects.live_feed_of(ACCOUNT, OFFICE))
     assert bob.client.is_connected
     await again.leave()
+
+
+async def test_a_deleted_group_is_withdrawn_from_its_members(two: Two) -> None:
+    alice, bob = await two.alice.connect(), await two.bob.connect()
+    await append(two.bus, builders.commit(deletes=[Ref("group", "office")]))
+    await asyncio.wait_for(alice.closed.wait(), 10)
+    assert bob.client.is_connected
 
 
 async def test_a_peer_that_reconnected_in_time_is_left_alone(two: Two) -> None:
