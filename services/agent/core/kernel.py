@@ -17,7 +17,7 @@ TABLE = 7120
 RULE_MAIN = 105
 RULE_OVERLAY = 110
 ROUTE_PROTOCOL = 213
-"""rtm_protocol of every route and rule of ours: how they are known after a crash. iproute2's rt_protos has nobody else there."""
+"""rtm_protocol of every route and rule of ours: how they are known after a crash. Free in iproute2's rt_protos."""
 CONTROL_MARK = 0x1BD00
 CONTROL_MASK = 0x1FF00
 """Packets of the agent itself and of WireGuard carry CONTROL_MARK within CONTROL_MASK and skip the overlay's table.
