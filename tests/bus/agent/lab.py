@@ -87,7 +87,7 @@ class AgentProcess:
         with self.log.open("ab") as log:
             self._process = self.host.spawn(words, log=log, environment={**secret, **(environment or {})})
 
-    def start_impatient(self) -> None:
+    def start_impatient(self, key: str = KEY) -> None:
         """Start it so that it believes a refusal after one second."""
         impatient = "from services.agent.feed.reader import Feed; from services.agent.__main__ import main; "
         impatient += "Feed.__init__.__kwdefaults__['banished_after_s'] = 1.0; main()"
@@ -95,7 +95,7 @@ class AgentProcess:
             "WHIMBREL_BUS": f"nats://127.0.0.1:{BUS_PORT}",
             "WHIMBREL_STATE_DIR": str(self.state),
             "WHIMBREL_SOCKET": str(self.socket),
-            "WHIMBREL_SETUP_KEY": KEY,
+            "WHIMBREL_SETUP_KEY": key,
         }
         with self.log.open("ab") as log:
             self._process = self.host.spawn([sys.executable, "-c", impatient], log=log, environment=environment)
