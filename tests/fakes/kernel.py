@@ -4,6 +4,7 @@ It knows nothing of documents. The nftables rules are read as text, rule by rule
 """
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from ipaddress import ip_address, ip_network
 from typing import Literal
 
@@ -276,6 +277,7 @@ def _changed(ruleset: Ruleset, step: Elements) -> Ruleset:
     return replace(ruleset, sets=tuple(sets), maps=tuple(maps))
 
 
+@cache
 def _holds(element: str, address: str) -> bool:
     if not address or (":" in element) != (":" in address):
         return False
@@ -290,6 +292,7 @@ def _has_port(text: str, port: int) -> bool:
     return int(first) <= port <= int(last or first)
 
 
+@cache
 def _within(address: str, prefix: str) -> bool:
     network = ip_network(prefix, strict=False)
     return ip_address(address).version == network.version and ip_address(address) in network
@@ -297,4 +300,4 @@ def _within(address: str, prefix: str) -> bool:
 
 def _longest(address: str, prefixes: Iterable[str]) -> str | None:
     holding = [prefix for prefix in prefixes if _within(address, prefix)]
-    return max(holding, key=lambda prefix: ip_network(prefix).prefixlen, default=None)
+    return max(holding, key=lambda prefix: int(prefix.partition("/")[2]), default=None)

@@ -38,7 +38,11 @@ class Upsert(msgspec.Struct, frozen=True, tag=True):
 
 
 class Delete(msgspec.Struct, frozen=True, tag=True):
-    """Remove entries, in this order. opens: as in Upsert; true for peers that a later step adds anew."""
+    """Remove entries, in this order.
+
+    opens: as in Upsert. True for peers that a later step adds anew, and for routes and rules, whose traffic may go
+    into the open when what replaces them was held back; a peer that is to go always goes.
+    """
 
     kind: Kind
     keys: tuple[Any, ...]
@@ -61,11 +65,14 @@ def plan(
 ) -> tuple[Step, ...]:
     """The steps from `observed` to `desired`, () when there is nothing to do. A clean stop is `plan(Desired(), …)`.
 
-    resets: public keys of peers to remove and add anew, which makes WireGuard send a handshake at once. originals:
-    values of settings before the agent changed them, path → value; those no longer desired are written back.
-    An upserted link that was not observed has to be created first.
+    resets: public keys of peers to remove and add anew, which makes WireGuard send a handshake at once; one without a
+    desired endpoint has a session by now and is left alone. originals: values of settings before the agent changed
+    them, path → value; those no longer desired are written back. An upserted link that was not observed has to be
+    created first.
     """
-    again = tuple(key for key in resets if key in observed.peers and key in desired.peers)
+    again = tuple(
+        key for key in resets if key in observed.peers and key in desired.peers and desired.peers[key].endpoint
+    )
     opening, closing = _peers(desired.peers, {key: one for key, one in observed.peers.items() if key not in again})
     links, rules = delta(desired.links, observed.links), delta(desired.rules, observed.rules)
     devices, routes = delta(desired.devices, observed.devices), delta(desired.routes, observed.routes)
@@ -79,8 +86,8 @@ def plan(
         Upsert("peer", opening, opens=True),
         Upsert("rule", rules.upserts, opens=True),
         Upsert("route", dict(sorted(routes.upserts.items(), key=_unreachable_first)), opens=True),
-        Delete("route", _unreachable_last(routes.deletes, observed.routes), opens=False),
-        Delete("rule", rules.deletes, opens=False),
+        Delete("route", _unreachable_last(routes.deletes, observed.routes), opens=True),
+        Delete("rule", rules.deletes, opens=True),
         Upsert("peer", closing, opens=True),
         Delete("peer", tuple(key for key in observed.peers if key not in desired.peers), opens=False),
         Upsert("sysctl", restored(originals or {}, desired.sysctls, observed.sysctls), opens=False),

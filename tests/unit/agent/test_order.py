@@ -121,7 +121,7 @@ def test_a_prefix_is_a_peers_before_it_is_routed_and_new_routes_come_before_old_
     assert plan(after, before) == (
         Upsert("peer", peer("a", "10.0.0.0/8", "10.1.0.0/16"), opens=True),
         Upsert("route", route("10.1.0.0/16"), opens=True),
-        Delete("route", ("10.0.0.0/8",), opens=False),
+        Delete("route", ("10.0.0.0/8",), opens=True),
         Upsert("peer", peer("a", "10.1.0.0/16"), opens=True),
     )
 
@@ -149,6 +149,11 @@ def test_a_reset_removes_the_peer_and_adds_it_with_everything() -> None:
         Delete("peer", ("a",), opens=True),
         Upsert("peer", peer("a", "10.1.0.0/16", endpoint="192.0.2.9:7"), opens=True),
     )
+
+
+def test_a_reset_of_a_peer_that_has_a_session_meanwhile_is_left_out() -> None:
+    there = peer("a", "10.1.0.0/16")
+    assert plan(Desired(peers=there), Observed(peers=peer("a", "10.1.0.0/16", endpoint="x")), resets=["a"]) == ()
 
 
 def test_a_reset_of_a_peer_that_is_not_there_is_an_upsert() -> None:
