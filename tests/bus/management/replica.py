@@ -29,6 +29,20 @@ class Replica:
         self.readmodel = ReadModel(connection, file, Undecodables())
         self.log = Log(connection, self.readmodel)
 
+    def lag(self) -> None:
+        """Fold nothing from now on until the fold is asked to catch up."""
+        readmodel, waiting = self.readmodel, []  # type: ignore[var-annotated]
+        take, catch_up = readmodel.take, readmodel.catch_up
+
+        async def at_last() -> None:
+            for message, sequence in waiting:
+                take(message, sequence)
+            readmodel.take, readmodel.catch_up = take, catch_up  # type: ignore[method-assign]
+            await catch_up()
+
+        readmodel.take = lambda *late: waiting.append(late)  # type: ignore[method-assign]
+        readmodel.catch_up = at_last  # type: ignore[method-assign]
+
     @property
     def account(self) -> AccountState:
         return self.readmodel.intent.accounts[builders.ACCOUNT]

@@ -23,7 +23,7 @@ from shared.events import subjects
 from tests import builders
 from tests.bus.management.hosts import Host
 from tests.bus.management.plane import PlainBus, admitting
-from tests.bus.management.replica import append
+from tests.bus.management.replica import Replica, append
 from tests.support.bus import eventually
 
 ACCOUNT = builders.ACCOUNT
@@ -35,6 +35,8 @@ ALICE, BOB = subjects.peer_audience("alice"), subjects.peer_audience("bob")
 
 class Two:
     """alice is in the group office, bob in the group secret; each audience has one document."""
+
+    replica: Replica
 
     def __init__(self, bus: PlainBus) -> None:
         self.bus = bus
@@ -57,7 +59,7 @@ class Two:
 async def two(plain_bus: PlainBus, tmp_path: Path) -> AsyncIterator[Two]:
     there = Two(plain_bus)
     await there.settle()
-    async with admitting(plain_bus, tmp_path / "a.db"):
+    async with admitting(plain_bus, tmp_path / "a.db") as there.replica:
         yield there
         for host in (there.alice, there.bob):
             if hasattr(host, "client"):
@@ -316,6 +318,7 @@ async def test_a_setup_key_does_not_pass_the_bus_in_clear(two: Two) -> None:
 
 async def test_a_peer_that_enrolled_with_another_replica_a_moment_ago_is_let_in(two: Two) -> None:
     late = Host(two.bus.url, "late")
+    two.replica.lag()
     await append(two.bus, builders.commit(replace(builders.peer("late"), bus_key=late.bus_key)))
     assert (await late.connect()).client.is_connected
     await late.leave()

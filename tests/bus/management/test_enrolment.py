@@ -58,6 +58,12 @@ async def test_a_host_with_a_setup_key_becomes_a_peer_that_is_let_in(plain_bus: 
     await host.leave()
 
 
+async def test_a_key_that_another_replica_made_a_moment_ago_is_known(plain_bus: PlainBus, plane: Replica) -> None:
+    plane.lag()
+    await append(plain_bus, builders.commit(builders.setup_key("key", KEY)))
+    assert isinstance(await ask(plain_bus, KEY, encode(wanting("alice"))), Enrolled)
+
+
 async def test_asking_again_gives_the_same_peer_and_uses_nothing_up(plain_bus: PlainBus, plane: Replica) -> None:
     await append(plain_bus, builders.commit(builders.setup_key("key", KEY, usage_limit=1)))
     first = await ask(plain_bus, KEY, encode(wanting("alice")))
