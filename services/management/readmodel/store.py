@@ -93,15 +93,15 @@ class Store:
             if found == (0, 0) and not await _pragma(connection, "schema_version"):
                 await connection.executescript(_SCHEMA)
                 found = APPLICATION_ID, VERSION
-        except sqlite3.OperationalError as problem:
-            await connection.close()
-            raise CorruptFile(path, str(problem)) from None
-        except sqlite3.DatabaseError as problem:
-            await connection.close()
-            raise Unusable(str(problem)) from None
-        if found != (APPLICATION_ID, VERSION):
-            await connection.close()
-            raise Unusable("it is not a read model of this version")
+            if found != (APPLICATION_ID, VERSION):
+                raise Unusable("it is not a read model of this version")
+        except BaseException as problem:
+            await connection.close()  # its thread would keep the process from ending
+            if isinstance(problem, sqlite3.OperationalError):
+                raise CorruptFile(path, str(problem)) from None
+            if isinstance(problem, sqlite3.DatabaseError):
+                raise Unusable(str(problem)) from None
+            raise
         return cls(path, connection)
 
     async def load(self) -> Stored:

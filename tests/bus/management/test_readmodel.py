@@ -239,7 +239,9 @@ async def test_a_kill_between_the_log_and_the_file_loses_nothing(account: Bus, t
     arguments = (account.url, str(account.seeds / "management.nk"), str(file))
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED_AFTER_PUBLISH, *arguments)
     assert await asyncio.wait_for(process.wait(), 30) == -9
-    stored = await (await store_module.Store.open(file)).load()
+    store = await store_module.Store.open(file)
+    stored = await store.load()
+    await store.close()
     assert "saved" in {entity.id for entity in stored.entities[builders.ACCOUNT]}
     assert "in-the-log-alone" not in {entity.id for entity in stored.entities[builders.ACCOUNT]}
     async with running(account, file) as replica:
