@@ -23,6 +23,8 @@ from shared.events.signals import Candidates
 EAGER_S = 0.1
 LAZY_S = 1.0
 FORMER_SESSIONS = 8
+ABSENT_S = 60.0
+"""Whoever sends a signal after so long is back; two hosts in vain ask each other more often than that."""
 
 
 class Send(msgspec.Struct, frozen=True, tag=True):
@@ -59,6 +61,7 @@ class _Peer:
         self.path = path
         self.introduction = introduction
         self.heard: Candidates | None = None
+        self.heard_at = 0.0
         self.former_sessions: deque[str] = deque(maxlen=FORMER_SESSIONS)
 
 
@@ -109,13 +112,14 @@ class PathBook:
         if peer is None or _is_older(candidates, peer):
             return False
         held, peer.heard = peer.heard, candidates
+        is_back, peer.heard_at = now - peer.heard_at > ABSENT_S, now
         if held is not None and held.session != candidates.session:
             peer.former_sessions.append(held.session)
         peer.introduction.settled()
         if candidates.answer_wanted:
             peer.introduction.tell(now)
         known = held is not None and (held.session, held.endpoints) == (candidates.session, candidates.endpoints)
-        if not known or peer.path.state in (State.RESTING, State.IDLE):
+        if not known or peer.path.state is State.IDLE or (is_back and peer.path.state is State.RESTING):
             before = peer.path.state
             peer.path.offer(self._ranked(candidates.endpoints), now)
             _react(peer, before, now)

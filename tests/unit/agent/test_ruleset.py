@@ -121,6 +121,12 @@ def test_a_permit_says_which_protocol_and_ports(one: Permit, proto: str, port: i
     assert there.forwards(ALICE_V6, "2001:db8::1", proto, port) is passes
 
 
+def test_a_permit_without_ports_is_not_narrowed_by_another_of_the_same_sources() -> None:
+    wide, narrow = permit("q1", "all", protocol="tcp"), permit("q2", "all", protocol="tcp", ports=ports(80))
+    there = kernel(gateway(served("r1", "10.1.0.0/16", narrow, wide)))
+    assert there.forwards(ALICE, "10.1.0.1", "tcp", 9)
+
+
 def test_equal_and_nested_prefixes_give_the_union_of_all_routes_that_cover_an_address_a5() -> None:
     web, ssh = (
         permit("q1", "office", protocol="tcp", ports=ports(80)),

@@ -131,12 +131,22 @@ def test_a_fruitless_round_asks_the_peer_again() -> None:
     assert world.taken(2.0) == [Send("p", True)]
 
 
-def test_an_offer_that_comes_during_a_rest_is_tried_at_once_even_if_nothing_in_it_is_new() -> None:
+@pytest.mark.parametrize(("after", "tried"), [(2.5, ""), (59.0, ""), (61.5, FIRST)])
+def test_a_peer_that_was_silent_for_a_minute_is_back_and_tried_at_once(after: float, tried: str) -> None:
+    world = World()
+    world.book.receive("p", offer(FIRST), 0.0)
+    for now in (2.0, 4.0, 6.0, 10.0, 12.0, 20.0, 22.0, 38.0, 40.0):
+        world.at(now)
+    assert world.book.receive("p", offer(FIRST), max(after, 40.0))
+    assert world.at(max(after, 40.0)) == tried
+
+
+def test_new_endpoints_during_a_rest_are_tried_at_once() -> None:
     world = World()
     world.book.receive("p", offer(FIRST), 0.0)
     world.at(2.0)
-    assert world.book.receive("p", offer(FIRST), 2.5)
-    assert world.at(2.5) == FIRST
+    world.book.receive("p", offer(SECOND, generation=2), 2.5)
+    assert world.at(2.5) == SECOND
 
 
 def test_the_same_offer_again_does_not_disturb_a_try() -> None:
