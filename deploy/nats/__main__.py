@@ -1,29 +1,44 @@
-"""`python -m deploy.nats --keys DIR --data DIR [--host H] [--port P]`: run the bus of a compose stack.
+"""`python -m deploy.nats`: what a bus and its services need before they start, each in a folder of its own.
 
-Makes the services' keys on first use, writes the server's configuration and becomes the server.
+A second run changes nothing: seeds are made on first use only.
 """
 
 import argparse
-import os
 from pathlib import Path
 
-from shared.bus.server import executable
+from shared.bus.keys import write_secret
 from shared.bus.serverconfig import credentials, render
+
+CONFIG = "server.conf"
+
+HOLDS = {
+    "management": ("management", "system", "issuer", "callout"),
+    "signal": ("signal",),
+    "resolver": ("resolver",),
+}
+"""Service → seeds it reads. The server itself needs none: its configuration holds public keys."""
+
+
+def prepare(seeds: Path, handed_out: Path, data: Path, host: str, port: int) -> None:
+    """Keep all seeds in `seeds`, put each service's in <handed_out>/<service>, and write <data>/server.conf."""
+    keys = credentials(seeds)
+    for service, roles in HOLDS.items():
+        folder = handed_out / service
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for role in roles:
+            write_secret(folder / f"{role}.nk", getattr(keys, role) + "\n")
+    # No secret, but as a server may be starting with it, it must never be partly there.
+    write_secret(data / CONFIG, render(keys, store=data / "store", host=host, port=port))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m deploy.nats", description=__doc__)
-    parser.add_argument("--keys", type=Path, required=True, help="folder of the seeds, made on first use")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the configuration and the streams")
-    parser.add_argument("--host", default="0.0.0.0", help="address to listen on")
-    parser.add_argument("--port", type=int, default=4222, help="port to listen on")
-    wanted = parser.parse_args()
-    wanted.data.mkdir(parents=True, exist_ok=True)
-    config = wanted.data / "server.conf"
-    keys = credentials(wanted.keys)
-    config.write_text(render(keys, store=wanted.data / "store", host=wanted.host, port=wanted.port))
-    server = str(executable())
-    os.execv(server, [server, "--config", str(config)])
+    parser = argparse.ArgumentParser(prog="python -m deploy.nats", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--seeds", type=Path, required=True, help="folder of all seeds")
+    parser.add_argument("--handed-out", type=Path, required=True, help="folder with a folder for each service")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the server's configuration and streams")
+    parser.add_argument("--host", default="0.0.0.0", help="address the server listens on")
+    parser.add_argument("--port", type=int, default=4222, help="port the server listens on")
+    prepare(**vars(parser.parse_args()))
 
 
 if __name__ == "__main__":
