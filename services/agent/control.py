@@ -73,7 +73,10 @@ class Control:
         answer = self._answers.get(request.do)
         if answer is None:
             return msgspec.json.encode({"error": f"this agent does not know {request.do!r}"})
-        return msgspec.json.encode({"result": await answer(request)})
+        try:
+            return msgspec.json.encode({"result": await answer(request)})
+        except OSError as problem:  # a choice that cannot be kept on disk
+            return msgspec.json.encode({"error": problem.strerror or str(problem)})
 
 
 def _clear(path: Path) -> None:

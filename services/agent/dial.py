@@ -5,7 +5,7 @@ import contextlib
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
-from urllib.parse import ParseResult
+from urllib.parse import ParseResult, urlparse
 
 import nats.errors
 from nats.aio.client import Client
@@ -14,8 +14,9 @@ from nats.aio.transport import TcpTransport
 from services.agent.core.kernel import CONTROL_MARK
 from services.agent.errors import AdmissionRefused
 from services.agent.ports import Login
-from shared.errors import BusUnavailable
+from shared.errors import BadSetting, BusUnavailable
 from shared.events import subjects
+from shared.settings import option
 
 CONNECT_TIMEOUT_S = 8.0
 """Longer than the bus waits for an answer of management (authorization timeout 5 s, shared/bus/serverconfig.py)."""
@@ -28,10 +29,13 @@ Address = tuple[socket.AddressFamily, tuple[str, int]]
 
 
 class Dialer:
-    """Opens connections to one of several addresses of the bus, each time beginning with the next."""
+    """Opens connections to one of several addresses of the bus; after a failure the next one is tried.
+
+    urls: comma separated; raises BadSetting for what is none.
+    """
 
     def __init__(self, urls: str) -> None:
-        self._urls = [url.strip() for url in urls.split(",") if url.strip()]
+        self._urls = [_checked(url.strip()) for url in urls.split(",")]
         self._turn = 0
         self._last_good: dict[str, list[Address]] = {}
 
@@ -154,6 +158,17 @@ class MarkedTransport(TcpTransport):
             raise
         self._addresses[host] = [(family, (str(address[0]), port)) for family, _, _, _, address in found]
         return self._addresses[host]
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = urlparse(url if "://" in url else f"nats://{url}")
+        known = parts.scheme in ("nats", "tls") and parts.hostname and (parts.port or 4222) > 0
+    except ValueError:
+        known = False
+    if not known:
+        raise BadSetting(option("bus"), "write nats://HOST:PORT or tls://HOST:PORT")
+    return url
 
 
 async def _connected(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:

@@ -2,8 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+from services.agent.core.candidates import InterfaceAddress, local_endpoints
+from services.agent.core.desired import Local
 from services.agent.core.kernel import PeerStats
 from services.agent.core.tunnel import PathBook, Reset, Send
 
@@ -14,17 +16,22 @@ Introduce = Callable[[str, bool], Awaitable[None]]
 
 
 class Paths:
-    """Carries out what `book` decides. changed: called when a peer connected, was lost, or gets another endpoint."""
+    """Carries out what `book` decides.
+
+    host: whose interface and port they are. changed: called when a peer connected, was lost, or gets another endpoint.
+    """
 
     def __init__(
         self,
         book: PathBook,
+        host: Local,
         stats: Callable[[], Awaitable[Mapping[str, PeerStats]]],
         introduce: Introduce,
         reset: Callable[[str], None],
         changed: Callable[[], None],
     ) -> None:
         self._book = book
+        self._host = host
         self._stats = stats
         self._introduce = introduce
         self._reset = reset
@@ -33,6 +40,16 @@ class Paths:
 
     def wake(self) -> None:
         """The book heard something."""
+        self._wake.set()
+
+    def locate(self, addresses: Sequence[InterfaceAddress], overlay: Iterable[str]) -> None:
+        """These are the addresses of this host; overlay: its prefixes."""
+        overlay = tuple(overlay)
+        endpoints = local_endpoints(
+            addresses, port=self._host.listen_port, interface=self._host.interface, overlay=overlay
+        )
+        local = [one.address for one in addresses]
+        self._book.set_local(endpoints, time.monotonic(), addresses=local, overlay=overlay)
         self._wake.set()
 
     async def run(self) -> None:

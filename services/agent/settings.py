@@ -1,6 +1,7 @@
 """What the agent is told on starting: WHIMBREL_<NAME> in its environment, put there by `whimbrel up`."""
 
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -22,8 +23,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     setup_key: str = ""
     setup_key_file: Path | None = None
     hostname: str = ""
-    interface: str = INTERFACE
-    port: int = LISTEN_PORT
+    interface: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,14}$")] = INTERFACE
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = LISTEN_PORT
     state_dir: Path = Path("/var/lib/whimbrel")
     socket: Path | None = None
     log_level: Level = "info"

@@ -1,6 +1,7 @@
 """Builds the agent and runs it: from settings to an exit code."""
 
 import asyncio
+import contextlib
 import errno
 import gc
 import signal
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 
 from services.agent.answers import Answers
 from services.agent.control import Control
-from services.agent.core.candidates import InterfaceAddress, local_endpoints
+from services.agent.core.candidates import InterfaceAddress
 from services.agent.core.desired import Local
 from services.agent.core.documents import Documents, FeedView
 from services.agent.core.selection import Selection
@@ -33,7 +34,7 @@ from services.agent.drivers.sysctl import Sysctls
 from services.agent.drivers.wireguard import Mechanism, open_wireguard, probe
 from services.agent.enrolment import enrol
 from services.agent.errors import AgentError, AlreadyRunning, SetupKeyMissing
-from services.agent.feed.reader import Feed
+from services.agent.feed.reader import HELD_BACK_S, Feed
 from services.agent.feed.session import Peer
 from services.agent.host import meta
 from services.agent.loop.kernel import PARTS, Drivers, Part
@@ -43,36 +44,41 @@ from services.agent.paths import Paths
 from services.agent.report import Reporter, report
 from services.agent.settings import VERSION, Settings
 from services.agent.signalling import Signalling
-from services.agent.state import identity, remembered
+from services.agent.state import identity, lastgood, remembered
 from services.agent.state.directory import StateDirectory
 from services.agent.state.identity import Identity
 from services.agent.state.lastgood import LastGoodKeeper
 from services.agent.state.remembered import Picture
 from shared.bus.undecodable import Undecodables
-from shared.events.signals import Candidates, EnrolRequest
+from shared.events.signals import EnrolRequest
 from shared.events.subjects import SignalKey
-
-LAST_RUN = "0000000000"
-"""The signal session of endpoints that were kept on disk; a peer's own session replaces it."""
 
 log = structlog.get_logger()
 
 
 async def run(settings: Settings) -> int:
-    """Run the agent until it is told to stop; gives the exit code. Raises AgentError when it cannot run."""
+    """Run the agent until it is told to stop; gives the exit code. Raises AgentError or BadSetting before it runs."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    mechanism, nft = probe(), Nft()
+    dial, mechanism, nft = Dialer(settings.bus), probe(), Nft()
     setup_key = _setup_key(settings)
-    directory = StateDirectory(settings.state_dir, settings.interface)
-    who = identity.load(directory.path)
-    if (who is None or not who.enrolled) and not setup_key:
-        raise SetupKeyMissing("this host is not enrolled yet: give --setup-key or --setup-key-file")
-    rtnl = Netlink(netlink.ROUTE)
-    if find(rtnl, settings.interface) is None:
-        _require_free(settings.port)
-    agent = Agent(settings, mechanism, rtnl, nft, who or identity.create(directory.path), setup_key, stop)
+    try:
+        directory = StateDirectory(settings.state_dir, settings.interface)
+        who = identity.load(directory.path)
+        if (who is None or not who.enrolled) and not setup_key:
+            raise SetupKeyMissing("this host is not enrolled yet: give --setup-key or --setup-key-file")
+        rtnl = Netlink(netlink.ROUTE)
+        if find(rtnl, settings.interface) is None:
+            _require_free(settings.port)
+        who = who or identity.create(directory.path)
+        agent = Agent(settings, dial, mechanism, rtnl, nft, who, setup_key, stop)
+        await agent.start()
+    except OSError as problem:
+        where = problem.filename or settings.control_socket
+        raise AgentError(
+            f"{where}: {problem.strerror or problem}: choose another with --state-dir or --socket"
+        ) from None
     try:
         return await agent.run()
     except AgentError:
@@ -88,6 +94,7 @@ class Agent:
     def __init__(
         self,
         settings: Settings,
+        dial: Dialer,
         mechanism: Mechanism,
         rtnl: Netlink,
         nft: Nft,
@@ -102,7 +109,7 @@ class Agent:
         self._setup_key = setup_key
         self._stop = stop
         self._left: asyncio.Future[Mapping[str, str]] = asyncio.get_running_loop().create_future()
-        self._dial = Dialer(settings.bus)
+        self._dial = dial
         self._meta = meta(settings.hostname)
         self._picture = remembered.picture(settings.state_dir)
         self._selection = remembered.selection(settings.state_dir)
@@ -132,7 +139,14 @@ class Agent:
             self._passed,
         )
         self._keeper = LastGoodKeeper(self._picture, self._take_picture)
-        self._paths = Paths(self._book, self._device.stats, self._introduce, self._loop.reset, self._paths_changed)
+        self._paths = Paths(
+            self._book,
+            self._loop.passed.local,
+            self._device.stats,
+            self._introduce,
+            self._loop.reset,
+            self._paths_changed,
+        )
         answers = Answers(
             lambda: self._loop.passed, self._book, self._about, lambda: self._selection.value, self._choose, self._down
         )
@@ -140,11 +154,15 @@ class Agent:
         self._feed: Feed | None = None
         self._signalling: Signalling | None = None
         self._reporter: Reporter | None = None
+        self._known = asyncio.Event()
         self._overlay: tuple[str, ...] = ()
+
+    async def start(self) -> None:
+        """Answer on the socket."""
+        await self._control.start()
 
     async def run(self) -> int:
         """Work until told to stop, then remove everything from the kernel."""
-        await self._control.start()
         try:
             await _first_of(self._work(), self._goodbye())
             self._left.set_result(await self._clean_up())
@@ -183,7 +201,7 @@ class Agent:
         gc.freeze()
         try:
             await _first_of(
-                self._loop.run(),
+                self._reconcile(),
                 self._paths.run(),
                 feed.run(),
                 signalling.beat(),
@@ -199,6 +217,14 @@ class Agent:
         await self._stop.wait()
         if self._signalling is not None:
             await self._signalling.leave()
+
+    async def _reconcile(self) -> None:
+        """Keep the kernel as it shall be. What a predecessor left is not judged by an empty picture."""
+        if self._view.documents().self_doc is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HELD_BACK_S):
+                    await self._known.wait()
+        await self._loop.run()
 
     async def _clean_up(self) -> Mapping[str, str]:
         """Remove what was made; gives what could not be removed."""
@@ -220,6 +246,7 @@ class Agent:
     def connected(self) -> None:
         assert self._signalling is not None
         assert self._reporter is not None
+        self._known.set()
         self._book.reconnected(time.monotonic())
         self._signalling.beat_now()
         self._reporter.again()
@@ -282,27 +309,14 @@ class Agent:
 
     def _take_picture(self) -> Picture:
         """What shall be on disk: nothing of what a banished host was once told."""
-        if self._feed and self._feed.banished:
-            return Picture()
-        statuses, former = self._book.statuses(), self._picture.value.endpoints
-        endpoints = {
-            peer: path.endpoint if path.word == "Connected" and path.endpoint else former.get(peer, "")
-            for peer, path in statuses.items()
-        }
-        return Picture(feed=self._view.export(), endpoints={peer: at for peer, at in endpoints.items() if at})
+        banished = self._feed is not None and self._feed.banished
+        return Picture() if banished else lastgood.taken(self._view, self._book, self._picture.value)
 
     async def _recall(self) -> None:
-        """Take up where the last run ended: sessions that still stand, then endpoints that worked."""
-        now = time.monotonic()
-        peers = self._view.documents().peers
+        now, peers = time.monotonic(), self._view.documents().peers
         self._book.set_peers({peer.peer_id: peer.wireguard_key for peer in peers.values()}, now)
         self._locate()
-        self._book.observe(await self._device.stats(), now, time.time())
-        for peer, endpoint in self._picture.value.endpoints.items():
-            heard = Candidates(
-                session=LAST_RUN, generation=0, endpoints=(endpoint,), answer_wanted=False, sent_at=time.time()
-            )
-            self._book.receive(peer, heard, now)
+        lastgood.recall(self._picture.value, self._book, await self._device.stats(), now, time.time())
 
     def _locate(self) -> None:
         """Find out where this host may be reached."""
@@ -311,17 +325,13 @@ class Agent:
         except OSError as problem:
             log.warning("cannot read this host's addresses", problem=str(problem))
             return
-        addresses = [
-            InterfaceAddress(interface=one.interface, address=f"{one.address}/{one.prefix.partition('/')[2]}")
-            for one in found
-        ]
-        endpoints = local_endpoints(
-            addresses, port=self._settings.port, interface=self._settings.interface, overlay=self._overlay
+        self._paths.locate(
+            [
+                InterfaceAddress(interface=one.interface, address=f"{one.address}/{one.prefix.partition('/')[2]}")
+                for one in found
+            ],
+            self._overlay,
         )
-        self._book.set_local(
-            endpoints, time.monotonic(), addresses=[one.address for one in addresses], overlay=self._overlay
-        )
-        self._paths.wake()
 
     async def _watch(self, monitor: Monitor) -> None:
         async for disturbed in monitor:

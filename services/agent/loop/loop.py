@@ -4,6 +4,7 @@ Handlers only store the newest input and wake it.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
@@ -15,6 +16,7 @@ from services.agent.core import sysctls
 from services.agent.core.desired import Local, desired
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
+from services.agent.core.kernel import SysctlEntry
 from services.agent.core.order import Step, plan
 from services.agent.core.selection import Selection
 from services.agent.core.tunnel import PathBook
@@ -131,15 +133,19 @@ class Loop:
             if not steps:
                 break
             errors = await self._kernel.apply(steps, lambda _entry, _value: "")
-        self._originals.keep(sysctls.settled(self._originals.value, {}, self._kernel.observed.sysctls))
+        self._forget_originals({})
         return _named(errors if steps else {})
 
     async def _apply(self, wanted: Desired, steps: tuple[Step, ...]) -> tuple[dict[Entry, str], tuple[Entry, ...]]:
         """Change the kernel and read it back: what failed or reads differently than written, and all that differs."""
-        self._originals.keep(sysctls.journal(self._originals.value, wanted.sysctls, self._kernel.observed.sysctls))
+        unnoted = self._note_originals(wanted)
         tried = {entry: value for step in steps for entry, value in entries(step).items()}
         now = time.monotonic()
-        errors = await self._kernel.apply(steps, lambda entry, value: self._failures.reason(entry, value, now))
+
+        def blocked(entry: Entry, value: object) -> str:
+            return (unnoted if entry[0] == "sysctl" else "") or self._failures.reason(entry, value, now)
+
+        errors = await self._kernel.apply(steps, blocked)
         await self._kernel.observe()
         left = tuple(entry for step in self._plan(wanted) for entry in entries(step))
         for entry in left:
@@ -148,14 +154,24 @@ class Loop:
         self._failures.note(tried, errors, now)
         return errors, left
 
+    def _note_originals(self, wanted: Desired) -> str:
+        """Keep what settings are before they change; why that was not possible, and they are left alone then."""
+        try:
+            self._originals.keep(sysctls.journal(self._originals.value, wanted.sysctls, self._kernel.observed.sysctls))
+        except OSError as problem:
+            return f"its former value cannot be noted: {problem.strerror or problem}"
+        return ""
+
+    def _forget_originals(self, wanted: Mapping[str, SysctlEntry]) -> None:
+        with contextlib.suppress(OSError):  # what is noted too much is written back once more, and is what it was
+            self._originals.keep(sysctls.settled(self._originals.value, wanted, self._kernel.observed.sysctls))
+
     async def _something_to_do(self, check_at: float) -> None:
         due = self._failures.next_deadline()
         until = check_at if due is None else min(check_at, due)
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, until - time.monotonic())):
                 await self._wake.wait()
-        except TimeoutError:
-            pass
 
     def _compute(self, documents: Documents) -> tuple[Local, Desired]:
         local = replace(
@@ -185,7 +201,7 @@ class Loop:
         applied = self.passed.applied_revision
         if not left:
             self._verified, applied = wanted, wanted.revision
-            self._originals.keep(sysctls.settled(self._originals.value, wanted.sysctls, self._kernel.observed.sysctls))
+            self._forget_originals(wanted.sysctls)
         elif not all(pending.values()):
             self._wake.set()
         for name, error in pending.items():

@@ -1,13 +1,19 @@
 """Keeps the last good picture on disk, off the hot path: at most once a second, and when the agent stops."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
+from services.agent.core.documents import FeedView
+from services.agent.core.kernel import PeerStats
+from services.agent.core.tunnel import PathBook
 from services.agent.state.remembered import Picture, Remembered
+from shared.events.signals import Candidates
 
 DEBOUNCE_S = 1.0
+LAST_RUN = "0000000000"
+"""The signal session of endpoints that were kept on disk; a peer's own session replaces it."""
 
 log = structlog.get_logger()
 
@@ -40,3 +46,23 @@ class LastGoodKeeper:
             self._file.keep(picture)
         except OSError as problem:
             log.warning("cannot keep the last good state on disk", problem=str(problem))
+
+
+def taken(view: FeedView, book: PathBook, former: Picture) -> Picture:
+    """The picture now. Peers that are not connected keep the endpoint of the former picture."""
+    endpoints = {
+        peer: path.endpoint if path.word == "Connected" and path.endpoint else former.endpoints.get(peer, "")
+        for peer, path in book.statuses().items()
+    }
+    return Picture(feed=view.export(), endpoints={peer: endpoint for peer, endpoint in endpoints.items() if endpoint})
+
+
+def recall(picture: Picture, book: PathBook, stats: Mapping[str, PeerStats], now: float, wall: float) -> None:
+    """Take up where the last run ended: sessions that still stand, then endpoints that worked.
+
+    stats: of the device, which may have outlived the last run. now: monotonic, wall: unix seconds.
+    """
+    book.observe(stats, now, wall)
+    for peer, endpoint in picture.endpoints.items():
+        heard = Candidates(session=LAST_RUN, generation=0, endpoints=(endpoint,), answer_wanted=False, sent_at=wall)
+        book.receive(peer, heard, now)

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +80,13 @@ class AgentProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self.log.parent.mkdir(parents=True, exist_ok=True)
 
-    def start(self, *options: str, key: str | None = KEY, environment: Mapping[str, str] | None = None) -> None:
-        words = [COMMAND, "up", "--bus", f"nats://127.0.0.1:{BUS_PORT}", "--state-dir", str(self.state)]
-        words += ["--socket", str(self.socket), *options]
-        secret = {"WHIMBREL_SETUP_KEY": key} if key else {}
+    def start(self, *options: str, key: str | None = KEY) -> None:
+        environment = {"WHIMBREL_BUS": f"nats://127.0.0.1:{BUS_PORT}"}
+        if key:
+            environment["WHIMBREL_SETUP_KEY"] = key
+        words = [COMMAND, "up", "--state-dir", str(self.state), "--socket", str(self.socket), *options]
         with self.log.open("ab") as log:
-            self._process = self.host.spawn(words, log=log, environment={**secret, **(environment or {})})
+            self._process = self.host.spawn(words, log=log, environment=environment)
 
     def start_impatient(self, key: str = KEY) -> None:
         """Start it so that it believes a refusal after one second."""
@@ -158,11 +159,26 @@ class KernelState:
         done = subprocess.run(self._host.command(words), capture_output=True, text=True, timeout=20, check=False)
         return done.stdout
 
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[Path]:
+        """What `ip monitor` says meanwhile of links, addresses, routes and rules."""
+        heard = self._host.wireguard / "monitor.log"
+        with heard.open("wb") as log:
+            watching = self._host.spawn(["ip", "monitor", "link", "address", "route", "rule"], log=log)
+        try:
+            yield heard
+        finally:
+            watching.terminate()
+            watching.wait()
+
     def link(self) -> bool:
         return "wt0" in self._host.ip("-br", "link")
 
     def addresses(self) -> set[str]:
-        listed = json.loads(self._host.ip("-j", "address", "show", "dev", "wt0"))
+        try:
+            listed = json.loads(self._host.ip("-j", "address", "show", "dev", "wt0"))
+        except CommandFailed:
+            return set()
         found = (one for link in listed for one in link["addr_info"] if one["scope"] == "global")
         return {f"{one['local']}/{one['prefixlen']}" for one in found}
 

@@ -144,6 +144,22 @@ async def test_a_new_agent_adopts_what_a_killed_one_left(
     assert bare(kernel)
 
 
+async def test_without_a_last_good_state_the_bus_is_asked_before_anything_is_removed(
+    agent: AgentProcess, plane: Plane, kernel: KernelState
+) -> None:
+    await with_a_route(plane)
+    agent.start()
+    await in_step(agent, plane)
+    await agent.kill()
+    (agent.state / "lastgood").unlink(missing_ok=True)
+    with kernel.watch() as changes:
+        agent.start()
+        await in_step(agent, plane)
+    assert "Deleted" not in changes.read_text()
+    assert kernel.routes() == {"10.9.0.0/16"}
+    await agent.stop()
+
+
 async def test_a_new_agent_removes_what_a_killed_one_left_and_nobody_wants(
     agent: AgentProcess, plane: Plane, kernel: KernelState
 ) -> None:
@@ -353,7 +369,7 @@ async def test_two_agents_find_each_other(make_host: MakeHost, plane: Plane, tmp
 
     async def met() -> bool:
         statuses = [await agent.ask("status") for agent in agents]
-        return all(status["peers"]["connected"] == 1 for status in statuses)
+        return all(status and status["peers"]["connected"] == 1 for status in statuses)
 
     await eventually(met, within_s=10.0)
     everybody = {"sources": ("all",), "destinations": ("all",), "source_peers": (), "destination_peers": ()}
@@ -367,6 +383,16 @@ async def test_two_agents_find_each_other(make_host: MakeHost, plane: Plane, tmp
         listening = hosts[1].call(socket.create_server, (other, 8080), family=family)
         hosts[0].call(socket.create_connection, (other, 8080), 3.0).close()
         listening.close()
+
+    async def handshake() -> str:
+        [peer] = (await agents[0].ask("status"))["peers"]["details"]
+        return str(peer["lastWireguardHandshake"])
+
+    before = await handshake()
+    await agents[0].kill()
+    agents[0].start(key=None)
+    await eventually(met)
+    assert await handshake() == before
     for agent in agents:
         assert await agent.stop() == 0
     for road in roads:
@@ -384,6 +410,36 @@ async def test_a_refused_key_ends_with_3_and_one_line_that_says_which(
     assert agent.said().count("\n") == 1
     assert KEY not in agent.said()
     assert bare(kernel)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--bus", "http://10.0.0.1"), "--bus (WHIMBREL_BUS): write nats://HOST:PORT or tls://HOST:PORT"),
+        (("--bus", "nats://10.0.0.1:99999"), "--bus (WHIMBREL_BUS): write nats://HOST:PORT or tls://HOST:PORT"),
+        (("--port", "0"), "--port (WHIMBREL_PORT): "),
+        (("--interface", "../etc"), "--interface (WHIMBREL_INTERFACE): "),
+        (("--interface", "longer-than-fifteen"), "--interface (WHIMBREL_INTERFACE): "),
+        (("--log-level", "loud"), "--log-level (WHIMBREL_LOG_LEVEL): "),
+        (("--setup-key-file", "/nowhere/at/all"), "/nowhere/at/all: No such file or directory"),
+    ],
+)
+async def test_an_option_that_makes_no_sense_ends_with_2(
+    host: Namespace, tmp_path: Path, options: tuple[str, ...], line: str
+) -> None:
+    agent = AgentProcess(host, tmp_path)
+    agent.start(*options, key=None if "--setup-key-file" in options else KEY)
+    assert await agent.ended() == 2
+    assert agent.said().startswith(f"error: {line}")
+    assert agent.said().count("\n") == 1
+
+
+async def test_a_directory_that_cannot_be_used_is_named(host: Namespace, tmp_path: Path) -> None:
+    agent = AgentProcess(host, tmp_path)
+    agent.state.write_text("a file")
+    agent.start()
+    assert await agent.ended() == 1
+    assert agent.said() == f"error: {agent.state}: File exists: choose another with --state-dir or --socket\n"
 
 
 async def test_no_key_and_no_identity_ends_with_2(agent: AgentProcess, kernel: KernelState) -> None:

@@ -316,3 +316,19 @@ async def test_a_clean_stop_leaves_nothing(world: World) -> None:
 async def test_a_stop_says_what_it_could_not_remove(world: World) -> None:
     world.kernel.nft.refused = "Device or resource busy"
     assert await world.loop.stop() == {"ruleset": "Device or resource busy"}
+
+
+class FullDisk(Kept):
+    def keep(self, value: dict[str, str]) -> None:
+        if value != self.value:
+            raise OSError(28, "No space left on device")
+
+
+async def test_a_full_disk_keeps_settings_as_they_are_and_stops_nothing_else(still: World) -> None:
+    still.loop._originals = FullDisk()
+    still.start()
+    await eventually(lambda: still.routes == {"10.1.0.0/16"} and still.loop.passed.pending)
+    assert still.loop.passed.pending == {
+        "sysctl net/ipv4/conf/all/src_valid_mark": "its former value cannot be noted: No space left on device"
+    }
+    assert still.kernel.sysctls.entries["net/ipv4/conf/all/src_valid_mark"].value == "0"

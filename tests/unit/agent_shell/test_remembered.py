@@ -1,15 +1,18 @@
 """Values kept from run to run: whole, or set aside."""
 
 import asyncio
+import base64
 import contextlib
 import stat
 from pathlib import Path
 
 import pytest
 
-from services.agent.core.documents import Held, LastGood
+from services.agent.core.documents import FeedView, Held, LastGood
+from services.agent.core.kernel import PeerStats
 from services.agent.core.selection import Selection
-from services.agent.state import remembered
+from services.agent.core.tunnel import PathBook, Reset
+from services.agent.state import lastgood, remembered
 from services.agent.state.lastgood import LastGoodKeeper
 from services.agent.state.remembered import Picture
 from shared.events.documents import FeedMessage, PeerDoc
@@ -89,3 +92,26 @@ async def test_changes_are_kept_once_they_pause(tmp_path: Path, monkeypatch: pyt
 def test_epochs_grow_also_when_the_clock_is_set_back(tmp_path: Path) -> None:
     epochs = [remembered.next_epoch(tmp_path, wall) for wall in (100.0, 101.5, 50.0, 50.0, 200.0)]
     assert epochs == [100_000, 101_500, 101_501, 101_502, 200_000]
+
+
+async def test_endpoints_that_worked_are_kept_and_tried_again(tmp_path: Path) -> None:
+    key, other = base64.b64encode(b"a" * 32).decode(), base64.b64encode(b"b" * 32).decode()
+    view, book = FeedView(PICTURE.feed), PathBook(other)
+    book.set_peers({"a": key}, 0.0)
+    lastgood.recall(PICTURE, book, {}, 0.0, 1_000.0)
+    book.advance(0.6)
+    assert book.endpoints() == {"a": "192.0.2.1:51820"}
+    assert lastgood.taken(view, book, PICTURE) == PICTURE
+    stats = PeerStats(endpoint="192.0.2.7:51820", last_handshake=1_001.0, rx_bytes=1, tx_bytes=1)
+    book.observe({key: stats}, 1.0, 1_001.0)
+    assert lastgood.taken(view, book, PICTURE).endpoints == {"a": "192.0.2.7:51820"}
+
+
+async def test_a_session_that_outlived_the_last_run_is_left_alone() -> None:
+    key, other = base64.b64encode(b"a" * 32).decode(), base64.b64encode(b"b" * 32).decode()
+    book = PathBook(other)
+    book.set_peers({"a": key}, 0.0)
+    stats = PeerStats(endpoint="192.0.2.7:51820", last_handshake=990.0, rx_bytes=1, tx_bytes=1)
+    lastgood.recall(PICTURE, book, {key: stats}, 0.0, 1_000.0)
+    assert book.connected() == {"a"}
+    assert not any(isinstance(action, Reset) for action in book.take(0.0))
