@@ -1,8 +1,10 @@
 """The first start: one account, and a token for its owner."""
 
 import asyncio
+import fcntl
 import hashlib
 import ipaddress
+import os
 import re
 import secrets
 import time
@@ -75,13 +77,19 @@ async def ensure_account(
 
 
 def _token_in(path: Path) -> str:
-    """The token in the file, a new one unless a start was interrupted after writing it."""
-    if path.exists() and _TOKEN.match(token := path.read_text().strip()):
-        return token
-    token = new_token()
+    """The token in the file, a new one when it holds none: an interrupted start, or a replica that shares the file
+    and starts at the same time, may have written one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_secret(path, token + "\n")
-    return token
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if path.exists() and _TOKEN.match(token := path.read_text().strip()):
+            return token
+        token = new_token()
+        write_secret(path, token + "\n")
+        return token
+    finally:
+        os.close(folder)
 
 
 def _first_commit(token_hash: str, dns_domain: str, new_id: Callable[[], str]) -> Commit:

@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from services.management import bootstrap
@@ -63,6 +65,18 @@ async def test_of_replicas_that_start_at_once_one_makes_the_account_and_the_othe
         [kept] = [file for file in replicas if file.exists()]
         assert all(works(replica, kept) for replica in replicas.values())
         assert len(await whole_log(bus)) == 1
+
+
+def test_replicas_that_share_the_token_file_and_start_at_once_share_the_token(tmp_path: Path) -> None:
+    token_file, together = tmp_path / "new" / "admin.token", threading.Barrier(3)
+
+    def start() -> str:
+        together.wait()
+        return bootstrap._token_in(token_file)
+
+    with ThreadPoolExecutor(3) as replicas:
+        [token] = {future.result() for future in [replicas.submit(start) for _ in range(3)]}
+    assert token_file.read_text().strip() == token
 
 
 async def test_a_start_that_was_interrupted_after_writing_the_token_uses_it(bus: Bus, tmp_path: Path) -> None:
