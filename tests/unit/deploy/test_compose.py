@@ -1,0 +1,187 @@
+"""compose.yaml, the Dockerfile, and what the services understand, against each other."""
+
+import re
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from deploy.nats.__main__ import CONFIG, HOLDS
+from services.management.settings import Settings as Management
+from services.resolver.settings import Settings as Resolver
+from services.signal.settings import Settings as Signal
+from shared.net.listen import parse_listen
+from shared.settings import from_arguments
+from tests.arch.tree import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+IGNORED = (ROOT / ".dockerignore").read_text().splitlines()
+DOCKERFILE = (ROOT / "deploy/images/Dockerfile").read_text().replace("\\\n", " ")
+HAPROXY = (ROOT / "deploy/images/haproxy.cfg").read_text()
+SETTINGS: dict[str, type[Management | Signal | Resolver]] = {
+    "management": Management,
+    "signal": Signal,
+    "resolver": Resolver,
+}
+
+
+class Build(msgspec.Struct, frozen=True):
+    context: str
+    dockerfile: str
+    target: str
+
+
+class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The part of the compose specification that we use."""
+
+    image: str
+    restart: str
+    read_only: bool
+    cap_drop: list[str]
+    security_opt: list[str]
+    build: Build | None = None
+    pull_policy: str = ""
+    entrypoint: list[str] = []
+    command: list[str] = []
+    environment: dict[str, str] = {}
+    network_mode: str = ""
+    ports: list[str] = []
+    volumes: list[str] = []
+    depends_on: list[str] | dict[str, dict[str, str]] = []
+    healthcheck: dict[str, Any] = {}
+
+    @property
+    def mounts(self) -> dict[str, tuple[str, str]]:
+        """Folder → volume, "rw" or "ro"."""
+        parts = ((*volume.split(":"), "rw")[:3] for volume in self.volumes)
+        return {folder: (volume, mode) for volume, folder, mode in parts}
+
+    def sees(self, path: Path) -> bool:
+        """Whether the path is in a volume."""
+        return any(path.is_relative_to(folder) for folder in self.mounts)
+
+
+class Compose(msgspec.Struct, frozen=True):
+    services: dict[str, Service]
+    volumes: dict[str, None]
+
+
+COMPOSE = msgspec.yaml.decode((ROOT / "compose.yaml").read_bytes(), type=Compose)
+SERVICES = COMPOSE.services
+
+
+def stage(target: str) -> str:
+    """The instructions of one stage of the Dockerfile."""
+    [found] = re.findall(rf"^FROM \S+ AS {target}\n(.*?)(?=^FROM|\Z)", DOCKERFILE, re.M | re.S)
+    return str(found)
+
+
+def settings(name: str) -> Any:
+    """The settings that the service reads from its command line in the stack."""
+    command, *options = SERVICES[name].command
+    assert command == name
+    return from_arguments(SETTINGS[name], name, options)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_service_understands_its_command_line_and_finds_the_bus(name: str) -> None:
+    assert settings(name).bus == "nats://bus:4222"
+    assert "4222:4222" in SERVICES["bus"].ports
+    assert "bus" in SERVICES[name].depends_on
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_service_sees_its_own_seeds_and_cannot_change_them(name: str) -> None:
+    assert SERVICES[name].mounts["/seeds"] == (f"seeds-{name}", "ro")
+    expected = {"management": "/seeds", "signal": "/seeds/signal.nk", "resolver": "/seeds/resolver.nk"}
+    assert settings(name).credentials == Path(expected[name])
+    users = {other for other, service in SERVICES.items() if f"seeds-{name}" in dict(service.mounts.values())}
+    assert users == {name, "seeds"}
+
+
+def test_all_seeds_are_only_where_they_are_made() -> None:
+    makes = SERVICES["seeds"]
+    assert makes.mounts == {
+        "/seeds": ("seeds", "rw"),
+        "/data": ("bus", "rw"),
+        **{f"/handed-out/{name}": (f"seeds-{name}", "rw") for name in HOLDS},
+    }
+    assert makes.command == ["--seeds=/seeds", "--handed-out=/handed-out", "--data=/data"]
+    assert [name for name, service in SERVICES.items() if "seeds" in dict(service.mounts.values())] == ["seeds"]
+    assert makes.network_mode == "none"
+
+
+def test_the_bus_starts_with_the_configuration_that_was_made_for_it() -> None:
+    bus = SERVICES["bus"]
+    assert (*bus.entrypoint, *bus.command) == ("nats-server", f"--config=/data/{CONFIG}")
+    assert bus.mounts == {"/data": ("bus", "rw")}
+    assert bus.depends_on == {"seeds": {"condition": "service_completed_successfully"}}
+
+
+def test_the_token_outlives_its_container_and_is_where_the_command_looks() -> None:
+    management = SERVICES["management"]
+    assert management.sees(settings("management").admin_token)
+    assert management.environment == {"WHIMBREL_TOKEN_FILE": str(settings("management").admin_token)}
+
+
+def test_the_read_model_is_the_replicas_own() -> None:
+    assert not SERVICES["management"].sees(settings("management").data_dir)
+    assert [name for name, service in SERVICES.items() if not service.read_only] == ["management"]
+
+
+def test_the_api_is_published_at_one_address_whatever_the_number_of_replicas() -> None:
+    port = parse_listen(settings("management").api, "--api").port
+    assert not SERVICES["management"].ports
+    assert SERVICES["api"].ports == ["127.0.0.1:8080:8080"]
+    assert "bind :8080" in HAPROXY
+    assert f"management:{port} check" in HAPROXY
+    assert f"127.0.0.1:{port}/healthz" in " ".join(SERVICES["management"].healthcheck["test"])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_container_has_no_more_rights_than_it_needs(name: str) -> None:
+    service = SERVICES[name]
+    assert service.cap_drop == ["ALL"]
+    assert service.security_opt == ["no-new-privileges:true"]
+    image = SERVICES["seeds"] if service.image == SERVICES["seeds"].image else service
+    assert image.build is not None
+    assert re.search(r"^USER (?!root)\w+$", stage(image.build.target), re.M)
+
+
+def test_every_image_is_built_here_once_and_named_after_this_version() -> None:
+    builders = {service.image: service.build for service in SERVICES.values() if service.build}
+    assert {service.image for service in SERVICES.values()} == set(builders)
+    assert {image.partition(":")[2] for image in builders} == {PROJECT["version"]}
+    assert {name for name, service in SERVICES.items() if not service.build} == {
+        name for name, service in SERVICES.items() if service.pull_policy == "never" and name != "seeds"
+    }
+    for build in builders.values():
+        assert build is not None
+        assert (ROOT / build.context / build.dockerfile).is_file()
+
+
+def test_every_folder_that_a_volume_is_mounted_on_has_its_owner_in_the_image() -> None:
+    [made] = re.findall(r"install -d -m 0700 -o whimbrel -g whimbrel (.*)", stage("control-plane"))
+    folders = {folder for service in SERVICES.values() for folder in service.mounts}
+    assert folders | {str(settings("management").data_dir)} == set(made.split()) - {"/handed-out"}
+    assert {volume for service in SERVICES.values() for volume, _ in service.mounts.values()} == set(COMPOSE.volumes)
+
+
+def test_what_a_container_starts_is_in_its_image() -> None:
+    assert re.findall(r'^ENTRYPOINT \["(\w+)"\]', stage("control-plane") + stage("agent"), re.M) == ["whimbrel"] * 2
+    assert "whimbrel" in PROJECT["scripts"]
+    assert SERVICES["seeds"].entrypoint == ["python", "-m", "deploy.nats"]
+    assert find_spec("deploy.nats.__main__") is not None
+    assert "/etc/haproxy/haproxy.cfg" in stage("api")
+
+
+def test_the_image_is_built_from_the_lock_and_from_files_that_the_build_sees() -> None:
+    assert re.search(r"pip install .*--require-hashes .*-r /build/requirements/run\.txt", stage("build"))
+    copied = [source for line in re.findall(r"^COPY (?!--from)(.*)", DOCKERFILE, re.M) for source in line.split()[:-1]]
+    assert IGNORED[0] == "*"
+    for source in copied:
+        assert (ROOT / source).exists()
+        assert f"!{source}" in IGNORED or f"!{source.partition('/')[0]}" in IGNORED

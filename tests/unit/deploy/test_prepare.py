@@ -1,0 +1,69 @@
+"""What the one-shot of the compose stack leaves: seeds of each service in its own folder, and the server's file."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy.nats.__main__ import HOLDS, prepare
+from services.management.wiring import Seeds, read_seeds
+from services.resolver import wiring as resolver
+from services.signal import wiring as signal
+from shared.bus.keys import public_key, read_seed
+from shared.bus.serverconfig import credentials
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    (tmp_path / "bus").mkdir()
+    return prepared(tmp_path)
+
+
+def prepared(stack: Path) -> Path:
+    prepare(stack / "seeds", stack / "handed-out", stack / "bus", "0.0.0.0", 4222)
+    return stack
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_each_service_gets_the_seeds_that_it_reads_and_no_others(stack: Path) -> None:
+    handed_out = contents(stack / "handed-out")
+    assert set(handed_out) == {
+        *(f"management/{role}.nk" for role in Seeds.__struct_fields__),
+        f"signal/{signal.ROLE}.nk",
+        f"resolver/{resolver.ROLE}.nk",
+    }
+    keys = credentials(stack / "seeds")
+    assert read_seeds(stack / "handed-out/management").issuer == keys.issuer
+    assert read_seed(stack / "handed-out/signal/signal.nk") == keys.signal
+    assert read_seed(stack / "handed-out/resolver/resolver.nk") == keys.resolver
+
+
+def test_only_their_owner_may_read_them(stack: Path) -> None:
+    paths = [stack / "seeds", *(stack / "handed-out").iterdir()]
+    assert {oct(path.stat().st_mode & 0o777) for path in paths} == {"0o700"}
+    files = [file for path in paths for file in path.iterdir()]
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
+    assert len(files) == 6 + sum(map(len, HOLDS.values()))
+
+
+def test_a_second_run_changes_nothing(stack: Path) -> None:
+    before = contents(stack)
+    prepared(stack)
+    assert contents(stack) == before
+
+
+def test_a_service_whose_seeds_were_lost_gets_them_again(stack: Path) -> None:
+    before = contents(stack)
+    (stack / "handed-out/signal/signal.nk").unlink()
+    prepared(stack)
+    assert contents(stack) == before
+
+
+def test_what_the_bus_sees_holds_no_seed(stack: Path) -> None:
+    seeds = {text.decode().strip() for text in contents(stack / "seeds").values()}
+    config = (stack / "bus/server.conf").read_text()
+    assert set(contents(stack / "bus")) == {"server.conf"}
+    assert [seed for seed in seeds if seed in config] == []
+    assert [seed for seed in seeds if public_key(seed) not in config] == []
