@@ -18,7 +18,7 @@ from shared.bus.connection import LONGEST_WAIT_S, wait_before
 from shared.bus.server import NatsServer
 from shared.bus.serverconfig import credentials
 from shared.directory import held
-from shared.errors import NotStarted
+from shared.errors import BusUnavailable, NotStarted, Taken
 from shared.leash import on_leash
 from shared.net.listen import Listen, parse_listen, require_free
 
@@ -181,10 +181,13 @@ async def _keep(name: str, child: Child) -> None:
     """Start it again whenever it ends, sooner at first than later."""
     attempt = 0
     while True:
-        started_at = time.monotonic()
+        began_at = time.monotonic()
         code = await child.wait()
-        attempt = 0 if time.monotonic() - started_at > LONGEST_WAIT_S else attempt + 1
+        attempt = 0 if time.monotonic() - began_at > LONGEST_WAIT_S else attempt + 1
         wait_s = wait_before(attempt, random.random())
         log.error("ended, starting it again", service=name, code=code, in_s=round(wait_s, 1))
         await asyncio.sleep(wait_s)
-        await child.start()
+        try:
+            await child.start()
+        except (BusUnavailable, Taken, OSError) as problem:
+            log.error("cannot be started", service=name, problem=str(problem))

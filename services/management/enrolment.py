@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 import nats.errors
 from faststream.nats.annotations import NatsMessage
+from faststream.nats.subscriber.usecases.core_subscriber import CoreSubscriber
 
 from services.management.core.commands.decision import Context, Decision
 from services.management.core.commands.enrol import AddressPicks, enrol
@@ -27,9 +28,6 @@ from shared.metrics import REGISTRY, Counter
 
 REPLICAS = "enrolment"
 """Queue group: the bus hands each request to one replica."""
-
-WORKERS = 8
-"""Requests under way at once; their commits take turns, and share transactions of the read model."""
 
 CATCH_UP_WITHIN_S = 2.0
 
@@ -96,12 +94,20 @@ class Enrolment:
         return enrol(self._held.intent, state, request, key_hash, picks, context)  # type: ignore[return-value]
 
 
-def subscribe(broker: Broker, enrolment: Enrolment) -> None:
-    """Bind the subject; it is read once the broker starts."""
+def subscribe(broker: Broker, enrolment: Enrolment) -> Callable[[], Awaitable[None]]:
+    """Bind the subject, which is read once the broker starts; gives what ends that after the requests at work."""
 
-    @broker.subscriber(subjects.ENROL_ALL, queue=REPLICAS, max_workers=WORKERS)
+    @broker.subscriber(subjects.ENROL_ALL, queue=REPLICAS)
     async def on_enrol(message: NatsMessage) -> bytes:
         return encode(await enrolment.answer(message.raw_message.subject, message.body))
+
+    async def drain() -> None:
+        for subscriber in broker.subscribers:
+            if isinstance(subscriber, CoreSubscriber) and subscriber.subscription is not None:
+                ending, subscriber.subscription = subscriber.subscription, None  # FastStream would end it again
+                await ending.drain()  # type: ignore[no-untyped-call]
+
+    return drain
 
 
 def _random() -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Builds management."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -35,6 +36,7 @@ from shared.net.listen import Listen, parse_listen, require_free
 
 ROLE = "management"
 RETRY_S = 0.5
+HAND_OVER_WITHIN_S = 2.0
 
 log = structlog.get_logger()
 
@@ -86,9 +88,12 @@ async def _run(
             tasks.create_task(presence.follow(connection))
             tasks.create_task(Projector(connection, readmodel, undecodables).run())
             tasks.create_task(Withdrawal(system, readmodel).run())
-            await Callout(readmodel, seeds.issuer, curve_key(seeds.callout), undecodables).serve(connection)
-            subscribe(broker, Enrolment(readmodel, writer.commit, new_id, undecodables))
+            callout = Callout(readmodel, seeds.issuer, curve_key(seeds.callout), undecodables)
+            leave_admission = await callout.serve(connection)
+            leave_enrolment = subscribe(broker, Enrolment(readmodel, writer.commit, new_id, undecodables))
             await broker.start()
+            # An answer of the bus to this connection proves that it has the subscriptions before it.
+            await _insist("log", readmodel.catch_up)
 
             def troubles() -> Sequence[str]:
                 return () if connection.is_connected else ("the bus does not answer",)
@@ -104,11 +109,22 @@ async def _run(
                 troubles=troubles,
             )
             log.info("serving", api=f"http://{listen}")
-            await serve(create_app(deps), listen)
+            try:
+                await serve(create_app(deps), listen)
+            finally:
+                await _hand_over(leave_admission, leave_enrolment)
     except* (CorruptFile, Taken) as problems:
         raise problems.exceptions[0] from None
     finally:
         await readmodel.close()
+
+
+async def _hand_over(*leaving: Callable[[], Awaitable[None]]) -> None:
+    """Take no more requests from the bus, and finish those at work: the other replicas get the next ones."""
+    for leave in leaving:
+        with contextlib.suppress(nats.errors.Error, TimeoutError):
+            async with asyncio.timeout(HAND_OVER_WITHIN_S):
+                await leave()
 
 
 async def _insist(what: str, attempt: Callable[[], Awaitable[None]]) -> None:

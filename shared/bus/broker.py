@@ -33,7 +33,7 @@ class Broker(NatsBroker):
         connection = self._connection
         try:
             await self.stop()
-        except nats.errors.Error:
+        except* nats.errors.Error:  # FastStream gathers what its subscribers raise
             if connection is not None:
                 await connection.close()
 

@@ -20,6 +20,8 @@ SERVICES = ("management", "signal", "resolver")
 MAX_PAYLOAD = 8 * 1024 * 1024
 """Room for one commit that changes the groups of 20,000 peers."""
 
+LOG_KEPT_BYTES = 16 * 1024 * 1024
+
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     """Seeds by role. issuer signs what the auth callout grants, callout opens its requests (they hold setup keys);
@@ -132,6 +134,8 @@ host: "{host}"
 port: {port}
 max_payload: {MAX_PAYLOAD}
 write_deadline: "10s"
+logfile_size_limit: {LOG_KEPT_BYTES}
+logfile_max_num: 2
 jetstream {{ store_dir: "{store}", sync_interval: always }}
 system_account: {SYSTEM_ACCOUNT}
 accounts {{

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import nats.errors
@@ -60,9 +60,15 @@ class Callout:
         self._clock = clock
         self._waiting: set[asyncio.Task[None]] = set()
 
-    async def serve(self, connection: Client) -> None:
-        """Answer from now on. The fold must have caught up with the log."""
-        await connection.subscribe(subjects.AUTH_CALLOUT, queue=REPLICAS, cb=self._on_request)
+    async def serve(self, connection: Client) -> Callable[[], Awaitable[None]]:
+        """Answer from now on; gives what ends that after the requests at work. The fold must have caught up."""
+        subscription = await connection.subscribe(subjects.AUTH_CALLOUT, queue=REPLICAS, cb=self._on_request)
+
+        async def drain() -> None:
+            await subscription.drain()  # type: ignore[no-untyped-call]
+            await asyncio.gather(*self._waiting)
+
+        return drain
 
     async def _on_request(self, message: Msg) -> None:
         server_xkey = (message.headers or {}).get("Nats-Server-Xkey", "")
