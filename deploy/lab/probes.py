@@ -59,6 +59,11 @@ class Ruleset:
         code, output, _ = self._nft.cmd(f"list {kind} inet {NFT_TABLE} {name}")
         return str(output) if code == 0 else ""
 
+    def text(self) -> str:
+        """Whimbrel's table as nft prints it, "" when there is none."""
+        code, output, _ = self._nft.cmd(f"list table inet {NFT_TABLE}")
+        return str(output) if code == 0 else ""
+
     def permits(self, prefix: str) -> bool:
         """Whether something may be forwarded to the destination."""
         return prefix in self._listing("map", f"permits_{_family(prefix)}")
