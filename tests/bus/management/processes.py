@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from shared.leash import on_leash
 from tests.support.bus import eventually
 
 READY_WITHIN_S = 40.0
@@ -56,7 +57,7 @@ class Server:
     async def start(self) -> None:
         """Return when it has said that it is ready."""
         self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "services.cli", *self.arguments),
+            *on_leash(sys.executable, "-m", "services.cli", *self.arguments),
             stdout=asyncio.subprocess.PIPE,
             stderr=(self.data_dir.parent / "server.err").open("ab"),
         )
