@@ -2,9 +2,12 @@
 
 import platform
 import socket
+from pathlib import Path
 
 from services.agent.settings import VERSION
 from shared.events.signals import PeerMeta
+
+_DISABLE_IPV6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
 
 
 def meta(hostname: str) -> PeerMeta:
@@ -17,7 +20,16 @@ def meta(hostname: str) -> PeerMeta:
         kernel_version=system.release,
         platform=system.machine,
         version=VERSION,
+        ipv6=new_interfaces_have_ipv6(),
     )
+
+
+def new_interfaces_have_ipv6() -> bool:
+    """Whether an interface made now may have an IPv6 address; people switch that off for the host, or it has none."""
+    try:
+        return _DISABLE_IPV6.read_text().strip() == "0"
+    except OSError:
+        return False
 
 
 def _distribution() -> str:

@@ -122,7 +122,7 @@ class Agent:
                 public_key=who.public_key,
                 listen_port=settings.port,
                 interface=settings.interface,
-                ipv6="v6" in rules.families(),
+                ipv6=self._meta.ipv6 and "v6" in rules.families(),
                 selection=self._selection.value,
             ),
             Drivers(

@@ -71,6 +71,11 @@ def permitted(module: Module) -> Guard:
     return guard
 
 
+def by_id(entities: Mapping[str, T]) -> list[T]:
+    """What a listing shows, oldest first (ids grow with time): the same order on every replica and after a restart."""
+    return [entities[id] for id in sorted(entities)]
+
+
 def known(table: Callable[[AccountState], Mapping[str, Any]], what: str) -> Guard:
     """A guard that answers for an unknown id in the path before the body is looked at, as NetBird does."""
 

@@ -7,7 +7,7 @@ from litestar import Response, Router, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from services.management.api.call import Call, known, permitted
+from services.management.api.call import Call, by_id, known, permitted
 from services.management.api.wire import Id, Nothing, about, asked, example, given
 from services.management.core.commands import groups as commands
 from services.management.core.commands.checks import found
@@ -51,7 +51,7 @@ async def list_groups(
     name: Annotated[str | None, asked("Only the group with exactly this name; 404 if there is none.")] = None,
 ) -> Response[list[GroupResponse]]:
     """Every group of the account."""
-    groups = [group for group in call.state.groups.values() if not name or group.name == name]
+    groups = [group for group in by_id(call.state.groups) if not name or group.name == name]
     if name and not groups:
         raise Unknown(f"group {name} not found")
     return call.answer([_shown(call.state, group) for group in groups])

@@ -8,7 +8,7 @@ from litestar import Response, Router, delete, get, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from services.management.api.call import Call, known, permitted
+from services.management.api.call import Call, by_id, known, permitted
 from services.management.api.reach import Reach
 from services.management.api.wire import GroupMinimum, Id, Nothing, about, asked, example, given, groups_minimum, moment
 from services.management.core.commands import peers as commands
@@ -95,7 +95,7 @@ async def list_peers(
 ) -> Response[list[PeerResponse]]:
     """Every peer of the account."""
     state, reach = call.state, Reach(call.state)
-    peers = [peer for peer in state.peers.values() if (name or "") in peer.name and _has_address(peer, ip or "")]
+    peers = [peer for peer in by_id(state.peers) if (name or "") in peer.name and _has_address(peer, ip or "")]
     return call.answer(
         [msgspec.structs.replace(_shown(call, peer), accessible_peers_count=reach.count(peer)) for peer in peers]
     )

@@ -7,7 +7,7 @@ from litestar import Response, Router, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from services.management.api.call import Call, known, permitted
+from services.management.api.call import Call, by_id, known, permitted
 from services.management.api.wire import GroupMinimum, Id, Integer, Nothing, about, example, given, groups_minimum
 from services.management.core.commands import policies as commands
 from services.management.core.commands.checks import found
@@ -120,7 +120,7 @@ POLICY = example(
 @get("/")
 async def list_policies(call: NamedDependency[Call]) -> Response[list[PolicyResponse]]:
     """Every policy of the account."""
-    return call.answer([_shown(call.state, policy) for policy in call.state.policies.values()])
+    return call.answer([_shown(call.state, policy) for policy in by_id(call.state.policies)])
 
 
 @get("/{id:str}")

@@ -8,7 +8,7 @@ from litestar import Response, Router, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from services.management.api.call import Call, known, permitted
+from services.management.api.call import Call, by_id, known, permitted
 from services.management.api.wire import Id, Integer, Nothing, about, example, given
 from services.management.core import warnings
 from services.management.core.commands import routes as commands
@@ -100,7 +100,7 @@ ROUTE = example(
 @get("/")
 async def list_routes(call: NamedDependency[Call]) -> Response[list[RouteResponse]]:
     """Every route of the account."""
-    return call.answer([_shown(route) for route in call.state.routes.values()])
+    return call.answer([_shown(route) for route in by_id(call.state.routes)])
 
 
 @get("/{id:str}")

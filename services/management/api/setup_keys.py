@@ -8,7 +8,7 @@ from litestar import Response, Router, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from services.management.api.call import Call, known, permitted
+from services.management.api.call import Call, by_id, known, permitted
 from services.management.api.wire import Id, Integer, Nothing, about, example, given, moment
 from services.management.core.commands import setupkeys as commands
 from services.management.core.commands.checks import found
@@ -63,7 +63,7 @@ SETUP_KEY_CHANGE = example({"revoked": True, "auto_groups": []})
 @get("/")
 async def list_setup_keys(call: NamedDependency[Call]) -> Response[list[SetupKeyResponse]]:
     """Every setup key of the account."""
-    return call.answer([_shown(call, key) for key in call.state.setup_keys.values()])
+    return call.answer([_shown(call, key) for key in by_id(call.state.setup_keys)])
 
 
 @get("/{id:str}")

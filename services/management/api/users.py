@@ -8,7 +8,7 @@ from litestar import Response, Router, get
 from litestar.di import NamedDependency
 from litestar.params import FromQuery
 
-from services.management.api.call import Call, permitted
+from services.management.api.call import Call, by_id, permitted
 from services.management.api.permissions import Module, allowed
 from services.management.api.wire import NEVER, Id
 from services.management.core.model.user import Role, User
@@ -51,7 +51,7 @@ async def list_users(
     call: NamedDependency[Call], service_user: FromQuery[bool | None] = None
 ) -> Response[list[UserResponse]]:
     """Every user of the account, or only service users, or only people."""
-    users = [u for u in call.state.users.values() if service_user is None or u.is_service_user is service_user]
+    users = [u for u in by_id(call.state.users) if service_user is None or u.is_service_user is service_user]
     return call.answer([_shown(user, call.user) for user in users])
 
 

@@ -91,6 +91,21 @@ async def test_an_agent_enrols_makes_its_state_and_removes_it_on_sigterm(
     assert kernel.sysctls() == before
 
 
+async def test_a_host_whose_ipv6_is_switched_off_goes_on_with_ipv4(
+    agent: AgentProcess, plane: Plane, kernel: KernelState
+) -> None:
+    agent.host.call(Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text, "1")
+    agent.host.call(Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text, "1")
+    await with_a_route(plane)
+    agent.start()
+    await in_step(agent, plane)
+    assert plane.enrolments[0].meta.ipv6 is False
+    assert kernel.addresses() == {address for address in OVERLAY if ":" not in address}
+    assert {family for family, _ in kernel.rules()} == {family for family, _ in RULES if "6" not in str(family)}
+    assert await agent.stop() == 0
+    assert bare(kernel)
+
+
 async def test_down_stops_it_and_comes_back_when_all_is_gone(
     agent: AgentProcess, plane: Plane, kernel: KernelState
 ) -> None:

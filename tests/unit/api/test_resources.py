@@ -247,5 +247,5 @@ async def test_peers_say_whom_a_policy_connects_them_with() -> None:
 
 async def test_service_users_are_listed_apart() -> None:
     world = World()
-    assert [user["id"] for user in await world.get("users?service_user=true")] == ["service", "admin-service"]
+    assert [user["id"] for user in await world.get("users?service_user=true")] == ["admin-service", "service"]
     assert len(await world.get("users?service_user=false")) == len(await world.get("users")) - 2
