@@ -90,7 +90,9 @@ async def test_what_crashes_is_started_again_and_nothing_accepted_is_lost(tmp_pa
             await eventually(started_again, within_s=30)
             await eventually(server.answers, within_s=30)
         assert (await server.post("/api/groups", {"name": "after"})).status_code == 200
-        names = {group["name"] for group in (await server.get("/api/groups")).json()}
+        groups = await server.get("/api/groups")
+        assert groups.status_code == 200, groups.text
+        names = {group["name"] for group in groups.json()}
         assert names == {"All", "group-0", "group-1", "group-2", "group-3", "after"}
 
 
