@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import sys
@@ -17,6 +18,7 @@ from shared.leash import on_leash
 from tests.support.bus import eventually
 
 READY_WITHIN_S = 40.0
+ANY_PORT = "127.0.0.1:0"
 
 
 def free_port() -> int:
@@ -41,12 +43,11 @@ async def whimbrel(*arguments: str) -> tuple[int, str]:
 
 
 class Server:
-    """One `whimbrel server` on free ports."""
+    """One `whimbrel server` on ports that the system chooses. api, bus: what it said they are."""
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
-        self.api = f"127.0.0.1:{free_port()}"
-        self.bus = f"127.0.0.1:{free_port()}"
+        self.api = self.bus = ANY_PORT
         self.said = ""
         self.process: asyncio.subprocess.Process
 
@@ -67,6 +68,7 @@ class Server:
                 line = await self.process.stdout.readline()
                 assert line, (self.data_dir.parent / "server.err").read_text()
                 self.said += line.decode()
+        self.api, self.bus = re.findall(r"//(\S+)", self.said)
 
     async def terminate(self) -> int:
         self.process.send_signal(signal.SIGTERM)

@@ -19,7 +19,7 @@ from shared.events.signals import Enrolled, EnrolReply
 from tests import builders
 from tests.bus.management.hosts import Host
 from tests.bus.management.plane import PlainBus
-from tests.bus.management.processes import free_port
+from tests.bus.management.processes import ANY_PORT
 from tests.bus.management.replica import append
 from tests.support.bus import eventually
 
@@ -29,7 +29,7 @@ KEY = "A1B2C3D4-0000-4000-8000-ABCDEFABCDEF"
 @asynccontextmanager
 async def whole_replica(bus: PlainBus, data_dir: Path) -> AsyncIterator[None]:
     """Serves within the block, and has stopped in an orderly way after it."""
-    settings = Settings(bus=bus.url, credentials=bus.seeds, data_dir=data_dir, api=f"127.0.0.1:{free_port()}")
+    settings = Settings(bus=bus.url, credentials=bus.seeds, data_dir=data_dir, api=ANY_PORT)
     with structlog.testing.capture_logs() as logged:
         running = asyncio.create_task(run(settings))
         await eventually(lambda: running.done() or any(line["event"] == "serving" for line in logged), within_s=30)

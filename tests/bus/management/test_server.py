@@ -12,7 +12,7 @@ from litestar.types import Receive, Scope, Send
 from services.management.serving import serve
 from shared.bus.keys import seed_file
 from shared.net.listen import Listen
-from tests.bus.management.processes import Server, alive, free_port, kill, serving, whimbrel
+from tests.bus.management.processes import ANY_PORT, Server, alive, free_port, kill, serving, whimbrel
 from tests.support.bus import eventually
 
 EVERYBODY = {"nats-server", "management", "signal", "resolver"}
@@ -60,7 +60,7 @@ async def test_deleting_the_read_model_changes_no_answer(tmp_path: Path) -> None
 
 async def test_a_directory_or_a_port_in_use_gets_one_line_that_names_it(tmp_path: Path) -> None:
     async with serving(tmp_path / "data") as server:
-        api, bus = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+        api = bus = ANY_PORT
         other = str(tmp_path / "other")
         for arguments, named in (
             (("--data-dir", str(tmp_path / "data"), "--api", api, "--bus", bus), str(tmp_path / "data")),
