@@ -1,6 +1,7 @@
 """The process behind a WireGuard device in user space: started, found again, ended."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -40,6 +41,19 @@ class WireGuardGoProcess:
             return int(UCRED.unpack(credentials)[0])
         finally:
             writer.close()
+
+    def deaf(self) -> list[int]:
+        """Processes for the interface in this network namespace that nobody can speak to: their socket is gone.
+
+        Each ends by itself at a time of its own choosing, and then removes the socket of whoever has it by now.
+        """
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                if words[:3] == [PROGRAM.encode(), b"-f", self._interface.encode()] and is_here(int(entry.name)):
+                    found.append(int(entry.name))
+        return found
 
     async def start(self) -> None:
         """Start one and come back when it listens. Raises MechanismMissing when it does not."""

@@ -127,8 +127,8 @@ class WireGuardGo:
 
     async def _clear(self, pid: int | None) -> None:
         """End the process and remove the interface, as far as they are there."""
-        if pid:
-            await self._process.end(pid)
+        for each in [pid] if pid else self._process.deaf():
+            await self._process.end(each)
         link = rtnl_links.find(self._rtnl, self._interface)
         if link and link.kind in REPLACEABLE:
             rtnl_links.remove(self._rtnl, self._interface)
