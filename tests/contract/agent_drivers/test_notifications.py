@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -91,6 +92,9 @@ def cabled(tunnel: Namespace, make_host: MakeHost) -> Namespace:
     connect(tunnel, "eth0", make_host(), "eth0")
     for path in ("net/ipv6/conf/eth0/disable_ipv6",):  # its link-local address would come at a time of its own
         tunnel.call(Path("/proc/sys", path).write_text, "1")
+    deadline = time.monotonic() + 5.0
+    while "state UP" not in tunnel.ip("link", "show", "eth0"):  # the kernel says so up to a second after the carrier
+        assert time.monotonic() < deadline
     return tunnel
 
 
