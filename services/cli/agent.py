@@ -7,12 +7,13 @@ through a pipe: it is in no command line and no environment of the agent. The ot
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -268,8 +269,7 @@ def _pipe(key: str) -> int:
 
 def _detach(environment: Mapping[str, str], pipe: int | None, state_dir: Path, path: Path) -> None:
     """Start the agent in a session of its own and come back when it is connected, or say why it ended."""
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (state_dir / LOG_NAME).open("ab") as log:
+    with _log(state_dir) as log:
         began_at = log.tell()
         agent = subprocess.Popen(
             AGENT,
@@ -287,15 +287,27 @@ def _detach(environment: Mapping[str, str], pipe: int | None, state_dir: Path, p
                 log_text.seek(began_at)
                 said = log_text.read().strip().rpartition("\n")[2]
             raise Failed(said.removeprefix("error: ") or "the agent ended at once", agent.returncode or 1)
-        if _is_connected(path):
+        if _is_connected(path, agent.pid):
             print(f"agent {agent.pid} runs, its log is {state_dir / LOG_NAME}")
             return
         time.sleep(0.05)
     print(f"agent {agent.pid} runs and is not connected yet, its log is {state_dir / LOG_NAME}")
 
 
-def _is_connected(path: Path) -> bool:
+def _log(state_dir: Path) -> IO[bytes]:
     try:
-        return bool(_ask(path, "status")["management"]["connected"])
-    except Failed:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return (state_dir / LOG_NAME).open("ab")
+    except OSError as problem:
+        raise Failed(f"{problem.filename}: {problem.strerror}: choose another with --state-dir") from None
+
+
+def _is_connected(path: Path, pid: int) -> bool:
+    """Whether the agent with that process id answers, and not an earlier one, and has its bus."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+            agent.connect(str(path))
+            listening, _, _ = struct.unpack("iII", agent.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return listening == pid and bool(_ask(path, "status")["management"]["connected"])
+    except (Failed, OSError):
         return False

@@ -31,6 +31,11 @@ Standing: TypeAlias = Literal["connecting", "connected", "refused"]
 
 log = structlog.get_logger()
 
+NOT_ADMITTED = (
+    "the bus does not admit this peer: it may be deleted or blocked in its account; to enrol anew, stop the agent, "
+    "remove identity.json from its state directory and start it with a setup key"
+)
+
 
 class Feed:
     """Keeps `view` up to date and sends what others publish.
@@ -118,7 +123,7 @@ class Feed:
                 session = await self._attempt()
             except AdmissionRefused:
                 await self._refused()
-                self._tell("the bus does not admit this peer: it may be deleted or blocked in its account")
+                self._tell(NOT_ADMITTED)
             except (BusUnavailable, nats.errors.Error, TimeoutError) as problem:
                 self._refused_since = None
                 self._tell(str(problem) or type(problem).__name__)
