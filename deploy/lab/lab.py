@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from deploy.lab.processes import Processes, end_all
 from deploy.lab.topology import API_PORT, BUS_PORT, UNDERLAY_V4, WEB_PORT, Topology
 
 START_LIMIT_S = 30.0
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,19}")
 HOME = Path("/run/whimbrel-lab")
 PYTHON = sys.executable
 COMMAND = str(Path(sys.executable).with_name("whimbrel"))
@@ -50,10 +52,8 @@ class Lab:
 
     def build(self) -> None:
         """Make the hosts and start the control plane and the web server; raises LabFailed."""
-        if os.geteuid() != 0:
-            raise NotStarted("the lab makes network namespaces: run it as root")
         if self.exists:
-            raise NotStarted(f"lab {self.name} is there already: `whimbrel lab down` removes it")
+            raise NotStarted(f"lab {self.name} is there already: `whimbrel lab down --name {self.name}` removes it")
         self.directory.mkdir(parents=True, mode=0o700)
         self.topology.build()
         self.processes.start("web", self.topology.lan, [PYTHON, "-m", "deploy.lab.webserver", str(WEB_PORT)])
@@ -111,7 +111,14 @@ class Lab:
 
 
 def lock(name: str) -> int:
-    """Hold the name for this process; raises LabFailed when another one holds it. The descriptor is the lock."""
+    """Hold the name for this process. The descriptor is the lock.
+
+    Raises NotStarted when the name is none, this process is not root's, or another one holds the name.
+    """
+    if not NAME.fullmatch(name):
+        raise NotStarted("--name: a lab is named with at most 20 letters, digits and hyphens, as lab2")
+    if os.geteuid() != 0:
+        raise NotStarted("the lab makes network namespaces: run it as root")
     descriptor = os.open(f"/run/whimbrel-lab.{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,5 +1,6 @@
 """`whimbrel lab`: hosts out of network namespaces on this machine, with real agents in them."""
 
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from deploy.lab.lab import Lab, LabFailed, NotStarted, lock, unlock
 from deploy.lab.netns import CommandFailed
 from deploy.lab.scenario import Check, Scenario
 from deploy.lab.topology import API_PORT, LAN_HOST_V4, UNDERLAY_V4, WEB_PORT
+from services.cli.errors import Failed
 
 app = App(name="lab", help="Build hosts out of network namespaces on this machine and run real agents in them.")
 console = Console(highlight=False)
@@ -28,7 +30,9 @@ def run(*, name: Name = "run") -> None:
     Prints what each step checked, with the time from the API's answer to the kernel state. Ends with 1 when a step
     fails; its logs then stay and are named.
 
-    Example: whimbrel lab run
+    ```
+    whimbrel lab run
+    ```
     """
     with _locked(name):
         lab = Lab(name)
@@ -51,7 +55,9 @@ def run(*, name: Name = "run") -> None:
 def up(*, name: Name = "lab") -> None:
     """Build a lab with enrolled agents and a route to the LAN, leave it running, and say how to enter each host.
 
-    Example: whimbrel lab up
+    ```
+    whimbrel lab up
+    ```
     """
     with _locked(name):
         lab = Lab(name)
@@ -70,7 +76,9 @@ def up(*, name: Name = "lab") -> None:
 def down(*, name: Name = "lab") -> None:
     """Stop a lab's processes by signal and remove its hosts and files.
 
-    Example: whimbrel lab down
+    ```
+    whimbrel lab down
+    ```
     """
     with _locked(name):
         lab = Lab(name)
@@ -87,9 +95,9 @@ def down(*, name: Name = "lab") -> None:
 def _locked(name: str) -> Iterator[None]:
     try:
         descriptor = lock(name)
-    except (LabFailed, PermissionError) as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        sys.exit(1)
+    except LabFailed as problem:
+        raise Failed(str(problem)) from None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # who is ended by SIGTERM cleans up as after Ctrl-C
     try:
         yield
     finally:

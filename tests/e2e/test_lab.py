@@ -38,7 +38,7 @@ def test_a_lab_that_is_up_can_be_used_and_is_gone_after_down() -> None:
         assert f"ip netns exec {lab.topology.client.name} bash" in up.stdout
         again = whimbrel("lab", "up", "--name", name)
         assert again.returncode == 1
-        assert "is there already" in again.stderr
+        assert f"is there already: `whimbrel lab down --name {name}` removes it" in again.stderr
         status = whimbrel("status", "-d", "--json", "--socket", str(lab.socket("client")))
         assert status.returncode == 0, status.stderr
     finally:
@@ -48,7 +48,8 @@ def test_a_lab_that_is_up_can_be_used_and_is_gone_after_down() -> None:
 
 
 @pytest.mark.timeout(120)
-def test_an_interrupted_run_removes_its_hosts() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_removes_its_hosts(number: signal.Signals) -> None:
     name = f"i{os.getpid()}"
     lab = Lab(name)
     child = subprocess.Popen(
@@ -56,7 +57,7 @@ def test_an_interrupted_run_removes_its_hosts() -> None:
     )
     assert child.stdout is not None
     child.stdout.readline()
-    child.send_signal(signal.SIGINT)
+    child.send_signal(number)
     _, errors = child.communicate(timeout=60)
     try:
         assert child.returncode == 1
