@@ -1,5 +1,6 @@
 """Addresses to listen on: "127.0.0.1:8080", "[::1]:8080"."""
 
+import errno
 import socket
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ class Listen(NamedTuple):
 
 def parse_listen(text: str, option: str) -> Listen:
     """Raises BadSetting, which names the option."""
+    if "://" in text:
+        raise BadSetting(option, "leave the scheme out, write address:port, as 127.0.0.1:8080")
     host, separator, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -29,14 +32,21 @@ def parse_listen(text: str, option: str) -> Listen:
 
 
 def require_free(listen: Listen, option: str) -> Listen:
-    """The address with the port the system chose, if it may; raises Taken when somebody else listens there."""
+    """The address with the port the system chose, if it may.
+
+    Raises Taken when somebody else listens there, BadSetting when this process cannot.
+    """
     family, _, _, _, address = _resolved(listen, option)
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
         except OSError as problem:
-            raise Taken(f"{listen} ({problem.strerror})", f"choose another with {option}") from None
+            if problem.errno == errno.EADDRINUSE:
+                raise Taken(str(listen), f"choose another with {option}") from None
+            raise BadSetting(
+                option, f"cannot listen on {listen}: {problem.strerror}: choose another with {option}"
+            ) from None
         return Listen(listen.host, probe.getsockname()[1])
 
 
