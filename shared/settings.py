@@ -1,6 +1,7 @@
 """A program's settings: command line first, then WHIMBREL_<OPTION>, then the default."""
 
 import argparse
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ def from_arguments(type_: type[S], program: str, argv: Sequence[str] | None = No
     """
     parser = argparse.ArgumentParser(
         prog=program,
-        description=type_.__doc__,
+        description=inspect.getdoc(type_),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

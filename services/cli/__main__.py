@@ -5,7 +5,7 @@ import sys
 from importlib.metadata import version
 from typing import NoReturn
 
-from cyclopts import App, CycloptsError, Group
+from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.config import Env
 
 from services.cli.errors import Failed
@@ -34,18 +34,26 @@ PREFIX = "WHIMBREL_"
 USAGE = 2
 """Exit code for a command line that is none."""
 
-app = App(
-    name="whimbrel",
-    help="A WireGuard overlay with routing peers. Every option also reads WHIMBREL_<OPTION>.",
-    version=lambda: version("whimbrel"),
-    config=Env(PREFIX, command=False),
-    print_error=False,
-    exit_on_error=False,
-    help_format="markdown",
-)
 
-for _group, _name, _code, _help in COMMANDS:
-    app.command(_code, name=_name, help=_help, group=_group)
+def application(typed: str) -> App:
+    """The command, about to run its command `typed`.
+
+    A line of COMMANDS stands for a module that is not imported. `typed` goes without, so that its own help, with
+    examples, shows.
+    """
+    app = App(
+        name="whimbrel",
+        help="A WireGuard overlay with routing peers. Every option also reads `WHIMBREL_<OPTION>`.",
+        version=lambda: version("whimbrel"),
+        config=Env(PREFIX, command=False),
+        default_parameter=Parameter(negative_iterable=()),
+        print_error=False,
+        exit_on_error=False,
+        help_format="markdown",
+    )
+    for group, name, code, line in COMMANDS:
+        app.command(code, name=name, help=None if name == typed else line, group=group)
+    return app
 
 
 def main() -> None:
@@ -53,7 +61,7 @@ def main() -> None:
     for name in [name for name, value in os.environ.items() if name.startswith(PREFIX) and not value]:
         del os.environ[name]  # an empty variable counts as not set, as in shared/settings.py
     try:
-        app(sys.argv[1:])
+        application(next(iter(sys.argv[1:]), ""))(sys.argv[1:])
     except Failed as failed:
         _end(failed.message, failed.code)
     except CycloptsError as mistyped:

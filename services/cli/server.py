@@ -24,7 +24,9 @@ def server(
 
     The first start makes an account and writes its owner's token to admin.token in the data directory.
 
-    Example: whimbrel server --data-dir /var/lib/whimbrel --bus 0.0.0.0:4222
+    ```
+    whimbrel server --data-dir /var/lib/whimbrel --bus 0.0.0.0:4222
+    ```
     """
     log.set_up(log_level, log_format)
     running = supervise(data_dir, api, bus, _announce)

@@ -15,6 +15,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     callout.nk. data_dir: folder of this replica's read model. api: address:port of the REST API. admin_token: file for
     the first owner's token, by default admin.token in the data folder. dns_domain: domain of the first account's
     peers. stream_replicas: copies of each stream, 1, 3 or 5.
+
+    Example: whimbrel management --bus nats://10.0.0.1:4222 --credentials keys --data-dir /var/lib/whimbrel/management
     """
 
     bus: str

@@ -19,6 +19,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     seconds between two look-ups of a name, at least 2. keep_max_age: seconds that a route with keep_route holds an
     address after it was last seen, 0 for ever. dns_servers: "address", "address:port" or "[address]:port", comma
     separated; those of /etc/resolv.conf by default. metrics_port: port on loopback for Prometheus, none by default.
+
+    Example: whimbrel resolver --bus nats://10.0.0.1:4222 --credentials keys/resolver.nk
     """
 
     bus: str

@@ -13,6 +13,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     bus: nats:// addresses, comma separated. credentials: file with the service's nkey seed. metrics_port: port on
     loopback for Prometheus, none by default.
+
+    Example: whimbrel signal --bus nats://10.0.0.1:4222 --credentials keys/signal.nk
     """
 
     bus: str

@@ -43,6 +43,33 @@ def test_help_shows_every_command(whimbrel: Run) -> None:
         assert f"│ {command} " in shown
 
 
+def test_help_names_the_variable_of_an_option(whimbrel: Run) -> None:
+    assert "WHIMBREL_<OPTION>" in whimbrel("--help").out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("server", "management", "signal", "resolver", "up", "down", "status"),
+        *("networks ls", "networks select", "networks deselect", "lab run", "lab up", "lab down"),
+    ],
+)
+def test_help_of_every_command_has_an_example(command: str, whimbrel: Run) -> None:
+    shown = whimbrel(*command.split(), "--help").out
+    assert any(line.removeprefix("Example:").strip().startswith(f"whimbrel {command}") for line in shown.splitlines())
+
+
+def test_help_of_up_says_its_exit_codes(whimbrel: Run) -> None:
+    shown = " ".join(whimbrel("up", "--help").out.split())
+    for code in ("2 when", "3 when the key is refused", "4 when", "5 when", "6 when"):
+        assert code in shown
+
+
+@pytest.mark.parametrize("command", ["networks select", "networks deselect", "admin groups update"])
+def test_no_list_has_an_option_to_empty_it(command: str, whimbrel: Run) -> None:
+    assert "--empty-" not in whimbrel(*command.split(), "--help").out
+
+
 def test_a_mistyped_command_is_one_line_with_a_suggestion(whimbrel: Run) -> None:
     result = whimbrel("amdin")
     assert result.code != 0
