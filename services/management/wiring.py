@@ -53,7 +53,7 @@ def read_seeds(folder: Path) -> Seeds:
 
 
 async def run(settings: Settings) -> None:
-    """Serve until cancelled. Raises BadSetting, CorruptFile, FileNotFoundError or Taken before anything else."""
+    """Serve until cancelled. Raises BadSetting, CorruptFile or Taken before anything else."""
     seeds = read_seeds(settings.credentials)
     with held(settings.data_dir):
         listen = require_free(parse_listen(settings.api, "--api"), "--api")

@@ -86,10 +86,13 @@ def write_secret(path: Path, text: str) -> None:
 
 
 def read_seed(path: Path) -> str:
-    """The seed in a credentials file; raises CorruptFile when it holds none."""
-    seed = path.read_text().strip()
+    """The seed in a credentials file; raises CorruptFile when it holds none or cannot be read."""
     try:
+        seed = path.read_text(errors="replace").strip()
         public_key(seed)
+    except OSError as problem:
+        reason = f"this key file cannot be read ({problem.strerror}): put it back, or name it with --credentials"
+        raise CorruptFile(path, reason) from None
     except nkeys.NkeysError:
         raise CorruptFile(path, "it holds no nkey seed: put the service's credentials back") from None
     return seed

@@ -16,6 +16,8 @@ ANSWER_LIMIT_S = 30.0
 TRIES = 3
 """How often a change is tried anew when somebody else changed the account in between."""
 
+_TOKEN_REMEDY = "the server writes admin.token into its data directory"
+
 Object = dict[str, Any]
 
 
@@ -41,6 +43,7 @@ class Client:
             url = httpx.URL(self._address)
         except httpx.InvalidURL:
             raise Failed(f"--api {connection.api!r} is no address: write it as http://127.0.0.1:8080") from None
+        self._token_file = connection.token_file
         self._http = httpx.Client(
             base_url=f"{self._address}/api",
             headers={"Authorization": f"Token {_token(connection.token_file)}"},
@@ -124,22 +127,24 @@ class Client:
         if answer.is_success and body is not None:
             return body, answer.headers.get("ETag", "")
         if isinstance(body, dict) and isinstance(body.get("message"), str):
-            raise Failed(" ".join(body["message"].split()))
+            message = " ".join(body["message"].split())
+            if answer.status_code == httpx.codes.UNAUTHORIZED:
+                raise Failed(f"token file {self._token_file}: {message}; {_TOKEN_REMEDY}, name it with --token-file")
+            raise Failed(message)
         raise Failed(f"what answers at {self._address} is not this API (HTTP {answer.status_code}): correct --api")
 
 
 def _token(file: Path | None) -> str:
-    remedy = "the server writes admin.token into its data directory"
     if file is None:
-        raise Failed(f"no access token: name its file with --token-file or WHIMBREL_TOKEN_FILE; {remedy}")
+        raise Failed(f"no access token: name its file with --token-file or WHIMBREL_TOKEN_FILE; {_TOKEN_REMEDY}")
     try:
         token = file.read_text(encoding="ascii").strip()
     except OSError as problem:
-        raise Failed(f"token file {file}: {problem.strerror}; {remedy}") from None
+        raise Failed(f"token file {file}: {problem.strerror}; {_TOKEN_REMEDY}") from None
     except UnicodeDecodeError:
         token = ""
     if not token or not token.isprintable() or " " in token:
-        raise Failed(f"token file {file} holds no access token; {remedy}")
+        raise Failed(f"token file {file} holds no access token; {_TOKEN_REMEDY}")
     return token
 
 

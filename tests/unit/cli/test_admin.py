@@ -324,7 +324,9 @@ def test_a_bad_token_file_is_one_line(
         file.write_bytes(content)
     result = whimbrel("admin", "routes", "list", "--api", api, "--token-file", str(file))
     assert result.code == 1
+    assert f"token file {file}" in result.err
     assert message in result.err
+    assert "the server writes admin.token into its data directory" in result.err
     assert result.err.count("\n") == 1
     assert content is None or not content or content.decode("latin-1") not in result.err
 

@@ -56,3 +56,19 @@ def test_a_damaged_seed_file_is_named(tmp_path: Path) -> None:
         read_seed(file)
     assert str(file) in str(problem.value)
     assert "not a seed" not in str(problem.value)
+
+
+def test_a_key_file_that_cannot_be_read_is_named_with_the_remedy(tmp_path: Path) -> None:
+    for file, reason in ((tmp_path / "signal.nk", "No such file or directory"), (tmp_path, "Is a directory")):
+        with pytest.raises(CorruptFile) as problem:
+            read_seed(file)
+        assert str(problem.value) == (
+            f"{file}: this key file cannot be read ({reason}): put it back, or name it with --credentials"
+        )
+
+
+def test_a_key_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "signal.nk"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(CorruptFile, match="it holds no nkey seed"):
+        read_seed(file)
