@@ -256,7 +256,7 @@ def _setup_key(key: str | None, file: Path | None) -> str:
     try:
         return file.read_text().strip()
     except (OSError, UnicodeDecodeError) as problem:
-        raise Failed(f"{file}: {getattr(problem, 'strerror', None) or 'not text'}", 2) from None
+        raise Failed(f"setup key file {file}: {getattr(problem, 'strerror', None) or 'not text'}", 2) from None
 
 
 def _pipe(key: str) -> int:
