@@ -437,7 +437,7 @@ async def test_a_refused_key_ends_with_3_and_one_line_that_says_which(
         (("--interface", "../etc"), "--interface (WHIMBREL_INTERFACE): "),
         (("--interface", "longer-than-fifteen"), "--interface (WHIMBREL_INTERFACE): "),
         (("--log-level", "loud"), "--log-level (WHIMBREL_LOG_LEVEL): "),
-        (("--setup-key-file", "/nowhere/at/all"), "/nowhere/at/all: No such file or directory"),
+        (("--setup-key-file", "/nowhere/at/all"), "setup key file /nowhere/at/all: No such file or directory"),
     ],
 )
 async def test_an_option_that_makes_no_sense_ends_with_2(

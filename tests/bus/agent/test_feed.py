@@ -152,7 +152,7 @@ async def test_no_document_is_lost_when_the_bus_is_killed_while_they_are_written
         await plane.revive()
     await asyncio.wait_for(writing, 40.0)
     await eventually(lambda: reader.peers == written, within_s=20.0)
-    assert reader.sessions >= 2
+    await eventually(lambda: reader.sessions >= 2, within_s=20.0)  # what was sent but not acknowledged may be all it lacked
 
 
 async def test_deletions_that_happened_while_away_are_seen_on_resuming(plane: Plane, start: Start) -> None:
