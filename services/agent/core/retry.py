@@ -33,9 +33,9 @@ class Retries(Generic[K]):
     def succeeded(self, key: K) -> None:
         self._failed.pop(key, None)
 
-    def due(self, now: float) -> frozenset[K]:
-        """What failed and may be tried again now."""
-        return frozenset(key for key, (_, due) in self._failed.items() if due <= now)
+    def waits(self, key: K, now: float) -> bool:
+        """Whether `key` failed and is not due yet."""
+        return key in self._failed and self._failed[key][1] > now
 
     def next_deadline(self) -> float | None:
         """When the next entry is due; None when nothing failed."""

@@ -18,9 +18,7 @@ class Failures:
     def reason(self, entry: Entry, value: Any, now: float) -> str:
         """Why the entry is not tried now: it failed with this value and is not due. "" when it is tried."""
         failed = self._failed.get(entry)
-        if failed is None or failed[0] != value or entry in self._retries.due(now):
-            return ""
-        return failed[1]
+        return failed[1] if failed and failed[0] == value and self._retries.waits(entry, now) else ""
 
     def note(self, tried: Mapping[Entry, Any], errors: Mapping[Entry, str], now: float) -> None:
         """What came of a pass. tried: all entries of its plan and their values. now: as given to `reason`."""
@@ -28,10 +26,11 @@ class Failures:
         for entry in [known for known in self._failed if known not in own]:
             del self._failed[entry]
             self._retries.succeeded(entry)
+        chance = random.random()  # one for all: what failed together is tried together, in one pass
         for entry, error in own.items():
             value = tried.get(entry)
             if not self.reason(entry, value, now):
-                self._retries.failed(entry, now, random.random())
+                self._retries.failed(entry, now, chance)
                 self._failed[entry] = value, error
 
     def next_deadline(self) -> float | None:

@@ -1,0 +1,28 @@
+"""What the kernel refused, and when it is asked again."""
+
+from services.agent.loop.failures import Failures
+from services.agent.loop.kernel import WAITS
+
+ROUTES = {("route", f"10.0.{number}.0/24"): "dev wt0" for number in range(50)}
+REFUSED = dict.fromkeys(ROUTES, "Network is down")
+
+
+def test_what_failed_together_is_tried_together_so_that_many_failures_are_one_more_pass() -> None:
+    failures = Failures()
+    now = 10.0
+    for _ in range(4):
+        failures.note(ROUTES, REFUSED, now)
+        assert all(failures.reason(entry, value, now) == "Network is down" for entry, value in ROUTES.items())
+        due = failures.next_deadline()
+        assert due is not None
+        assert due > now
+        now = due
+        assert not any(failures.reason(entry, value, now) for entry, value in ROUTES.items())
+
+
+def test_an_entry_with_another_value_is_tried_at_once_and_one_that_only_waits_has_not_failed() -> None:
+    failures = Failures()
+    failures.note(ROUTES, dict.fromkeys(ROUTES, WAITS), 10.0)
+    assert failures.next_deadline() is None
+    failures.note(ROUTES, REFUSED, 10.0)
+    assert failures.reason(("route", "10.0.0.0/24"), "unreachable", 10.0) == ""
