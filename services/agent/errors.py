@@ -28,7 +28,7 @@ class MechanismMissing(AgentError):
 
 
 class AlreadyRunning(AgentError):
-    """Stop the other agent, or give this one an interface, a port and a state directory of its own."""
+    """Stop the other agent, or give this one a network namespace and a state directory of its own."""
 
     exit_code = 5
 

@@ -18,6 +18,7 @@ from services.agent.control import Control
 from services.agent.core.candidates import InterfaceAddress
 from services.agent.core.desired import Local
 from services.agent.core.documents import Documents, FeedView
+from services.agent.core.kernel import NFT_TABLE
 from services.agent.core.selection import Selection
 from services.agent.core.status import About
 from services.agent.core.tunnel import PathBook
@@ -65,7 +66,7 @@ async def run(settings: Settings) -> int:
     dial, mechanism, nft = Dialer(settings.bus), probe(), Nft()
     setup_key = _setup_key(settings)
     try:
-        directory = StateDirectory(settings.state_dir, settings.interface)
+        directory = StateDirectory(settings.state_dir, NFT_TABLE)
         who = identity.load(directory.path)
         if (who is None or not who.enrolled) and not setup_key:
             raise SetupKeyMissing("this host is not enrolled yet: give --setup-key or --setup-key-file")

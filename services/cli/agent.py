@@ -49,8 +49,8 @@ def up(
     """Enrol this host if needed and run its agent.
 
     Ends with 2 when an option makes no sense or the key is missing, 3 when the key is refused, 4 when the host lacks
-    what the agent needs, 5 when another agent or program has the directory, interface or port, 6 when the identity on
-    disk is corrupt.
+    what the agent needs, 5 when another agent runs here or somebody has the directory, interface or port, 6 when the
+    identity on disk is corrupt.
 
     ```
     whimbrel up --bus nats://10.0.0.1:4222 --setup-key-file /run/setup-key

@@ -12,22 +12,23 @@ from services.agent.errors import AlreadyRunning
 class StateDirectory:
     """`path` with mode 0700, held by this process until it ends.
 
-    interface: held as well, within this network namespace. Raises AlreadyRunning when another agent holds either.
+    claim: a name held as well, within this network namespace: what an agent makes there (nftables table, routing table,
+    rules, settings) is there once. Raises AlreadyRunning when another agent holds either.
     """
 
-    def __init__(self, path: Path, interface: str) -> None:
+    def __init__(self, path: Path, claim: str) -> None:
         self.path = path
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
         self._lock = _lock(path / "lock")
         try:
-            self._interface = _claim(interface)
+            self._claim = _claim(claim)
         except AlreadyRunning:
             os.close(self._lock)
             raise
 
     def release(self) -> None:
-        self._interface.close()
+        self._claim.close()
         os.close(self._lock)
 
 
@@ -68,17 +69,17 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-def _claim(interface: str) -> socket.socket:
-    """A name in this network namespace that the kernel frees when the process ends, however it ends."""
+def _claim(claimed: str) -> socket.socket:
+    """The name in this network namespace that the kernel frees when the process ends, however it ends."""
     name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     try:
-        name.bind(f"\0whimbrel/{interface}")
+        name.bind(f"\0{claimed}")
     except OSError as problem:
         name.close()
         if problem.errno != errno.EADDRINUSE:
             raise
         raise AlreadyRunning(
-            f"interface {interface} is in use by another agent: stop it with `whimbrel down`, "
-            "or choose another with --interface, --port and --state-dir"
+            "another agent runs on this host: stop it with `whimbrel down`, "
+            "or give this one a network namespace of its own"
         ) from None
     return name

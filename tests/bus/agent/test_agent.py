@@ -493,8 +493,8 @@ async def test_a_second_agent_on_the_host_ends_with_5(agent: AgentProcess, plane
     await in_step(agent, plane)
     for name, options, named in (
         ("agent", (), "state directory"),
-        ("second", (), "interface wt0"),
-        ("third", ("--interface", "wt1"), "UDP port 51820"),
+        ("second", (), "another agent runs on this host"),
+        ("third", ("--interface", "wt1", "--port", "51821"), "another agent runs on this host"),
     ):
         second = AgentProcess(agent.host, tmp_path, name)
         second.log = tmp_path / f"{name}.log"

@@ -13,7 +13,7 @@ from services.agent.errors import AlreadyRunning, CorruptState
 from services.agent.state import identity
 from services.agent.state.directory import StateDirectory, set_aside
 
-INTERFACE = f"wbt{os.getpid()}"
+HOST = f"wbt{os.getpid()}"
 
 
 def test_a_host_without_identity_has_none(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_the_same_keys_come_back_with_the_peer_they_became(tmp_path: Path) -> No
 def test_only_the_owner_reads_the_state(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.mkdir(mode=0o755)
-    directory = StateDirectory(path, INTERFACE)
+    directory = StateDirectory(path, HOST)
     identity.create(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
     assert {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.iterdir()} == {
@@ -79,23 +79,22 @@ HOLD += "held = StateDirectory(Path(sys.argv[1]), sys.argv[2]); print('held', fl
 
 
 @pytest.mark.parametrize(
-    ("directory", "interface", "named"), [("one", "b", "state directory"), ("two", "a", "interface")]
+    ("directory", "host", "line"),
+    [("one", "b", "state directory .* is in use by another agent"), ("two", "a", "another agent runs on this host")],
 )
-def test_a_second_agent_is_told_what_the_first_one_holds(
-    tmp_path: Path, directory: str, interface: str, named: str
-) -> None:
+def test_a_second_agent_is_told_what_the_first_one_holds(tmp_path: Path, directory: str, host: str, line: str) -> None:
     first = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "one"), f"{INTERFACE}a"],
+        [sys.executable, "-c", HOLD, str(tmp_path / "one"), f"{HOST}a"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     try:
         assert first.stdout is not None
         assert first.stdout.readline() == b"held\n"
-        with pytest.raises(AlreadyRunning, match=f"{named} .* is in use by another agent") as refused:
-            StateDirectory(tmp_path / directory, f"{INTERFACE}{interface}")
+        with pytest.raises(AlreadyRunning, match=line) as refused:
+            StateDirectory(tmp_path / directory, f"{HOST}{host}")
         assert refused.value.exit_code == 5
     finally:
         first.kill()
         first.communicate()
-    StateDirectory(tmp_path / directory, f"{INTERFACE}{interface}").release()
+    StateDirectory(tmp_path / directory, f"{HOST}{host}").release()
