@@ -1,8 +1,10 @@
 """The REST API as an ASGI application."""
 
 from litestar import Litestar, Router
+from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
 
 from services.management.api import (
     accounts,
@@ -21,6 +23,10 @@ from services.management.api.call import Authentication, Call, StrictRequest
 from services.management.api.deps import Deps
 
 MAX_BODY_BYTES = 1024 * 1024
+
+ANY_ORIGIN = CORSConfig(expose_headers=["ETag"])
+"""A dashboard may be served from elsewhere, as with NetBird. Nothing rests on what a browser sends by itself (cookies):
+who has no token gets nothing from another origin either."""
 
 RESOURCES = (
     routes.router,
@@ -44,7 +50,7 @@ def create_app(deps: Deps) -> Litestar:
     api = Router(
         "/api",
         route_handlers=RESOURCES,
-        middleware=[Authentication],
+        middleware=[DefineMiddleware(Authentication, exclude_http_methods=())],  # OPTIONS asks for a token as well
         dependencies={"call": Provide(_call)},
         request_class=StrictRequest,
     )
@@ -52,6 +58,7 @@ def create_app(deps: Deps) -> Litestar:
         route_handlers=[api, docs.document, docs.browser_assets(), health.healthz, health.metrics],
         middleware=[health.Timing()],
         exception_handlers=problem.HANDLERS,
+        cors_config=ANY_ORIGIN,
         openapi_config=docs.openapi(),
         request_max_body_size=MAX_BODY_BYTES,
         state=State({"deps": deps}, deep_copy=False),  # the one intent, not a copy of what it is now

@@ -8,6 +8,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
+from litestar.exceptions import InternalServerException
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.types import Guard
@@ -30,6 +31,12 @@ READING = ("GET", "HEAD", "OPTIONS")
 
 class StrictRequest(Request[User, Owner, State]):
     """A request whose body is decoded once, straight into the handler's type, and never coerced: "5" is no number."""
+
+    async def body(self) -> bytes:
+        try:
+            return await super().body()
+        except InternalServerException as gone:  # the caller went away before the end of its body
+            raise Unparsable from gone
 
     async def json(self) -> Any:
         field = self.route_handler.parsed_data_field

@@ -56,7 +56,8 @@ class Unparsable(Exception):
 
 
 def _answer(status: int, message: str, headers: dict[str, str] | None = None) -> Response[Problem]:
-    problem = Problem(message.lower(), int(status))
+    line = "".join(character if character.isprintable() else "�" for character in message)
+    problem = Problem(line.lower(), int(status))
     return Response(problem, status_code=status, headers=headers, media_type=MediaType.JSON)
 
 
@@ -83,8 +84,10 @@ def _retry_later(_request: AnyRequest, problem: RetryLater) -> Response[Problem]
     return _answer(HTTPStatus.SERVICE_UNAVAILABLE, "the bus does not answer, try again later", headers)
 
 
-def _of_http(_request: AnyRequest, problem: HTTPException) -> Response[Problem]:
+def _of_http(request: AnyRequest, problem: HTTPException) -> Response[Problem]:
     """Unknown paths, wrong methods, bodies that are too large."""
+    if problem.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:  # the framework's own complaint about our code
+        return _unexpected(request, problem)
     headers = problem.headers if isinstance(problem.headers, dict) else None
     return _answer(problem.status_code, HTTPStatus(problem.status_code).phrase, headers)
 

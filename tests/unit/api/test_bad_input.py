@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import structlog.testing
+from litestar.exceptions import ImproperlyConfiguredException
 
 from services.management.api.problem import STATUS
 from services.management.errors import Contended, NotEnrolled, Refusal, RetryLater
@@ -141,6 +142,28 @@ async def test_a_wrong_method_is_405_and_says_which_are_right(method: str, path:
     assert "GET" in answer.headers["Allow"]
 
 
+@pytest.mark.parametrize("path", ["routes", "routes/lan", "peers/gw/accessible-peers", "users/current"])
+async def test_options_says_which_methods_there_are_to_whoever_has_a_token(path: str) -> None:
+    answer = await World().call("OPTIONS", path)
+    assert (answer.status_code, answer.text) == (204, "")
+    assert "GET" in answer.headers["Allow"]
+    assert problem(await World().call("OPTIONS", path, caller="nobody"))[0] == 401
+
+
+async def test_a_dashboard_of_another_origin_may_ask() -> None:
+    world, origin = World(), {"Origin": "https://dashboard.example"}
+    wanted = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization,if-match"}
+    preflight = await world.call("OPTIONS", "routes/lan", caller="nobody", headers=origin | wanted)
+    assert preflight.status_code == 204
+    assert preflight.headers["Access-Control-Allow-Origin"] == "*"
+    assert {"authorization", "if-match"} <= set(preflight.headers["Access-Control-Allow-Headers"].split(", "))
+    for caller, status in (("owner", 200), ("nobody", 401)):
+        answer = await world.call("GET", "routes", caller=caller, headers=origin)
+        assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (status, "*")
+        assert answer.headers["Access-Control-Expose-Headers"] == "ETag"
+        assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
 async def test_an_unreadable_query_is_400() -> None:
     assert problem(await World().call("GET", "users?service_user=perhaps"))[0] == 400
 
@@ -169,6 +192,53 @@ async def test_a_defect_is_500_in_one_line_and_its_cause_is_only_in_the_log() ->
     [entry] = logs
     assert (entry["event"], entry["method"], entry["path"]) == ("request failed", "DELETE", "/api/routes/lan")
     assert isinstance(entry["exc_info"], KeyError)
+
+
+async def test_what_the_framework_complains_of_is_in_the_log_as_well() -> None:
+    world = World()
+    world.server.log.fail(ImproperlyConfiguredException("the insides"))
+    with structlog.testing.capture_logs() as logs:
+        assert problem(await world.call("DELETE", "routes/lan")) == (500, "internal server error")
+    assert [entry["event"] for entry in logs] == ["request failed"]
+
+
+async def test_a_caller_that_goes_away_in_the_middle_of_its_body_is_no_defect() -> None:
+    world = World()
+    arriving: list[Any] = [
+        {"type": "http.request", "body": b'{"name": "ne', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    answered: list[Any] = []
+
+    async def receive() -> Any:
+        return arriving.pop(0)
+
+    async def send(message: Any) -> None:
+        answered.append(message)
+
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/api/groups",
+        "raw_path": b"/api/groups",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"authorization", f"Token {world.token('owner')}".encode())],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+    }
+    with structlog.testing.capture_logs() as logs:
+        await world.server.app(scope, receive, send)  # type: ignore[arg-type]
+    assert answered[0]["status"] == 400
+    assert (logs, world.commits) == ([], [])
+
+
+async def test_a_message_is_one_line_whatever_it_quotes() -> None:
+    world = World()
+    assert problem(await world.call("GET", "routes/a%0Ab%00")) == (404, "route a�b� not found")
 
 
 def test_every_refusal_has_a_status() -> None:
