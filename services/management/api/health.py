@@ -8,6 +8,7 @@ from litestar import MediaType, Response, get
 from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
+from litestar.openapi import ResponseSpec
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.management.api.deps import Deps
@@ -29,7 +30,10 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     troubles: list[str]
 
 
-@get("/healthz", tags=["Operation"], security=[{}])
+NOT_SERVING = ResponseSpec(Health, generate_examples=False, description="it does not serve, troubles says why")
+
+
+@get("/healthz", tags=["Operation"], security=[{}], responses={HTTPStatus.SERVICE_UNAVAILABLE: NOT_SERVING})
 async def healthz(state: State) -> Response[Health]:
     """200 while this replica serves, 503 with the reasons otherwise."""
     deps: Deps = state.deps

@@ -21,21 +21,38 @@ class PeerBody(msgspec.Struct, frozen=True, kw_only=True):
     ssh_enabled: bool | None = None
     login_expiration_enabled: Annotated[bool | None, about("Only for hosts that a user enrolled.")] = None
     inactivity_expiration_enabled: Annotated[bool | None, about("Only for hosts that a user enrolled.")] = None
+    approval_required: Annotated[bool | None, about("Every host is approved by its enrolment: false or absent.")] = None
     ip: Annotated[str | None, about("A free address of the overlay; absent leaves it.", "100.64.0.17")] = None
     ipv6: Annotated[str | None, about("A free address of the overlay; absent leaves it.")] = None
+
+
+class LocalFlags(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host's own settings switch off or on in NetBird's agent. Ours has none of these switches."""
+
+    rosenpass_enabled: bool = False
+    rosenpass_permissive: bool = False
+    server_ssh_allowed: bool = False
+    disable_client_routes: bool = False
+    disable_server_routes: bool = False
+    disable_dns: bool = False
+    disable_firewall: bool = False
+    block_lan_access: bool = False
+    block_inbound: bool = False
+    lazy_connection_enabled: bool = False
 
 
 class PeerResponse(msgspec.Struct, frozen=True, kw_only=True):
     """last_seen: since when it is as `connected` says. version, kernel_version: as its agent last reported.
 
-    connection_ip, geoname_id, country_code and city_name are not known. accessible_peers_count: only in lists.
+    ipv6: absent where the host has none. extra_dns_labels: whole names. connection_ip, geoname_id, country_code and
+    city_name are not known. accessible_peers_count: only in lists, local_flags: only where one peer is answered.
     """
 
     id: Id
     name: str
     created_at: datetime
     ip: str
-    ipv6: str
+    ipv6: str | msgspec.UnsetType = msgspec.UNSET
     connection_ip: str
     connected: bool
     last_seen: datetime
@@ -60,13 +77,14 @@ class PeerResponse(msgspec.Struct, frozen=True, kw_only=True):
     extra_dns_labels: list[str]
     ephemeral: bool
     accessible_peers_count: int | msgspec.UnsetType = msgspec.UNSET
+    local_flags: LocalFlags | msgspec.UnsetType = msgspec.UNSET
 
 
 class AccessiblePeerResponse(msgspec.Struct, frozen=True, kw_only=True):
     id: Id
     name: str
     ip: str
-    ipv6: str
+    ipv6: str | msgspec.UnsetType = msgspec.UNSET
     dns_label: str
     user_id: str
     os: str
@@ -139,7 +157,8 @@ def _has_address(peer: Peer, text: str) -> bool:
 
 
 def _one(call: Call, peer: Peer) -> Response[PeerResponse]:
-    return call.answer(_shown(call, call.state.peers.get(peer.id, peer)))
+    shown = _shown(call, call.state.peers.get(peer.id, peer))
+    return call.answer(msgspec.structs.replace(shown, local_flags=LocalFlags()))
 
 
 def _shown(call: Call, peer: Peer) -> PeerResponse:
@@ -150,7 +169,7 @@ def _shown(call: Call, peer: Peer) -> PeerResponse:
         name=peer.name,
         created_at=moment(peer.created_at),
         ip=peer.address_v4,
-        ipv6=peer.address_v6,
+        ipv6=peer.address_v6 or msgspec.UNSET,
         connection_ip="",
         connected=connected,
         last_seen=last_seen,
@@ -172,7 +191,7 @@ def _shown(call: Call, peer: Peer) -> PeerResponse:
         country_code="",
         city_name="",
         serial_number=peer.meta.serial_number,
-        extra_dns_labels=list(peer.extra_dns_labels),
+        extra_dns_labels=peer.extra_fqdns(state.account.dns_domain),
         ephemeral=peer.ephemeral,
     )
 
@@ -183,7 +202,7 @@ def _accessible(call: Call, peer: Peer) -> AccessiblePeerResponse:
         id=peer.id,
         name=peer.name,
         ip=peer.address_v4,
-        ipv6=peer.address_v6,
+        ipv6=peer.address_v6 or msgspec.UNSET,
         dns_label=peer.fqdn(call.state.account.dns_domain),
         user_id=peer.user_id,
         os=peer.meta.os,

@@ -5,11 +5,15 @@ from typing import Literal, TypeAlias
 
 from services.management.core.model.user import Role, User
 
-Module: TypeAlias = Literal["routes", "groups", "policies", "peers", "setup-keys", "events", "users", "accounts"]
+Module: TypeAlias = Literal["routes", "groups", "policies", "peers", "setup_keys", "events", "users", "accounts"]
+"""As NetBird calls them in the permissions of a user."""
+
+NOT_SERVED = ("networks", "dns", "nameservers", "settings", "pats")
+"""NetBird's other modules: a dashboard looks each up and takes a missing one badly. There is nothing in them to do."""
 
 _WRITES: Mapping[Role, frozenset[Module]] = {
-    "owner": frozenset({"routes", "groups", "policies", "peers", "setup-keys", "users", "accounts"}),
-    "admin": frozenset({"routes", "groups", "policies", "peers", "setup-keys", "users", "accounts"}),
+    "owner": frozenset({"routes", "groups", "policies", "peers", "setup_keys", "users", "accounts"}),
+    "admin": frozenset({"routes", "groups", "policies", "peers", "setup_keys", "users", "accounts"}),
     "network_admin": frozenset({"routes", "groups", "policies"}),
 }
 _READS_ALL: frozenset[Role] = frozenset({"owner", "admin", "network_admin", "auditor"})

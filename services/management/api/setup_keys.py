@@ -126,6 +126,6 @@ def _shown(call: Call, key: SetupKey) -> SetupKeyResponse:
 router = Router(
     "/setup-keys",
     route_handlers=[list_setup_keys, get_setup_key, create_setup_key, update_setup_key, delete_setup_key],
-    guards=[permitted("setup-keys")],
+    guards=[permitted("setup_keys")],
     tags=["Setup keys"],
 )

@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromQuery
 
 from services.management.api.call import Call, by_id, permitted
-from services.management.api.permissions import Module, allowed
+from services.management.api.permissions import NOT_SERVED, Module, allowed
 from services.management.api.wire import NEVER, Id
 from services.management.core.model.user import Role, User
 
@@ -79,7 +79,8 @@ def _shown(user: User, current: User) -> UserResponse:
 
 
 def _permissions(user: User) -> Permissions:
-    modules = {module: _rights(user, module) for module in get_args(Module)}
+    served = {module: _rights(user, module) for module in get_args(Module)}
+    modules = served | dict.fromkeys(NOT_SERVED, Rights(create=False, read=False, update=False, delete=False))
     return Permissions(is_restricted=not any(rights.read for rights in modules.values()), modules=modules)
 
 

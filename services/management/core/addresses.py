@@ -33,10 +33,12 @@ def free_address(state: AccountState, prefix: str, picks: Sequence[int]) -> str 
     return None
 
 
-def check_free(state: AccountState, text: str, prefix: str, field: str) -> str:
-    """The address in canonical text if a peer may get it; raises Invalid."""
+def check_free(state: AccountState, text: str, prefix: str, field: str, *, own: str) -> str:
+    """The address in canonical text if the peer whose address is `own` may have it; raises Invalid."""
     overlay = network(prefix)
     address = _parsed(text, field)
+    if str(address) == own:
+        return own
     if address not in overlay or not 1 <= int(address) - int(overlay.network_address) <= _host_count(overlay):
         raise Invalid(f"{field}: {address} is not a host address of {prefix}")
     if state.address_taken(str(address)):

@@ -33,14 +33,14 @@ def _open_route(state: AccountState, route: Route) -> Iterator[Warning]:
 
 def _overlap(state: AccountState, route: Route) -> Iterator[Warning]:
     """Decision R9. An exit route holds every prefix; that is what it is for, so it only overlaps with another one."""
-    overlapped = sorted(
+    overlapped = {  # once for each HA set, however many routes it consists of
         f"{other.network_id} ({other.network})"
         for other in state.routes.values()
         if other.id != route.id and other.enabled and _overlaps(route, other) and _same_audience(state, route, other)
-    )
+    }
     if overlapped:
         order = "the longest prefix wins, then the lower metric"
-        message = f"{route.network} overlaps for the same groups with {names(overlapped)}: {order}"
+        message = f"{route.network} overlaps for the same groups with {names(sorted(overlapped))}: {order}"
         yield Warning(code="overlap", message=message)
 
 

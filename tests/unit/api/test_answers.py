@@ -3,11 +3,23 @@
 from typing import Any
 
 from shared.events.facts import ReportFact, SessionFact
-from tests.builders import NOW
+from tests.builders import NOW, peer
 from tests.unit.api.world import World
 
 GATEWAYS = {"id": "gateways", "name": "gateways", "peers_count": 2, "resources_count": 0, "issued": "api"}
 ALL = {"id": "all", "name": "All", "peers_count": 3, "resources_count": 0, "issued": "api"}
+LOCAL_FLAGS = (
+    "rosenpass_enabled",
+    "rosenpass_permissive",
+    "server_ssh_allowed",
+    "disable_client_routes",
+    "disable_server_routes",
+    "disable_dns",
+    "disable_firewall",
+    "block_lan_access",
+    "block_inbound",
+    "lazy_connection_enabled",
+)
 AT = "2023-11-14T22:13:20Z"
 NEVER = "0001-01-01T00:00:00Z"
 
@@ -46,6 +58,19 @@ async def test_a_peer() -> None:
         "serial_number": "",
         "extra_dns_labels": [],
         "ephemeral": False,
+        "local_flags": dict.fromkeys(LOCAL_FLAGS, False),
+    }
+
+
+async def test_a_peer_with_extra_labels_and_without_ipv6() -> None:
+    world = World(peer("db", address_v6="", extra_dns_labels=("sql", "pg")))
+    shown = await world.get("peers/db")
+    assert shown["extra_dns_labels"] == ["sql.whimbrel.test", "pg.whimbrel.test"]
+    listed = {p["id"]: p for p in await world.get("peers")}["db"]
+    reached = {p["id"]: p for p in await world.get("peers/gw/accessible-peers")}["db"]
+    assert all("ipv6" not in answer for answer in (shown, listed, reached))
+    assert listed == {name: value for name, value in shown.items() if name != "local_flags"} | {
+        "accessible_peers_count": 3
     }
 
 
@@ -218,10 +243,14 @@ async def test_the_current_user() -> None:
     everything = {"create": True, "read": True, "update": True, "delete": True}
     looking = {"create": False, "read": True, "update": False, "delete": False}
     networks = ("routes", "groups", "policies")
-    others = ("peers", "setup-keys", "events", "users", "accounts")
+    others = ("peers", "setup_keys", "events", "users", "accounts")
+    nothing = dict.fromkeys(looking, False)
+    not_served = ("networks", "dns", "nameservers", "settings", "pats")
     assert permissions == {
         "is_restricted": False,
-        "modules": dict.fromkeys(networks, everything) | dict.fromkeys(others, looking),
+        "modules": dict.fromkeys(networks, everything)
+        | dict.fromkeys(others, looking)
+        | dict.fromkeys(not_served, nothing),
     }
 
 

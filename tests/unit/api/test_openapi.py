@@ -119,6 +119,13 @@ async def test_every_body_has_an_example_that_the_api_can_read() -> None:
     assert examples == 9
 
 
+async def test_what_healthz_answers_when_it_does_not_serve_is_described() -> None:
+    responses = (await description())["paths"]["/healthz"]["get"]["responses"]
+    assert set(responses) == {"200", "503"}
+    schemas = [responses[status]["content"]["application/json"]["schema"] for status in ("200", "503")]
+    assert schemas == [{"$ref": "#/components/schemas/Health"}] * 2
+
+
 async def test_the_token_is_described() -> None:
     described = await description()
     assert described["openapi"].startswith("3.1")

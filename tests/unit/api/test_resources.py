@@ -138,6 +138,8 @@ REFUSED: list[tuple[str, str, Any, int]] = [
     ("PUT", "peers/gw", peer(ip="10.0.0.1"), 422),
     ("PUT", "peers/gw", peer(ip="not an address"), 422),
     ("PUT", "peers/gw", peer(login_expiration_enabled=True), 412),
+    ("PUT", "peers/gw", peer(approval_required=True), 412),
+    ("PUT", "peers/gw", peer(approval_required="no"), 422),
     ("DELETE", "peers/missing", None, 404),
     ("DELETE", "peers/gw", None, 412),
     # setup keys

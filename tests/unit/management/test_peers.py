@@ -83,7 +83,7 @@ def test_several_changes_are_one_commit() -> None:
     }
 
 
-@pytest.mark.parametrize("fields", [{}, {"ip": "100.64.7.9", "ipv6": "fd00:64::9"}])
+@pytest.mark.parametrize("fields", [{}, {"ip": "100.64.7.9", "ipv6": "fd00:64::9"}, {"ipv6": "FD00:64:0::9"}])
 def test_an_update_that_changes_nothing_commits_nothing(fields: dict[str, Any]) -> None:
     assert updated(**fields) == (A, None)
 
@@ -92,6 +92,11 @@ def test_an_update_that_changes_nothing_commits_nothing(fields: dict[str, Any]) 
 def test_only_the_login_of_a_peer_that_a_user_enrolled_expires(flag: str) -> None:
     with pytest.raises(Unsuitable, match="peer a was not enrolled by a user"):
         updated(A, **{flag: True})
+
+
+def test_a_peer_cannot_be_put_back_to_unapproved() -> None:
+    with pytest.raises(Unsuitable, match="approval_required: a peer is approved by enrolling"):
+        updated(A, approval_required=True)
 
 
 @pytest.mark.parametrize(

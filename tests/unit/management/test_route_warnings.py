@@ -55,6 +55,12 @@ def test_r9_the_report_names_what_overlaps() -> None:
     assert "r0 (192.168.0.0/24), r1 (192.168.1.0/24), r2 (192.168.2.0/24) and 2 more" in warning.message
 
 
+def test_r9_the_report_names_an_ha_set_once() -> None:
+    members = (route(f"r{n}", "192.168.0.0/24", network_id="office", peer=f"peer{n}") for n in (2, 3))
+    [warning] = created(fixture(*members), **CLOSED).warnings
+    assert "with office (192.168.0.0/24): the longest" in warning.message
+
+
 @pytest.mark.parametrize(
     "other",
     [

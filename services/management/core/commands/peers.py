@@ -24,6 +24,7 @@ class PeerRequest(msgspec.Struct, frozen=True, kw_only=True):
     ssh_enabled: bool = False
     login_expiration_enabled: bool = False
     inactivity_expiration_enabled: bool = False
+    approval_required: bool = False
     ip: str | None = None
     ipv6: str | None = None
 
@@ -34,6 +35,8 @@ def update_peer(state: AccountState, id: str, request: PeerRequest, context: Con
     expiry = (request.login_expiration_enabled, request.inactivity_expiration_enabled)
     if not old.user_id and expiry != (old.login_expiration_enabled, old.inactivity_expiration_enabled):
         raise Unsuitable(f"peer {old.name} was not enrolled by a user: its login cannot expire")
+    if request.approval_required:
+        raise Unsuitable("approval_required: a peer is approved by enrolling, delete it to lock it out")
     addressed = replace(
         old,
         ssh_enabled=request.ssh_enabled,
@@ -70,9 +73,9 @@ def peer_meta(account: Account, peer: Peer) -> dict[str, str | int | bool | list
 
 
 def _address_v4(state: AccountState, peer: Peer, wanted: str | None) -> str:
-    if wanted is None or wanted == peer.address_v4:
+    if wanted is None:
         return peer.address_v4
-    return check_free(state, wanted, state.account.network_v4, "ip")
+    return check_free(state, wanted, state.account.network_v4, "ip", own=peer.address_v4)
 
 
 def _address_v6(state: AccountState, peer: Peer, wanted: str | None) -> str:
@@ -80,7 +83,7 @@ def _address_v6(state: AccountState, peer: Peer, wanted: str | None) -> str:
         return peer.address_v6
     if not peer.address_v6:
         raise Invalid(f"ipv6: peer {peer.name} has no IPv6")
-    return check_free(state, wanted, state.account.network_v6, "ipv6")
+    return check_free(state, wanted, state.account.network_v6, "ipv6", own=peer.address_v6)
 
 
 def _renamed(state: AccountState, peer: Peer, name: str) -> Peer:

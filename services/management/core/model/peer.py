@@ -34,3 +34,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="pee
     def fqdn(self, dns_domain: str) -> str:
         """The name under which the account's other peers find it."""
         return f"{self.dns_label}.{dns_domain}"
+
+    def extra_fqdns(self, dns_domain: str) -> list[str]:
+        """The further names that it brought along, in the same domain."""
+        return [f"{label}.{dns_domain}" for label in self.extra_dns_labels]
