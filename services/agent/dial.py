@@ -5,18 +5,20 @@ import contextlib
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
-from urllib.parse import ParseResult, urlparse
+from pathlib import Path
+from typing import Any
+from urllib.parse import ParseResult
 
 import nats.errors
 from nats.aio.client import Client
-from nats.aio.transport import TcpTransport
 
 from services.agent.core.kernel import CONTROL_MARK
 from services.agent.errors import AdmissionRefused
 from services.agent.ports import Login
-from shared.errors import BadSetting, BusUnavailable
+from shared.bus.address import BusAddress, parse_bus
+from shared.bus.transport import BusTransport
+from shared.errors import BusUnavailable
 from shared.events import subjects
-from shared.settings import option
 
 CONNECT_TIMEOUT_S = 8.0
 """Longer than the bus waits for an answer of management (authorization timeout 5 s, shared/bus/serverconfig.py)."""
@@ -31,11 +33,11 @@ Address = tuple[socket.AddressFamily, tuple[str, int]]
 class Dialer:
     """Opens connections to one of several addresses of the bus; after a failure the next one is tried.
 
-    urls: comma separated; raises BadSetting for what is none.
+    urls, ca: as shared.bus.address.parse_bus takes them. Raises BadSetting for what makes no sense.
     """
 
-    def __init__(self, urls: str) -> None:
-        self._urls = [_checked(url.strip()) for url in urls.split(",")]
+    def __init__(self, urls: str, ca: Path | None = None) -> None:
+        self._bus = parse_bus(urls, ca)
         self._turn = 0
         self._last_good: dict[str, list[Address]] = {}
 
@@ -45,8 +47,8 @@ class Dialer:
         on_error: Callable[[Exception], Awaitable[None]] | None = None,
         on_closed: Callable[[], Awaitable[None]] | None = None,
     ) -> Client:
-        url = self._urls[self._turn % len(self._urls)]
-        transport = MarkedTransport(self._last_good)
+        url = self._bus.urls[self._turn % len(self._bus.urls)]
+        transport = MarkedTransport(self._bus, self._last_good)
         client = Client()
         client._transport = transport  # nats-py makes one of its own only where there is none
         try:
@@ -88,14 +90,14 @@ class Dialer:
         raise BusUnavailable(url, problem)
 
 
-class MarkedTransport(TcpTransport):
-    """nats-py's TCP transport over a socket of our own. `problem` says why the last attempt failed.
+class MarkedTransport(BusTransport):
+    """A transport over a socket of our own. `problem` says why the last attempt failed.
 
     last_good: host → addresses it had when it could be resolved, for when an exit route took the way to the resolver.
     """
 
-    def __init__(self, last_good: dict[str, list[Address]]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+    def __init__(self, bus: BusAddress, last_good: dict[str, list[Address]]) -> None:
+        super().__init__(bus)
         self._addresses = last_good
         self._failure: OSError | None = None
 
@@ -107,17 +109,14 @@ class MarkedTransport(TcpTransport):
         if self._failure is not None:
             raise self._failure  # nats-py tries a server twice in a row
         try:
-            async with asyncio.timeout(connect_timeout):
-                connected = await self._first_that_answers(uri.hostname or "", uri.port or 4222)
+            await super().connect(uri, buffer_size, connect_timeout)
         except OSError as error:  # running out of time is one
             self._failure = error
             raise
-        reader, writer = await asyncio.open_connection(sock=connected, limit=buffer_size)
-        self._bare_io_reader = self._io_reader = reader
-        self._bare_io_writer = self._io_writer = writer
 
-    def __bool__(self) -> bool:
-        return True  # false would make nats-py take a transport of its own before this one is connected
+    async def _streams(self, uri: ParseResult, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        connected = await self._first_that_answers(uri.hostname or "", uri.port or 4222)
+        return await asyncio.open_connection(sock=connected, **options)
 
     async def readline(self) -> bytes:
         """The next line of the handshake. A server that waits for management asks whether we are there meanwhile."""
@@ -158,20 +157,6 @@ class MarkedTransport(TcpTransport):
             raise
         self._addresses[host] = [(family, (str(address[0]), port)) for family, _, _, _, address in found]
         return self._addresses[host]
-
-
-def _checked(url: str) -> str:
-    # nats-py sends the credentials of a tls:// address in clear where the server asks for no TLS, and ours does not.
-    if url.startswith("tls://"):
-        raise BadSetting(option("bus"), "TLS is not supported yet: write nats://HOST:PORT and use a trusted network")
-    try:
-        parts = urlparse(url if "://" in url else f"nats://{url}")
-        known = parts.scheme == "nats" and parts.hostname and (parts.port or 4222) > 0
-    except ValueError:
-        known = False
-    if not known:
-        raise BadSetting(option("bus"), "write nats://HOST:PORT")
-    return url
 
 
 async def _connected(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:

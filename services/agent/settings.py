@@ -15,11 +15,13 @@ VERSION = "1.0.0"
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Run the agent of this host: `whimbrel up` is how it is started.
 
-    bus: addresses, comma separated. setup_key_file: wins over setup_key; may be a pipe, /dev/fd/N, so that the key
+    bus: tls:// or nats:// addresses, comma separated. bus_ca: PEM file of whom to trust, the system's authorities by
+    default. setup_key_file: wins over setup_key; may be a pipe, /dev/fd/N, so that the key
     stays out of this process's environment. socket: /run/whimbrel/<interface>.sock when not given. port: WireGuard's.
     """
 
     bus: str = "nats://127.0.0.1:4222"
+    bus_ca: Path | None = None
     setup_key: str = ""
     setup_key_file: Path | None = None
     hostname: str = ""

@@ -63,7 +63,7 @@ async def run(settings: Settings) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    dial, mechanism, nft = Dialer(settings.bus), probe(), Nft()
+    dial, mechanism, nft = Dialer(settings.bus, settings.bus_ca), probe(), Nft()
     setup_key = _setup_key(settings)
     try:
         directory = StateDirectory(settings.state_dir, NFT_TABLE)

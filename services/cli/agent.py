@@ -33,7 +33,10 @@ Ids = Annotated[list[str], Parameter(help="Network ids, as `whimbrel networks ls
 
 def up(
     *,
-    bus: Annotated[str, Parameter(help="Address of the bus; several are comma separated.")],
+    bus: Annotated[str, Parameter(help="Address of the bus, tls:// or nats://; several are comma separated.")],
+    bus_ca: Annotated[
+        Path | None, Parameter(help="Certificate of who vouches for a tls:// bus; the system's by default.")
+    ] = None,
     setup_key: Annotated[str | None, Parameter(help="Key to enrol with, the first time.")] = None,
     setup_key_file: Annotated[Path | None, Parameter(help="File that holds the key.")] = None,
     hostname: Annotated[str | None, Parameter(help="Name of this host; the system's by default.")] = None,
@@ -53,12 +56,13 @@ def up(
     identity on disk is corrupt.
 
     ```
-    whimbrel up --bus nats://10.0.0.1:4222 --setup-key-file /run/setup-key
+    whimbrel up --bus tls://bus.example.com:4222 --setup-key-file /run/setup-key
     ```
     """
     key = _setup_key(setup_key, setup_key_file)
     settings = {
         "bus": bus,
+        "bus_ca": bus_ca and bus_ca.absolute(),
         "hostname": hostname,
         "interface": interface,
         "port": port,

@@ -7,8 +7,10 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
+from services.cli.errors import Failed
 from services.cli.supervisor import STOP_ALL_WITHIN_S, Plan, supervise
 from shared import log, process
+from shared.bus.certificate import Certificate
 from shared.log import Format, Level
 
 
@@ -17,25 +19,33 @@ def server(
     data_dir: Annotated[Path, Parameter(help="Where everything is kept; made on first use.")],
     api: Annotated[str, Parameter(help="Address and port of the REST API.")] = "127.0.0.1:8080",
     bus: Annotated[str, Parameter(help="Address and port that agents connect to.")] = "127.0.0.1:4222",
+    bus_cert: Annotated[
+        Path | None, Parameter(help="Certificate of the bus, a PEM file; agents then connect to tls://.")
+    ] = None,
+    bus_key: Annotated[Path | None, Parameter(help="Its key, a PEM file without a passphrase.")] = None,
     log_level: Level = "info",
     log_format: Format = "auto",
 ) -> None:
     """Run the whole control plane on this machine until SIGTERM.
 
-    The first start makes an account and writes its owner's token to admin.token in the data directory.
+    The first start makes an account and writes its owner's token to admin.token in the data directory. SIGHUP has the
+    bus read its certificate anew: hosts come back by themselves, and no packet is lost.
 
     ```
-    whimbrel server --data-dir /var/lib/whimbrel --bus 0.0.0.0:4222
+    whimbrel server --data-dir /var/lib/whimbrel-server --bus 0.0.0.0:4222 --bus-cert bus.crt --bus-key bus.key
     ```
     """
     log.set_up(log_level, log_format)
-    running = supervise(data_dir, api, bus, _announce)
+    if (bus_cert is None) != (bus_key is None):
+        raise Failed("give --bus-cert and --bus-key together", 2)
+    tls = Certificate(cert=bus_cert.absolute(), key=bus_key.absolute()) if bus_cert and bus_key else None
+    running = supervise(data_dir, api, bus, tls, _announce)
     sys.exit(process.run("server", running, stop_within_s=STOP_ALL_WITHIN_S))
 
 
 def _announce(plan: Plan) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"API          http://{plan.api}")
-    console.print(f"bus          nats://{plan.bus}")
+    console.print(f"bus          {plan.bus_url}")
     console.print(f"admin token  {plan.admin_token}")
     console.print(f"logs         {plan.logs}")

@@ -14,11 +14,13 @@ import httpx
 import msgspec
 import structlog
 
+from shared.bus import certificate
+from shared.bus.certificate import Certificate
 from shared.bus.connection import LONGEST_WAIT_S, wait_before
 from shared.bus.server import NatsServer
 from shared.bus.serverconfig import credentials
 from shared.directory import held
-from shared.errors import BusUnavailable, NotStarted, Taken
+from shared.errors import BadSetting, BusUnavailable, NotStarted, Taken
 from shared.leash import on_leash
 from shared.net.listen import Listen, parse_listen, require_free
 
@@ -51,6 +53,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path
     api: Listen
     bus: Listen
+    tls: Certificate | None = None
+    bus_name: str = ""
+    """What the certificate is for; "" without one."""
+
+    @property
+    def bus_url(self) -> str:
+        return f"{'tls' if self.tls else 'nats'}://{self.bus}"
 
     @property
     def admin_token(self) -> Path:
@@ -61,9 +70,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.directory / "logs"
 
 
-async def supervise(directory: Path, api: str, bus: str, ready: Callable[[Plan], None]) -> None:
+async def supervise(
+    directory: Path, api: str, bus: str, tls: Certificate | None, ready: Callable[[Plan], None]
+) -> None:
     """Run the control plane until cancelled; calls `ready` once the API answers.
 
+    tls: what the bus shows to who connects; on SIGHUP its files are read anew. None: the bus speaks plain text.
     Raises Taken for a directory or a port in use, BadSetting, NotStarted, BusUnavailable.
     """
     directory = directory.resolve()
@@ -72,10 +84,15 @@ async def supervise(directory: Path, api: str, bus: str, ready: Callable[[Plan],
             directory=directory,
             api=require_free(parse_listen(api, "--api"), "--api"),
             bus=require_free(parse_listen(bus, "--bus"), "--bus"),
+            tls=tls,
+            bus_name=certificate.names(tls)[0] if tls else "",
         )
         plan.logs.mkdir(exist_ok=True)
-        nats = NatsServer(directory / "bus", credentials(directory / "keys"), host=plan.bus.host, port=plan.bus.port)
+        keys = credentials(directory / "keys")
+        nats = NatsServer(directory / "bus", keys, host=plan.bus.host, port=plan.bus.port, tls=tls)
         services = _services(plan)
+        if tls:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _renew, tls, plan.bus_name, nats)
         try:
             await nats.start()
             for service in services:
@@ -91,9 +108,25 @@ async def supervise(directory: Path, api: str, bus: str, ready: Callable[[Plan],
             await nats.stop()
 
 
+def _renew(tls: Certificate, name: str, nats: NatsServer) -> None:
+    """Have the bus show the certificate that is in the files now, if clients would take it."""
+    try:
+        names = certificate.names(tls)
+    except BadSetting as problem:
+        log.error("the certificate stays as it was", problem=str(problem))
+        return
+    if name not in names:
+        log.error("the certificate stays as it was", problem=f"the new one is not for {name}: restart to use it")
+        return
+    nats.reload()
+    log.info("the certificate was read anew", names=names)
+
+
 def _services(plan: Plan) -> "tuple[Service, ...]":
     keys = plan.directory / "keys"
-    bus = ("--bus", f"nats://{plan.bus}")
+    # The services reach the bus at an address of this machine, and know the certificate that it shows there.
+    trust = ("--bus-ca", str(plan.tls.cert), "--bus-name", plan.bus_name) if plan.tls else ()
+    bus = ("--bus", plan.bus_url, *trust)
     management = (
         *bus,
         *("--credentials", str(keys), "--data-dir", str(plan.directory / "management")),

@@ -11,15 +11,18 @@ from shared.log import Format, Level
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Owns accounts, serves the REST API, admits connections to the bus and writes the feed.
 
-    bus: nats:// addresses, comma separated. credentials: folder with the seeds management.nk, system.nk, issuer.nk and
-    callout.nk. data_dir: folder of this replica's read model. api: address:port of the REST API. admin_token: file for
-    the first owner's token, by default admin.token in the data folder. dns_domain: domain of the first account's
-    peers. stream_replicas: copies of each stream, 1, 3 or 5.
+    bus: tls:// or nats:// addresses, comma separated. bus_ca: PEM file of whom to trust, the system's authorities by
+    default. bus_name: what the certificate of the bus is for, where that is not the host in bus. credentials: folder
+    with the seeds management.nk, system.nk, issuer.nk and callout.nk. data_dir: folder of this replica's read model.
+    api: address:port of the REST API. admin_token: file for the first owner's token, by default admin.token in the data
+    folder. dns_domain: domain of the first account's peers. stream_replicas: copies of each stream, 1, 3 or 5.
 
-    Example: whimbrel management --bus nats://10.0.0.1:4222 --credentials keys --data-dir /var/lib/whimbrel/management
+    Example: whimbrel management --bus tls://bus.example.com:4222 --credentials keys --data-dir management
     """
 
     bus: str
+    bus_ca: Path | None = None
+    bus_name: str = ""
     credentials: Path
     data_dir: Path
     api: str = "127.0.0.1:8080"

@@ -57,10 +57,10 @@ async def run(settings: Settings) -> None:
     seeds = read_seeds(settings.credentials)
     with held(settings.data_dir):
         listen = require_free(parse_listen(settings.api, "--api"), "--api")
-        broker = Broker(settings.bus, seeds.management, ROLE)
+        broker = Broker(settings.bus, seeds.management, ROLE, ca=settings.bus_ca, name=settings.bus_name)
         try:
             connection = await broker.connect()
-            system = await connect(settings.bus, seeds.system, "system")
+            system = await connect(settings.bus, seeds.system, "system", ca=settings.bus_ca, name=settings.bus_name)
             try:
                 await _run(settings, seeds, listen, broker, connection, system)
             finally:

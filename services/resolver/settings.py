@@ -15,15 +15,19 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Turns the names of domain routes into addresses.
 
-    bus: nats:// addresses, comma separated. credentials: file with the service's nkey seed. dns_router_interval:
-    seconds between two look-ups of a name, at least 2. keep_max_age: seconds that a route with keep_route holds an
-    address after it was last seen, 0 for ever. dns_servers: "address", "address:port" or "[address]:port", comma
-    separated; those of /etc/resolv.conf by default. metrics_port: port on loopback for Prometheus, none by default.
+    bus: tls:// or nats:// addresses, comma separated. bus_ca: PEM file of whom to trust, the system's authorities by
+    default. bus_name: what the certificate of the bus is for, where that is not the host in bus. credentials: file with
+    the service's nkey seed. dns_router_interval: seconds between two look-ups of a name, at least 2. keep_max_age:
+    seconds that a route with keep_route holds an address after it was last seen, 0 for ever. dns_servers: "address",
+    "address:port" or "[address]:port", comma separated; those of /etc/resolv.conf by default. metrics_port: port on
+    loopback for Prometheus, none by default.
 
-    Example: whimbrel resolver --bus nats://10.0.0.1:4222 --credentials keys/resolver.nk
+    Example: whimbrel resolver --bus tls://bus.example.com:4222 --credentials keys/resolver.nk
     """
 
     bus: str
+    bus_ca: Path | None = None
+    bus_name: str = ""
     credentials: Path
     dns_router_interval: Seconds = INTERVAL_S
     keep_max_age: Seconds = KEEP_MAX_AGE_S

@@ -28,7 +28,7 @@ async def run(settings: Settings) -> None:
     upstream = DnsServers(settings.dns_servers)
     seed = read_seed(settings.credentials)
     with metrics.page(settings.metrics_port):
-        connection = await connect(settings.bus, seed, ROLE)
+        connection = await connect(settings.bus, seed, ROLE, ca=settings.bus_ca, name=settings.bus_name)
         try:
             resolutions = Resolutions(KeepLimits(max_age_s=settings.keep_max_age))
             undecodables = Undecodables()

@@ -11,13 +11,16 @@ from shared.log import Format, Level
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Introduces peers to each other and says who is connected.
 
-    bus: nats:// addresses, comma separated. credentials: file with the service's nkey seed. metrics_port: port on
-    loopback for Prometheus, none by default.
+    bus: tls:// or nats:// addresses, comma separated. bus_ca: PEM file of whom to trust, the system's authorities by
+    default. bus_name: what the certificate of the bus is for, where that is not the host in bus. credentials: file with
+    the service's nkey seed. metrics_port: port on loopback for Prometheus, none by default.
 
-    Example: whimbrel signal --bus nats://10.0.0.1:4222 --credentials keys/signal.nk
+    Example: whimbrel signal --bus tls://bus.example.com:4222 --credentials keys/signal.nk
     """
 
     bus: str
+    bus_ca: Path | None = None
+    bus_name: str = ""
     credentials: Path
     metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
     log_level: Level = "info"

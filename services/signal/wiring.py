@@ -22,11 +22,12 @@ ROLE = "signal"
 
 
 async def run(settings: Settings, *, max_silence_s: float = MAX_SILENCE_S, limits: Limits | None = None) -> None:
-    """Introduce peers and track presence until cancelled. Raises CorruptFile or Taken before anything else.
+    """Introduce peers and track presence until cancelled. Raises BadSetting, CorruptFile or Taken before anything else.
 
     max_silence_s, limits: for tests that cannot wait or flood as the real ones would have them.
     """
-    broker = Broker(settings.bus, read_seed(settings.credentials), ROLE)
+    seed = read_seed(settings.credentials)
+    broker = Broker(settings.bus, seed, ROLE, ca=settings.bus_ca, name=settings.bus_name)
     undecodables = Undecodables()
     with metrics.page(settings.metrics_port):
         try:

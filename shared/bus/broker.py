@@ -1,6 +1,7 @@
 """FastStream's broker on a service's own connection."""
 
 import logging
+from pathlib import Path
 
 import nats.errors
 from faststream.nats import NatsBroker, NatsMessage
@@ -15,16 +16,18 @@ class Broker(NatsBroker):
     Handlers get the body as the bytes that came: FastStream would guess at JSON.
     """
 
-    def __init__(self, url: str, seed: str, role: str) -> None:
+    def __init__(self, url: str, seed: str, role: str, *, ca: Path | None = None, name: str = "") -> None:
         super().__init__(
             url.split(","), decoder=_as_it_came, logger=logging.getLogger("whimbrel.bus"), log_level=logging.DEBUG
         )
         self._seed = seed
         self._role = role
         self._url = url
+        self._ca = ca
+        self._name = name
 
     async def _connect(self) -> Client:
-        connection = await connect(self._url, self._seed, self._role)
+        connection = await connect(self._url, self._seed, self._role, ca=self._ca, name=self._name)
         self.config.connect(connection)
         return connection
 

@@ -4,17 +4,22 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
-import nats
+import nats.errors
 import structlog
 from nats.aio.client import Client, Server
 
+from shared.bus.address import parse_bus
+from shared.bus.transport import BusTransport
 from shared.events import subjects
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 15.0
 REPORT_EVERY_S = 60.0
+CONNECT_TIMEOUT_S = 5.0
+"""For each step of connecting, on a machine that is busy as well."""
 
 log = structlog.get_logger()
 
@@ -51,17 +56,27 @@ class _Patience:
 
 
 async def connect(
-    url: str, seed: str, role: str, *, on_disconnect: Callable[[], Awaitable[None]] | None = None
+    url: str,
+    seed: str,
+    role: str,
+    *,
+    ca: Path | None = None,
+    name: str = "",
+    on_disconnect: Callable[[], Awaitable[None]] | None = None,
 ) -> Client:
     """A connection that is never given up: tries until the bus answers, and again after each loss.
 
+    url, ca, name: as shared.bus.address.parse_bus takes them; raises BadSetting for what makes no sense.
     seed: nkey seed of the service user. role: names the connection and its inbox, as in the server's permissions.
     """
+    bus = parse_bus(url, ca, name)
     patience = _Patience()
     while True:
+        client = Client()
+        client._transport = BusTransport(bus)  # nats-py makes one of its own only where there is none
         try:
-            return await nats.connect(
-                url.split(","),
+            await client.connect(
+                list(bus.urls),
                 name=role,
                 nkeys_seed_str=seed,
                 inbox_prefix=subjects.inbox(role),
@@ -72,7 +87,9 @@ async def connect(
                 max_reconnect_attempts=-1,
                 pending_size=64 * 1024 * 1024,
                 allow_reconnect=True,
+                connect_timeout=CONNECT_TIMEOUT_S,  # type: ignore[arg-type]
             )
+            return client
         except (TimeoutError, OSError, nats.errors.Error) as problem:
             await patience.report(problem)
             await asyncio.sleep(wait_before(patience.attempt, random.random()))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from shared.bus.certificate import Certificate
 from shared.bus.serverconfig import Credentials, render
 from shared.errors import BusUnavailable
 from shared.leash import on_leash
@@ -32,11 +33,20 @@ class NatsServer:
     port 0 lets the system choose; `url` says which it was.
     """
 
-    def __init__(self, directory: Path, keys: Credentials, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        keys: Credentials,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: Certificate | None = None,
+    ) -> None:
         self._directory = directory
         self._keys = keys
         self._host = host
         self._port = port
+        self._tls = tls
         self._process: asyncio.subprocess.Process | None = None
         self.url = ""
 
@@ -53,7 +63,15 @@ class NatsServer:
         for stale in self._directory.glob("nats-server_*.ports"):
             stale.unlink()
         config = self._directory / "server.conf"
-        config.write_text(render(self._keys, store=self._directory / "store", host=self._host, port=self._port or -1))
+        config.write_text(
+            render(
+                self._keys,
+                store=self._directory / "store",
+                host=self._host,
+                port=self._port or -1,
+                tls=self._tls,
+            )
+        )
         self._process = await asyncio.create_subprocess_exec(
             *on_leash(str(executable())),
             *("--config", str(config), "--ports_file_dir", str(self._directory)),
@@ -71,7 +89,7 @@ class NatsServer:
                 while not exited.done():
                     with contextlib.suppress(OSError, msgspec.DecodeError, IndexError):
                         port = msgspec.json.decode(ports.read_bytes(), type=_Ports).nats[0].rpartition(":")[2]
-                        return f"nats://{Listen(self._host, int(port))}"
+                        return f"{'tls' if self._tls else 'nats'}://{Listen(self._host, int(port))}"
                     await asyncio.wait([exited], timeout=0.02)
         except TimeoutError:
             process.kill()
@@ -79,6 +97,12 @@ class NatsServer:
             exited.cancel()
         log = self._directory / "server.log"
         raise BusUnavailable(str(Listen(self._host, self._port)), f"nats-server did not start, see {log}")
+
+    def reload(self) -> None:
+        """Have it read its certificate anew. Hosts lose their connection and come back; services keep theirs."""
+        if self.pid:
+            assert self._process is not None
+            self._process.send_signal(signal.SIGHUP)
 
     async def wait(self) -> int:
         """The child's exit code, once it ends."""

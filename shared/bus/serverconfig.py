@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from shared.bus.certificate import Certificate
 from shared.bus.keys import public_key, seed_file
 from shared.events import subjects
 
@@ -124,8 +125,13 @@ def _imports() -> str:
     return _list((*streams, *services, *requests))
 
 
-def render(keys: Credentials, *, store: Path, host: str, port: int, name: str = "whimbrel") -> str:
-    """The configuration file of one server. Acknowledged writes are on disk (sync always)."""
+def render(
+    keys: Credentials, *, store: Path, host: str, port: int, tls: Certificate | None = None, name: str = "whimbrel"
+) -> str:
+    """The configuration file of one server. Acknowledged writes are on disk (sync always).
+
+    tls: every client must speak it; files are read when the server starts or is told to reload.
+    """
     services = _list(_user(role, getattr(keys, role)) for role in SERVICES)
     everybody = _list(public_key(getattr(keys, role)) for role in (*SERVICES, "system"))
     return f"""\
@@ -151,5 +157,19 @@ authorization {{
     account: {BUS_ACCOUNT}
     auth_users: {everybody}
   }}
+}}
+{_tls(tls)}"""
+
+
+def _tls(certificate: Certificate | None) -> str:
+    if certificate is None:
+        return ""
+    # Ours speak TLS first. Who says nothing for a second is told that TLS is required, and can say so.
+    return f"""\
+tls {{
+  cert_file: "{certificate.cert}"
+  key_file: "{certificate.key}"
+  timeout: 5
+  handshake_first: "1s"
 }}
 """

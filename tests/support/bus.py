@@ -20,6 +20,7 @@ from shared.bus.server import NatsServer
 from shared.bus.serverconfig import HOST_ACCOUNT, Credentials, credentials
 from shared.bus.streams import ensure_streams
 from shared.events import subjects
+from tests.support.tls import Authority
 
 T = TypeVar("T")
 
@@ -37,13 +38,17 @@ async def eventually(look: Callable[[], Any], *, within_s: float = 10.0) -> Any:
 
 
 class Bus:
-    """A running server, connected to as management, which lets any peer in under the name it gives."""
+    """A running server, connected to as management, which lets any peer in under the name it gives.
 
-    def __init__(self, directory: Path) -> None:
+    tls: who issued what it shows, a certificate for 127.0.0.1; None for plain text.
+    """
+
+    def __init__(self, directory: Path, tls: Authority | None = None) -> None:
         self.keys: Credentials = credentials(directory / "keys")
         self.seeds = directory / "keys"
         self._directory = directory / "bus"
-        self.server = NatsServer(self._directory, self.keys)
+        self._tls = tls
+        self.server = NatsServer(self._directory, self.keys, tls=tls.files if tls else None)
         self.management: Client
         self._clients: list[Client] = []
 
@@ -53,15 +58,18 @@ class Bus:
 
     async def start(self) -> None:
         await self.server.start()
-        self.management = await connect(self.url, self.keys.management, "management")
-        self._clients.append(self.management)
+        await self.open()
+
+    async def open(self) -> None:
+        """Let peers in, on a server that runs."""
+        self.management = await self.service("management")
         await self.management.subscribe(subjects.AUTH_CALLOUT, cb=self._admit)
 
     async def restart(self) -> None:
         """Stop the server and start it again at the same address; clients come back by themselves."""
         port = int(self.url.rpartition(":")[2])
         await self.server.stop()
-        self.server = NatsServer(self._directory, self.keys, port=port)
+        self.server = NatsServer(self._directory, self.keys, port=port, tls=self._tls.files if self._tls else None)
         await self.server.start()
 
     async def make_streams(self) -> None:
@@ -71,6 +79,12 @@ class Bus:
         for client in self._clients:
             await client.close()
         await self.server.stop()
+
+    async def service(self, role: str) -> Client:
+        """A connection as one of the services."""
+        client = await connect(self.url, getattr(self.keys, role), role, ca=self._tls.ca if self._tls else None)
+        self._clients.append(client)
+        return client
 
     async def peer(self, account: str, peer: str) -> Client:
         """A connection with the rights of that peer."""

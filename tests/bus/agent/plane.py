@@ -9,7 +9,6 @@ from nats.aio.msg import Msg
 
 from services.management.admission.jwt import Grant, Request, admit, read_request, refuse, seal, signed_by
 from shared.bus.codec import decode, encode
-from shared.bus.connection import connect
 from shared.bus.keys import curve_key
 from shared.bus.server import NatsServer
 from shared.bus.serverconfig import HOST_ACCOUNT
@@ -50,14 +49,14 @@ def peer_doc(peer: str, number: int, *, key: str = "", groups: tuple[str, ...] =
 class Plane(Bus):
     """peers: bus key → peer id. audiences: peer id → what it may read beside its own. setup_keys: hash → the answer."""
 
-    async def start(self) -> None:
+    async def open(self) -> None:
         self.peers: dict[str, str] = {}
         self.audiences: dict[str, tuple[str, ...]] = {}
         self.setup_keys: dict[str, str | EnrolReason] = {}
         self.enrolments: list[EnrolRequest] = []
         self.admitted: list[str] = []
         self.revision = 0
-        await super().start()
+        await super().open()
         await self.make_streams()
         await self.management.subscribe(subjects.ENROL_ALL, cb=self._enrol)
 
@@ -128,12 +127,6 @@ class Plane(Bus):
         """Lose everything the bus holds, as a restore from nothing would."""
         shutil.rmtree(self._directory / "store")
         self.revision = 0
-
-    async def service(self, role: str) -> Client:
-        """A connection as one of the services."""
-        client = await connect(self.url, getattr(self.keys, role), role)
-        self._clients.append(client)
-        return client
 
     async def listen(self, client: Client, pattern: str, type_: type[T], heard: list[T]) -> None:
         """Collect what comes on a subject."""

@@ -43,17 +43,21 @@ async def whimbrel(*arguments: str) -> tuple[int, str]:
 
 
 class Server:
-    """One `whimbrel server` on ports that the system chooses. api, bus: what it said they are."""
+    """One `whimbrel server` on ports that the system chooses, with further options.
 
-    def __init__(self, data_dir: Path) -> None:
+    api, bus: what it said they are.
+    """
+
+    def __init__(self, data_dir: Path, *options: str) -> None:
         self.data_dir = data_dir
+        self._options = options
         self.api = self.bus = ANY_PORT
         self.said = ""
         self.process: asyncio.subprocess.Process
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        return ("server", "--data-dir", str(self.data_dir), "--api", self.api, "--bus", self.bus)
+        return ("server", "--data-dir", str(self.data_dir), "--api", self.api, "--bus", self.bus, *self._options)
 
     async def start(self) -> None:
         """Return when it has said that it is ready."""
@@ -102,8 +106,8 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(data_dir: Path) -> AsyncIterator[Server]:
-    server = Server(data_dir)
+async def serving(data_dir: Path, *options: str) -> AsyncIterator[Server]:
+    server = Server(data_dir, *options)
     await server.start()
     children = list(server.children().values())
     try:
