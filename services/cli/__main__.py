@@ -8,7 +8,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.config import Env
 
-from services.cli.errors import Failed
+from services.cli.errors import USAGE, Failed
 
 CONTROL_PLANE = Group("Control plane", sort_key=1)
 HOST = Group("This host", sort_key=2)
@@ -30,9 +30,6 @@ COMMANDS = (
 
 
 PREFIX = "WHIMBREL_"
-
-USAGE = 2
-"""Exit code for a command line that is none."""
 
 
 def application(typed: str) -> App:

@@ -1,5 +1,8 @@
 """How a command ends when it cannot do what was asked."""
 
+USAGE = 2
+"""Exit code for a command line that makes no sense."""
+
 
 class Failed(Exception):
     """Show `message`, one line with the remedy, and end with `code`."""

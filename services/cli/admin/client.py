@@ -75,20 +75,18 @@ class Client:
 
     def find(self, resource: str, wanted: str, what: str, *, name: str = "name") -> Object:
         """The object with that id or name in the list at `resource`."""
-        try:
-            return dict(find(self.get(f"/{resource}"), wanted, what, name))
-        except (NotFound, Ambiguous) as problem:
-            raise Failed(str(problem)) from None
+        return _found(self.get(f"/{resource}"), resource, wanted, what, name)
 
     def ids(self, resource: str, wanted: list[str], what: str) -> list[str]:
         """The ids of objects given by id or name, in the order given."""
         if not wanted:
             return []
         listed = self.get(f"/{resource}")
-        try:
-            return [find(listed, one, what)["id"] for one in wanted]
-        except (NotFound, Ambiguous) as problem:
-            raise Failed(str(problem)) from None
+        return [_found(listed, resource, one, what)["id"] for one in wanted]
+
+    def names(self, resource: str) -> dict[str, str]:
+        """Id → name of every object in the list at `resource`."""
+        return {thing["id"]: thing["name"] for thing in self.get(f"/{resource}")}
 
     def _call(
         self,
@@ -132,6 +130,15 @@ class Client:
                 raise Failed(f"token file {self._token_file}: {message}; {_TOKEN_REMEDY}, name it with --token-file")
             raise Failed(message)
         raise Failed(f"what answers at {self._address} is not this API (HTTP {answer.status_code}): correct --api")
+
+
+def _found(listed: list[Object], resource: str, wanted: str, what: str, name: str = "name") -> Object:
+    try:
+        return dict(find(listed, wanted, what, name))
+    except NotFound as problem:
+        raise Failed(f"{problem}: see `whimbrel admin {resource} list`") from None
+    except Ambiguous as problem:
+        raise Failed(str(problem)) from None
 
 
 def _token(file: Path | None) -> str:

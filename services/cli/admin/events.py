@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from services.cli.admin.client import Client, Connection
 from services.cli.admin.output import Columns, print_json, print_table
@@ -22,7 +23,7 @@ COLUMNS: Columns = {
 @app.command(name="list")
 def list_(
     *,
-    limit: Annotated[int, Parameter(help="How many, at most.")] = 100,
+    limit: Annotated[int, Parameter(help="How many, at most.", validator=Number(gte=1))] = 100,
     connection: Connection = Connection(),
 ) -> None:
     """List what was done, newest first.
@@ -31,7 +32,7 @@ def list_(
     whimbrel admin events list --limit 10
     ```
     """
-    events = Client(connection).get("/events/audit")[: max(limit, 0)]
+    events = Client(connection).get("/events/audit")[:limit]
     if connection.json:
         print_json(events)
     else:

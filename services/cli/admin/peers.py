@@ -78,6 +78,7 @@ def update(
     login_expiration_enabled: bool | None = None,
     inactivity_expiration_enabled: bool | None = None,
     ip: Annotated[str | None, Parameter(help="New overlay address.")] = None,
+    ipv6: Annotated[str | None, Parameter(help="New IPv6 overlay address.")] = None,
     connection: Connection = Connection(),
 ) -> None:
     """Change what is given and leave the rest.
@@ -95,11 +96,11 @@ def update(
         "inactivity_expiration_enabled": inactivity_expiration_enabled,
     }
     changed = {field: value for field, value in given.items() if value is not None}
-    address = {} if ip is None else {"ip": ip}
+    addresses = {field: value for field, value in (("ip", ip), ("ipv6", ipv6)) if value is not None}
     _show(
         connection,
         client.revise(
-            f"/peers/{found['id']}", lambda current: {field: current[field] for field in given} | changed | address
+            f"/peers/{found['id']}", lambda current: {field: current[field] for field in given} | changed | addresses
         ),
     )
 

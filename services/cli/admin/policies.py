@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from services.cli.admin.client import Client, Connection, Object
+from services.cli.admin.options import one_of
 from services.cli.admin.output import Columns, print_json, print_object, print_table
 from services.cli.core.ports import split_ports
 from services.cli.errors import Failed
@@ -25,7 +26,6 @@ Ports = Annotated[
 ]
 Action = Annotated[Literal["accept", "drop"], Parameter(help="What happens to traffic that matches.")]
 Bidirectional = Annotated[bool, Parameter(help="Destinations may connect to sources as well.")]
-
 COLUMNS: Columns = {
     "ID": "id",
     "NAME": "name",
@@ -42,11 +42,12 @@ def list_(*, connection: Connection = Connection()) -> None:
     whimbrel admin policies list
     ```
     """
-    policies = Client(connection).get("/policies")
+    client = Client(connection)
+    policies = client.get("/policies")
     if connection.json:
         print_json(policies)
     else:
-        print_table(policies, COLUMNS)
+        print_table(_named(client, policies), COLUMNS)
 
 
 @app.command
@@ -57,7 +58,8 @@ def get(policy: Policy, /, *, connection: Connection = Connection()) -> None:
     whimbrel admin policies get Default
     ```
     """
-    _show(connection, Client(connection).find("policies", policy, "policy"))
+    client = Client(connection)
+    _show(connection, client, client.find("policies", policy, "policy"))
 
 
 @app.command
@@ -83,8 +85,10 @@ def create(
       --destination gateways --protocol tcp --port 443
     ```
     """
+    one_of({"--source": sources, "--source-peer": source_peer}, needed=True)
+    one_of({"--destination": destinations, "--destination-peer": destination_peer}, needed=True)
     client = Client(connection)
-    rule = {
+    rule: Object = {
         "name": name,
         "description": description,
         "enabled": True,
@@ -94,8 +98,8 @@ def create(
     }
     rule |= _ports(ports or []) | _side(client, "source", sources, source_peer)
     rule |= _side(client, "destination", destinations, destination_peer)
-    body = {"name": name, "description": description, "enabled": enabled, "rules": [rule]}
-    _show(connection, client.post("/policies", body))
+    body = {"name": name, "description": description, "enabled": enabled, "rules": [_with_fitting_ports(rule)]}
+    _show(connection, client, client.post("/policies", body))
 
 
 @app.command
@@ -123,6 +127,8 @@ def update(
     whimbrel admin policies update Default --no-enabled
     ```
     """
+    one_of({"--source": sources, "--source-peer": source_peer}, needed=False)
+    one_of({"--destination": destinations, "--destination-peer": destination_peer}, needed=False)
     client = Client(connection)
     found = client.find("policies", policy, "policy")
     changed = _given(name=name, description=description, enabled=enabled)
@@ -136,9 +142,9 @@ def update(
         rules = [_as_request(rule) for rule in current["rules"]]
         if of_rule and len(rules) != 1:
             raise Failed(f"policy {current['name']} has {len(rules)} rules: change them through the API")
-        return current | changed | {"rules": [rule | of_rule for rule in rules]}
+        return current | changed | {"rules": [_with_fitting_ports(rule | of_rule) for rule in rules]}
 
-    _show(connection, client.revise(f"/policies/{found['id']}", change))
+    _show(connection, client, client.revise(f"/policies/{found['id']}", change))
 
 
 @app.command
@@ -171,15 +177,19 @@ def _ports(texts: list[str]) -> Object:
 
 
 def _side(client: Client, side: Literal["source", "destination"], groups: list[str] | None, peer: str | None) -> Object:
-    """The fields of one side of a rule as given; the API says what it thinks of both or neither."""
-    fields: Object = {}
+    """The fields of one side of a rule as given, nothing if that side is not."""
     if peer is not None:
-        fields[f"{side}Resource"] = {"id": client.find("peers", peer, "peer")["id"], "type": "peer"}
+        resource = {"id": client.find("peers", peer, "peer")["id"], "type": "peer"}
+        return {f"{side}s": None, f"{side}Resource": resource}
     if groups is not None:
-        fields[f"{side}s"] = client.ids("groups", groups, "group")
-    if len(fields) == 1:
-        fields = {f"{side}s": None, f"{side}Resource": None} | fields
-    return fields
+        return {f"{side}s": client.ids("groups", groups, "group"), f"{side}Resource": None}
+    return {}
+
+
+def _with_fitting_ports(rule: Object) -> Object:
+    if rule["protocol"] in ("all", "icmp") and (rule.get("ports") or rule.get("port_ranges")):
+        raise Failed(f'protocol {rule["protocol"]} has no ports: give --protocol tcp or udp, or --port "" for no ports')
+    return rule
 
 
 def _as_request(rule: Object) -> Object:
@@ -194,22 +204,38 @@ def _as_request(rule: Object) -> Object:
 
 
 def _summary(rule: Object) -> str:
-    ports = ",".join([*(rule.get("ports") or []), *(f"{r['start']}-{r['end']}" for r in rule.get("port_ranges") or [])])
+    ports = ",".join([*(rule.get("ports") or []), *map(_range, rule.get("port_ranges") or [])])
     way = "↔" if rule["bidirectional"] else "→"
     what = f"{rule['action']} {rule['protocol']}{' ' + ports if ports else ''}"
     off = "" if rule["enabled"] else " (off)"
     return f"{what} {_names(rule, 'source')} {way} {_names(rule, 'destination')}{off}"
 
 
+def _range(ports: Object) -> str:
+    start, end = ports["start"], ports["end"]
+    return str(start) if start == end else f"{start}-{end}"
+
+
 def _names(rule: Object, side: str) -> str:
     resource = rule.get(f"{side}Resource")
     if resource:
-        return str(resource["id"])
+        return str(resource["name"])
     return ", ".join(group["name"] for group in rule.get(f"{side}s") or []) or "nobody"
 
 
-def _show(connection: Connection, policy: Object) -> None:
+def _named(client: Client, policies: list[Object]) -> list[Object]:
+    """The policies with a name beside the id of each peer that a rule names."""
+    peers = client.names("peers")
+
+    def named(rule: Object) -> Object:
+        sides = {side: rule[side] for side in ("sourceResource", "destinationResource") if side in rule}
+        return rule | {side: one | {"name": peers.get(one["id"], one["id"])} for side, one in sides.items()}
+
+    return [policy | {"rules": [named(rule) for rule in policy["rules"]]} for policy in policies]
+
+
+def _show(connection: Connection, client: Client, policy: Object) -> None:
     if connection.json:
         print_json(policy)
     else:
-        print_object(policy | {"rules": [_summary(rule) for rule in policy["rules"]]})
+        print_object(policy | {"rules": [_summary(rule) for rule in _named(client, [policy])[0]["rules"]]})

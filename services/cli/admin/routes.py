@@ -5,6 +5,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from services.cli.admin.client import Client, Connection, Object
+from services.cli.admin.options import one_of
 from services.cli.admin.output import Columns, print_json, print_object, print_table
 
 app = App(name="routes", help="Networks and names behind routing peers.")
@@ -60,18 +61,7 @@ def list_(*, connection: Connection = Connection()) -> None:
     routes = client.get("/routes")
     if connection.json:
         return print_json(routes)
-    peers = {peer["id"]: peer["name"] for peer in client.get("/peers")}
-    groups = {group["id"]: group["name"] for group in client.get("/groups")}
-    named = [
-        route
-        | {
-            "peer": peers.get(route["peer"], route["peer"]),
-            "peer_groups": [groups.get(id, id) for id in route.get("peer_groups", [])],
-            "groups": [groups.get(id, id) for id in route["groups"]],
-        }
-        for route in routes
-    ]
-    return print_table(named, COLUMNS)
+    return print_table(_named(client, routes), COLUMNS)
 
 
 @app.command
@@ -82,7 +72,9 @@ def get(route: Route, /, *, connection: Connection = Connection()) -> None:
     whimbrel admin routes get office
     ```
     """
-    _show(connection, Client(connection).find("routes", route, "route", name=NAME))
+    client = Client(connection)
+    found = client.find("routes", route, "route", name=NAME)
+    _show(connection, client, client.get(f"/routes/{found['id']}"))
 
 
 @app.command
@@ -112,6 +104,8 @@ def create(
       --domain wiki.example.com --peer-group gateways --groups All
     ```
     """
+    one_of({"--network": network, "--domain": domains}, needed=True)
+    one_of({"--peer": peer, "--peer-group": peer_groups}, needed=True)
     client = Client(connection)
     body: Object = {
         "network_id": network_id,
@@ -125,7 +119,7 @@ def create(
         "access_control_groups": client.ids("groups", access_control_groups or [], "group"),
     }
     body |= _destination(network, domains) | _router(client, peer, peer_groups)
-    _show(connection, client.post("/routes", body))
+    _show(connection, client, client.post("/routes", body))
 
 
 @app.command
@@ -158,6 +152,8 @@ def update(
     whimbrel admin routes update office --no-enabled
     ```
     """
+    one_of({"--network": network, "--domain": domains}, needed=False)
+    one_of({"--peer": peer, "--peer-group": peer_groups}, needed=False)
     client = Client(connection)
     found = client.find("routes", route, "route", name=NAME)
     given: Object = {
@@ -178,7 +174,8 @@ def update(
         changed |= {"network": None, "domains": None} | _destination(network, domains)
     if peer is not None or peer_groups is not None:
         changed |= {"peer": None, "peer_groups": None} | _router(client, peer, peer_groups)
-    _show(connection, client.revise(f"/routes/{found['id']}", lambda current: _as_request(current) | changed))
+    revised = client.revise(f"/routes/{found['id']}", lambda current: _as_request(current) | changed)
+    _show(connection, client, revised)
 
 
 @app.command
@@ -203,7 +200,7 @@ def _destination(network: str | None, domains: list[str] | None) -> Object:
 
 
 def _router(client: Client, peer: str | None, peer_groups: list[str] | None) -> Object:
-    """The fields that were given; the API says what it thinks of both or neither."""
+    """The field that was given."""
     router: Object = {}
     if peer is not None:
         router["peer"] = client.find("peers", peer, "peer")["id"] if peer else ""
@@ -218,9 +215,21 @@ def _as_request(route: Object) -> Object:
     return {field: value for field, value in route.items() if field not in unused}
 
 
-def _show(connection: Connection, route: Object) -> None:
+def _show(connection: Connection, client: Client, route: Object) -> None:
     if connection.json:
         print_json(route)
     else:
-        warnings = [f"{warning['code']}: {warning['message']}" for warning in route.get("warnings", [])]
-        print_object(route | {"warnings": warnings})
+        warnings = [f"{warning['code']}: {warning['message']}" for warning in route["warnings"]]
+        print_object(_named(client, [route])[0] | {"warnings": warnings})
+
+
+def _named(client: Client, routes: list[Object]) -> list[Object]:
+    """The routes with names in place of the ids of peers and groups."""
+    peers, groups = client.names("peers"), client.names("groups")
+    lists = ("peer_groups", "groups", "access_control_groups")
+    return [
+        route
+        | {"peer": peers.get(route["peer"], route["peer"])}
+        | {field: [groups.get(id, id) for id in route[field]] for field in lists if field in route}
+        for route in routes
+    ]

@@ -25,7 +25,7 @@ COLUMNS: Columns = {
     "STATE": "state",
     "USED": "used_times",
     "LIMIT": lambda row: row["usage_limit"] or "none",
-    "EXPIRES": lambda row: "never" if row["expires"].startswith("0001-") else row["expires"],
+    "EXPIRES": lambda row: _time(row["expires"]),
     "KEY": "key",
 }
 
@@ -53,7 +53,8 @@ def get(key: Key, /, *, connection: Connection = Connection()) -> None:
     whimbrel admin setup-keys get offices
     ```
     """
-    _show(connection, Client(connection).find("setup-keys", key, "setup key"))
+    client = Client(connection)
+    _show(connection, client, client.find("setup-keys", key, "setup key"))
 
 
 @app.command
@@ -87,7 +88,7 @@ def create(
             "allow_extra_dns_labels": allow_extra_dns_labels,
         },
     )
-    _show(connection, created)
+    _show(connection, client, created)
     if not connection.json:
         print("keep the key: it is not shown again", file=sys.stderr)
 
@@ -117,7 +118,7 @@ def update(
             "auto_groups": current["auto_groups"] if groups is None else groups,
         },
     )
-    _show(connection, revised)
+    _show(connection, client, revised)
 
 
 @app.command
@@ -144,8 +145,19 @@ def _seconds(text: str) -> int:
         raise Failed(f"--expires-in: {problem}") from None
 
 
-def _show(connection: Connection, key: Object) -> None:
+def _show(connection: Connection, client: Client, key: Object) -> None:
     if connection.json:
-        print_json(key)
-    else:
-        print_object(key)
+        return print_json(key)
+    groups = client.names("groups") if key["auto_groups"] else {}
+    readable = {
+        "last_used": _time(key["last_used"]),
+        "expires": _time(key["expires"]),
+        "usage_limit": key["usage_limit"] or "none",
+        "auto_groups": [groups.get(id, id) for id in key["auto_groups"]],
+    }
+    return print_object(key | readable)
+
+
+def _time(text: str) -> str:
+    """As it is; the year 1 is how the API writes that there is none."""
+    return "never" if text.startswith("0001-") else text

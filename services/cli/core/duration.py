@@ -3,7 +3,7 @@
 import re
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_DURATION = re.compile(r"(-?\d{1,12})\s*([smhdw]?)\Z")
+_DURATION = re.compile(r"(\d{1,12})\s*([smhdw]?)\Z")
 
 
 def parse_duration(text: str) -> int:

@@ -15,7 +15,7 @@ def split_ports(texts: Iterable[str]) -> tuple[list[str], list[dict[str, int]]]:
 
 
 def _range(text: str) -> dict[str, int]:
-    start, _, end = text.partition("-")
-    if not start.isdigit() or not (end or start).isdigit():
+    start, dash, end = text.partition("-")
+    if not start.isdecimal() or (dash and not end.isdecimal()):
         raise ValueError(f"{text!r} is no port: write a port as in 443, or a range as in 8000-8010")
     return {"start": int(start), "end": int(end or start)}

@@ -18,14 +18,13 @@ from services.cli.core.ports import split_ports
         ("30d", 2_592_000),
         ("2w", 1_209_600),
         (" 7 D ", 604_800),
-        ("-1d", -86_400),
     ],
 )
 def test_durations_have_a_unit(text: str, seconds: int) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "d", "1.5d", "1y", "1d2h", "ten", "1" * 13])
+@pytest.mark.parametrize("text", ["", "d", "1.5d", "1y", "1d2h", "ten", "-1d", "-1", "1" * 13])
 def test_what_is_no_duration_gets_told_how_to_write_one(text: str) -> None:
     with pytest.raises(ValueError, match="as in 30d"):
         parse_duration(text)
@@ -47,11 +46,8 @@ def test_one_range_makes_ranges_of_all_ports(texts: list[str], ports: list[str],
     assert split_ports(texts) == (ports, ranges)
 
 
-@pytest.mark.parametrize("text", ["1-", "-1", "http-https", "1-2-3"])
+@pytest.mark.parametrize("text", ["1-", "-1", "-", "http-https", "1-2-3", "1-²"])
 def test_what_is_no_range_gets_told_how_to_write_one(text: str) -> None:
-    if text == "1-":
-        assert split_ports([text]) == ([], [{"start": 1, "end": 1}])
-        return
     with pytest.raises(ValueError, match="as in 8000-8010"):
         split_ports([text])
 
