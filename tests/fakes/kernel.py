@@ -97,6 +97,8 @@ class FakeKernel:
                 continue
             if rule.not_mark is not None and mark & rule.not_mark[1] == rule.not_mark[0]:
                 continue
+            if rule.unreachable:
+                return UNREACHABLE
             found = self._main(address) if rule.table == 254 else self._overlay(address)
             if found is not None:
                 return found
@@ -214,10 +216,16 @@ class _Evaluation:
         packet, v6 = self._packet, ":" in self._packet.src
         while words:
             match words:
+                case ["iifname", "!=", name, *words]:
+                    matches = name != f'"{packet.iif}"'
                 case ["iifname", name, *words]:
                     matches = name == f'"{packet.iif}"'
                 case ["oifname", "!=", name, *words]:
                     matches = name != f'"{packet.oif}"'
+                case ["oifname", name, *words]:
+                    matches = name == f'"{packet.oif}"'
+                case [("ip" | "ip6") as family, "saddr", prefix, *words] if "/" in prefix:
+                    matches = v6 == (family == "ip6") and _within(packet.src, prefix)
                 case [("ip" | "ip6") as family, "saddr", name, *words]:
                     matches = v6 == (family == "ip6") and packet.src in self._sets[name.removeprefix("@")]
                 case [("ip" | "ip6") as family, "daddr", "vmap", name, *words]:

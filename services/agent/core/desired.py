@@ -15,7 +15,7 @@ from services.agent.core.desired_state import Desired
 from services.agent.core.destinations import Overlay, canonical_address, destinations, overlay_of, parsed
 from services.agent.core.documents import Documents
 from services.agent.core.fib import fib
-from services.agent.core.hagroups import serves
+from services.agent.core.hagroups import EXITS, serves
 from services.agent.core.kernel import CONTROL_MARK, INTERFACE, MTU, Link, WireGuardDevice, WireGuardPeer
 from services.agent.core.permits import Match, fault, input_matches, route_matches
 from services.agent.core.policyrules import policy_rules
@@ -73,10 +73,13 @@ def desired(documents: Documents, local: Local) -> Desired:
         devices={local.interface: _device(local)},
         peers=peers,
         routes=routes.routes,
-        rules=policy_rules(ipv6=local.ipv6),
+        rules=policy_rules(
+            ipv6=local.ipv6, closed=[family for family, exit_ in EXITS.items() if exit_ in routes.routes]
+        ),
         ruleset=ruleset(
             interface=local.interface,
             mtu=local.mtu,
+            listen_port=local.listen_port,
             overlay=overlay.networks,
             inputs=inputs,
             served=served,

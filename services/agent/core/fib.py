@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from services.agent.core.destinations import Overlay, destinations
+from services.agent.core.destinations import Overlay, destinations, parsed
 from services.agent.core.documents import Documents
 from services.agent.core.hagroups import V4_EXIT, V6_EXIT, Candidate, HaGroup, candidates, choose, offered
 from services.agent.core.intervals import Network
@@ -107,17 +107,23 @@ def _place(
     incumbent = next((incumbents[route.route_id] for route in group.routes if route.route_id in incumbents), None)
     carrier = choose(candidates(group, able, connected), incumbent)
     if carrier is None:
-        return None, f"{group.network} needs a routing peer with an IPv6 address in the overlay"
+        reason = f"{group.network} needs a routing peer with an IPv6 address in the overlay"
+        return _closed(group) if overlay.ipv6 else None, reason
     route = next(route for route in group.routes if carrier.peer_id in route.routing_peers)
     found = destinations(route, documents.resolutions.get(route.route_id), overlay)
     if found.refused:
         return None, found.refused
     if not carrier.connected and not group.keep_route:
-        nobody = _Placed(group=group, networks=found.networks, carrier=None) if group.is_exit else None
-        return nobody, NOBODY_CONNECTED
+        return _closed(group), NOBODY_CONNECTED
     has_v6 = documents.peers[carrier.peer_id].address_v6 != ""
     networks = tuple(network for network in found.networks if network.version == 4 or has_v6)
     return _Placed(group=group, networks=networks, carrier=carrier), "" if networks else NO_ADDRESSES
+
+
+def _closed(group: HaGroup) -> _Placed | None:
+    """An exit without carrier, which stays and is unreachable (decision R2); None for any other group."""
+    network = parsed(group.network)
+    return _Placed(group=group, networks=(network,), carrier=None) if group.is_exit and network else None
 
 
 def _installed(placed: Iterable[_Placed], unplaced: Mapping[str, str], interface: str, *, ipv6: bool) -> Fib:

@@ -5,11 +5,13 @@ from collections.abc import Collection, Iterable, Mapping
 import msgspec
 
 from services.agent.core.destinations import parsed
+from services.agent.core.kernel import Family
 from shared.events.documents import PeerDoc, RouteDoc, SelfDoc
 from shared.events.subjects import group_audience
 
 V4_EXIT = "0.0.0.0/0"
 V6_EXIT = "::/0"
+EXITS: dict[Family, str] = {"v4": V4_EXIT, "v6": V6_EXIT}
 
 
 class HaGroup(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +27,7 @@ class HaGroup(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_exit(self) -> bool:
-        return self.network in (V4_EXIT, V6_EXIT)
+        return self.network in EXITS.values()
 
     @property
     def routing_peers(self) -> frozenset[str]:

@@ -16,6 +16,7 @@ KEEPALIVE_S = 25
 TABLE = 7120
 RULE_MAIN = 105
 RULE_OVERLAY = 110
+RULE_CLOSED = 115
 ROUTE_PROTOCOL = 213
 """rtm_protocol of every route and rule of ours: how they are known after a crash. Free in iproute2's rt_protos."""
 CONTROL_MARK = 0x1BD00
@@ -83,12 +84,14 @@ class RouteEntry(msgspec.Struct, frozen=True, kw_only=True):
 class RuleEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One policy routing rule. Key: (family, priority).
 
+    table: 0 for a rule that makes everything unreachable, which is what `unreachable` then says.
     suppress_prefix_length: -1 = not set. not_mark: (mark, mask) of packets the rule does not apply to, or None.
     """
 
     family: Family
     priority: int
-    table: int
+    table: int = 0
+    unreachable: bool = False
     suppress_prefix_length: int = -1
     not_mark: tuple[int, int] | None = None
 

@@ -13,6 +13,7 @@ from services.agent.core.intervals import Network, Range, Version, of, parse, pa
 from services.agent.core.kernel import NftChain, NftMap, ObservedRuleset, Ruleset
 from services.agent.core.nat import clamp, masquerade_set, postrouting
 from services.agent.core.permits import VERSIONS, Compiled, Match, compiled, source_sets
+from services.agent.core.underlay import marked, never_inside, never_spoofed
 from shared.events.documents import PeerDoc
 
 NOT_BEHIND_AN_EXIT: dict[Version, tuple[str, ...]] = {
@@ -52,6 +53,7 @@ def ruleset(
     *,
     interface: str,
     mtu: int,
+    listen_port: int,
     overlay: Iterable[Network],
     inputs: Iterable[Match],
     served: Iterable[Served],
@@ -59,7 +61,8 @@ def ruleset(
 ) -> Ruleset:
     """The table. Two filter chains (decision A8): peer rules on input, route permits on forward.
 
-    overlay: its prefixes, which no route's permits cover. inputs: what peer rules say of traffic to this host.
+    listen_port: WireGuard's. overlay: its prefixes, which no route's permits cover. inputs: what peer rules say of
+    traffic to this host.
     """
     inputs, served, overlay = tuple(inputs), tuple(served), tuple(overlay)
     dispatch = [_dispatch(served, overlay, version) for version in VERSIONS]
@@ -69,15 +72,16 @@ def ruleset(
         NftChain(
             name="input",
             hook="type filter hook input priority 0; policy accept;",
-            rules=(f'iifname "{interface}" jump input_overlay',),
+            rules=(never_inside(interface, listen_port), f'iifname "{interface}" jump input_overlay'),
         ),
         _input(inputs),
         NftChain(
             name="forward",
             hook="type filter hook forward priority 0; policy accept;",
-            rules=(f'iifname "{interface}" jump forward_overlay',),
+            rules=(f'iifname "{interface}" jump forward_overlay', *never_spoofed(interface, overlay)),
         ),
         _forward(),
+        *marked(interface, listen_port),
         clamp(interface, mtu),
         postrouting(interface),
         *{chain.name: chain for _, chains in dispatch for chain in chains}.values(),

@@ -11,7 +11,7 @@ from services.agent.drivers.rtnl import AF, FAMILY
 
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 6, 10, 14, 15, 16, 21
-FR_ACT_TO_TBL = 1
+FR_ACT_TO_TBL, FR_ACT_UNREACHABLE = 1, 7
 FIB_RULE_INVERT = 0x2
 
 RULE = struct.Struct("=BBBBBBBBI")
@@ -79,7 +79,7 @@ class Rules:
         return [message for message in listed if message.body[0] == family]
 
     def _read(self, message: Message) -> RuleEntry | None:
-        family, _, _, _, table, _, _, _, flags = RULE.unpack_from(message.body)
+        family, _, _, _, table, _, _, action, flags = RULE.unpack_from(message.body)
         found = netlink.attributes(message.body[RULE.size :])
         if FRA_PROTOCOL not in found or found[FRA_PROTOCOL][0] != self._protocol:
             return None
@@ -90,12 +90,14 @@ class Rules:
             family=FAMILY[family],
             priority=netlink.read_u32(found[FRA_PRIORITY]) if FRA_PRIORITY in found else 0,
             table=netlink.read_u32(found[FRA_TABLE]) if FRA_TABLE in found else table,
+            unreachable=action == FR_ACT_UNREACHABLE,
             suppress_prefix_length=suppress,
             not_mark=(mark, mask) if flags & FIB_RULE_INVERT else None,
         )
 
     def _add(self, entry: RuleEntry) -> Refusal | None:
-        body = RULE.pack(AF[entry.family], 0, 0, 0, 0, 0, 0, FR_ACT_TO_TBL, FIB_RULE_INVERT if entry.not_mark else 0)
+        action = FR_ACT_UNREACHABLE if entry.unreachable else FR_ACT_TO_TBL
+        body = RULE.pack(AF[entry.family], 0, 0, 0, 0, 0, 0, action, FIB_RULE_INVERT if entry.not_mark else 0)
         body += netlink.u32(FRA_PRIORITY, entry.priority) + netlink.u32(FRA_TABLE, entry.table)
         body += netlink.u8(FRA_PROTOCOL, self._protocol)
         if entry.suppress_prefix_length >= 0:

@@ -196,7 +196,7 @@ class KernelState:
             (family, one["priority"])
             for family in ("-4", "-6")
             for one in json.loads(self._host.ip("-j", family, "rule") or "[]")
-            if one["priority"] in (105, 110)
+            if one["priority"] in (105, 110, 115)
         }
 
     def table(self) -> str:

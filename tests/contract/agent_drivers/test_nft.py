@@ -283,6 +283,7 @@ def test_what_the_core_compiles_loads_and_reads_back(host: Namespace) -> None:
     compiled = core_ruleset(
         interface="wt0",
         mtu=1280,
+        listen_port=51820,
         overlay=(parse("100.64.0.0/16"), parse("fd00:1::/64")),
         inputs=matches,
         served=[

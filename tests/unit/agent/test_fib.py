@@ -9,7 +9,7 @@ from services.agent.core.desired_state import Desired
 from services.agent.core.destinations import covers, parsed, refusal
 from services.agent.core.documents import Documents
 from services.agent.core.fib import NO_ADDRESSES, NO_POLICY, NOBODY_CONNECTED
-from services.agent.core.kernel import TABLE, RouteEntry
+from services.agent.core.kernel import CONTROL_MARK, TABLE, RouteEntry
 from services.agent.core.policyrules import policy_rules
 from services.agent.core.selection import Selection
 from shared.events.documents import RouteDoc
@@ -170,6 +170,26 @@ def test_an_exit_whose_routing_peer_has_no_ipv6_closes_it_g8() -> None:
     want = desired(there, make.local(["gw"]))
     assert kernel(want).where("2001:db8::1") == UNREACHABLE
     assert want.unplaced == {"a6": "::/0 needs a routing peer with an IPv6 address in the overlay"}
+
+
+def test_an_ipv6_exit_alone_whose_routing_peer_lost_its_ipv6_closes_it_r2() -> None:
+    there = make.documents(None, [make.peer("gw", number=2, v6="")], routes=[make.route("a", "::/0")])
+    host = kernel(desired(there, make.local(["gw"])))
+    assert (host.where("2001:db8::1"), host.where("198.51.100.9")) == (UNREACHABLE, OPEN)
+
+
+@pytest.mark.parametrize("connected", [["gw"], []])
+@pytest.mark.parametrize(
+    ("exit_", "v4", "v6"),
+    [("0.0.0.0/0", UNREACHABLE, UNREACHABLE), ("::/0", OPEN, UNREACHABLE), ("10.0.0.0/8", OPEN, OPEN)],
+)
+def test_a_table_that_lost_its_routes_does_not_let_an_exits_traffic_into_the_open_r2(
+    exit_: str, v4: str, v6: str, connected: list[str]
+) -> None:
+    host = kernel(desired(world(make.route("a", exit_)), make.local(connected)))
+    host.routes.clear()
+    assert (host.where("198.51.100.9"), host.where("2001:db8::1")) == (v4, v6)
+    assert (host.where("198.51.100.9", mark=CONTROL_MARK), host.where("2001:db8::1", mark=CONTROL_MARK)) == (OPEN, OPEN)
 
 
 def test_a_host_whose_kernel_has_no_ipv6_gets_no_ipv6_entries() -> None:

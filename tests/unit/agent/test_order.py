@@ -68,7 +68,7 @@ def test_a_start_opens_from_the_inside_outwards() -> None:
         "put device wt0",
         "put sysctl net/ipv4/conf/all/src_valid_mark",
         f"put peer {make.key('gw')}",
-        "put rule ('v4', 105) ('v4', 110) ('v6', 105) ('v6', 110)",
+        "put rule ('v4', 105) ('v4', 110) ('v4', 115) ('v6', 105) ('v6', 110) ('v6', 115)",
         "put route ::/0 0.0.0.0/0",
     ]
 
@@ -81,7 +81,7 @@ def test_a_stop_closes_in_reverse_and_the_table_goes_last() -> None:
     kernel.apply(plan(want, kernel.observe()))
     assert words(plan(Desired(), kernel.observe(), originals=originals)) == [
         "delete route 0.0.0.0/0 ::/0",
-        "delete rule ('v4', 105) ('v4', 110) ('v6', 105) ('v6', 110)",
+        "delete rule ('v4', 105) ('v4', 110) ('v4', 115) ('v6', 105) ('v6', 110) ('v6', 115)",
         f"delete peer {make.key('gw')}",
         "put sysctl net/ipv4/conf/all/src_valid_mark",
         "delete link wt0",
