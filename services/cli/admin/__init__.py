@@ -18,5 +18,6 @@ for _name, _help in (
     ("policies", "Who may talk to whom."),
     ("setup-keys", "Keys that let hosts enrol."),
     ("events", "The audit trail."),
+    ("users", "People and programs that use the API."),
 ):
     app.command(f"services.cli.admin.{_name.replace('-', '_')}:app", name=_name, help=_help)

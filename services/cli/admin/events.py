@@ -16,7 +16,7 @@ COLUMNS: Columns = {
     "CODE": "activity_code",
     "BY": lambda row: row["initiator_name"] or row["initiator_id"],
     "TARGET": "target_id",
-    "ABOUT": "meta",
+    "ABOUT": lambda row: {what: value for what, value in row["meta"].items() if not what.endswith("_id")},
 }
 
 

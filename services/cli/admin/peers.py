@@ -126,4 +126,4 @@ def _show(connection: Connection, peer: Object) -> None:
     if connection.json:
         print_json(peer)
     else:
-        print_object(peer)
+        print_object({field: value for field, value in peer.items() if field != "local_flags"})

@@ -18,8 +18,8 @@ from tests.builders import group, peer, policy, route, rule, setup_key
 from tests.unit.api.world import SETUP_KEY, World
 from tests.unit.cli.conftest import Run
 
-GROUPS = ("routes", "groups", "peers", "policies", "setup_keys", "events")
-LISTINGS = ["routes", "groups", "peers", "policies", "setup-keys", "events"]
+GROUPS = ("routes", "groups", "peers", "policies", "setup_keys", "events", "users")
+LISTINGS = ["routes", "groups", "peers", "policies", "setup-keys", "events", "users"]
 
 
 def examples() -> Iterator[str]:
@@ -53,14 +53,15 @@ def test_every_example_of_the_help_runs_as_printed(example: str, whimbrel: Run, 
     token.write_text(world.token("owner"))
     result = whimbrel(*shlex.split(example)[1:], WHIMBREL_API=api, WHIMBREL_TOKEN_FILE=str(token))
     assert (result.code, result.err.removesuffix("keep the key: it is not shown again\n")) == (0, "")
-    changed = not re.search(r" (list|get|accessible)\b", example)
+    changed = not re.search(r" (list|get|accessible|current)\b", example)
     assert bool(world.commits) is changed
 
 
 def test_every_command_of_every_group_has_an_example() -> None:
     shown = {tuple(example.split()[2:4]) for example in EXAMPLES}
     everything = {(name, what) for name in LISTINGS[:5] for what in ("list", "get", "create", "update", "delete")}
-    assert shown == everything - {("peers", "create")} | {("peers", "accessible"), ("events", "list")}
+    others = {("peers", "accessible"), ("events", "list"), ("users", "list"), ("users", "current")}
+    assert shown == everything - {("peers", "create")} | others
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -237,6 +238,25 @@ def test_where_people_read_there_are_names_instead_of_ids(admin: Run, world: Wor
         fields = dict(line.split(None, 1) for line in admin("setup-keys", *arguments).out.splitlines())
         read = {name: fields[name].strip() for name in ("auto_groups", "expires", "last_used", "usage_limit")}
         assert read == {"auto_groups": "g1", "expires": "never", "last_used": "never", "usage_limit": "none"}
+
+
+def test_the_audit_trail_tells_names(admin: Run) -> None:
+    admin("groups", "update", "unused", "--add-peer", "gw")
+    [_, line] = admin("events", "list", "--limit", "1").out.splitlines()
+    assert line.split(None, 1)[1].split()[:4] == ["Group", "added", "to", "peer"]
+    assert "group unused" in line
+    assert "peer_fqdn gw.whimbrel.test" in line
+    assert "group_id" not in line
+
+
+def test_a_token_says_whose_it_is_and_what_it_may(admin: Run, world: World, tmp_path: Path) -> None:
+    token = tmp_path / "auditor.token"
+    token.write_text(world.token("network admin"))
+    shown = admin("users", "current", "--token-file", str(token)).out
+    fields = dict(line.split(None, 1) for line in shown.splitlines() if len(line.split()) > 1)
+    assert fields["name"].strip() == "Network-Admin"
+    assert fields["may_write"].strip() == "routes, groups, policies"
+    assert fields["may_read"].strip().startswith("routes, groups, policies, peers, setup_keys, events")
 
 
 def test_one_route_is_shown_with_its_warnings(admin: Run) -> None:
