@@ -54,6 +54,8 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
 def desired(documents: Documents, local: Local) -> Desired:
     """The whole desired state. Without documents: a closed host with a device, and no address, peer or route."""
     overlay = overlay_of(documents.settings, documents.self_doc, ipv6=local.ipv6)
+    known, bad_peers = _known_peers(documents, local, overlay)
+    documents = replace(documents, peers=known)
     routes = fib(
         documents,
         overlay=overlay,
@@ -65,13 +67,12 @@ def desired(documents: Documents, local: Local) -> Desired:
     )
     served, unserved = _served(documents, overlay)
     inputs, bad_rules = _inputs(documents)
-    peers, bad_peers = _peers(documents, local, overlay, routes.allowed)
     versions = {network.version for route in served for network in route.networks}
     return Desired(
         revision=documents.revision,
         links={local.interface: _link(documents, local, overlay)},
         devices={local.interface: _device(local)},
-        peers=peers,
+        peers=_peers(documents, local, overlay, routes.allowed),
         routes=routes.routes,
         rules=policy_rules(
             ipv6=local.ipv6, closed=[family for family, exit_ in EXITS.items() if exit_ in routes.routes]
@@ -115,30 +116,44 @@ def _device(local: Local) -> WireGuardDevice:
     return WireGuardDevice(public_key=local.public_key, listen_port=local.listen_port, fwmark=CONTROL_MARK)
 
 
-def _peers(
-    documents: Documents, local: Local, overlay: Overlay, routed: Mapping[str, frozenset[str]]
-) -> tuple[dict[str, WireGuardPeer], dict[str, str]]:
-    """Public key → peer, and the peers left out. Of two with the same key or address the lower id stays."""
+def _known_peers(documents: Documents, local: Local, overlay: Overlay) -> tuple[dict[str, PeerDoc], dict[str, str]]:
+    """The peers that make sense, and why the others do not. Of two with the same key or address the lower id stays.
+
+    What is left out is nobody: it carries no route, and its address has no rights of its groups.
+    """
+    known: dict[str, PeerDoc] = {}
     bad: dict[str, str] = {}
     keys, addresses = {local.public_key}, _own_addresses(documents)
-    good: list[tuple[PeerDoc, frozenset[str]]] = []
-    for peer in documents.peers.values():
-        own = frozenset(_host_prefixes(peer.address_v4, peer.address_v6 if overlay.ipv6 else ""))
+    for peer_id, peer in documents.peers.items():
+        own = _addresses(peer, overlay)
         reason = _peer_fault(peer, own, keys, addresses)
         if reason:
-            bad[peer.peer_id] = reason
+            bad[peer_id] = reason
         else:
-            good.append((peer, own))
+            known[peer_id] = peer
             keys.add(peer.wireguard_key)
             addresses |= own
+    return known, bad
+
+
+def _peers(
+    documents: Documents, local: Local, overlay: Overlay, routed: Mapping[str, frozenset[str]]
+) -> dict[str, WireGuardPeer]:
+    """Public key → peer. A routed prefix that is somebody's overlay address stays with its owner."""
+    own = {peer_id: _addresses(peer, overlay) for peer_id, peer in documents.peers.items()}
+    owned = _own_addresses(documents).union(*own.values())
     return {
         peer.wireguard_key: WireGuardPeer(
             public_key=peer.wireguard_key,
-            allowed_ips=own | (routed.get(peer.peer_id, frozenset()) - addresses),
-            endpoint=local.endpoints.get(peer.peer_id, ""),
+            allowed_ips=own[peer_id] | (routed.get(peer_id, frozenset()) - owned),
+            endpoint=local.endpoints.get(peer_id, ""),
         )
-        for peer, own in good
-    }, bad
+        for peer_id, peer in documents.peers.items()
+    }
+
+
+def _addresses(peer: PeerDoc, overlay: Overlay) -> frozenset[str]:
+    return frozenset(_host_prefixes(peer.address_v4, peer.address_v6 if overlay.ipv6 else ""))
 
 
 def _peer_fault(peer: PeerDoc, own: frozenset[str], keys: set[str], addresses: set[str]) -> str:

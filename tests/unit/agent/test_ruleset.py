@@ -190,6 +190,31 @@ def test_a_peer_rule_opens_this_host_when_it_is_a_destination_or_a_bidirectional
 
 
 @pytest.mark.parametrize(
+    ("other", "fault"),
+    [
+        ({"v4": ALICE, "v6": "fd00:64::99"}, f"its overlay address {ALICE}/32 belongs to another host"),
+        ({"v4": "100.64.0.99", "v6": ALICE_V6}, f"its overlay address {ALICE_V6}/128 belongs to another host"),
+        ({"wireguard_key": make.key("alice")}, "its WireGuard key belongs to another host"),
+        ({"wireguard_key": make.key("me")}, "its WireGuard key belongs to another host"),
+        ({"wireguard_key": "none"}, "its WireGuard key is none"),
+        ({"v4": "100.64.0.1"}, "its overlay address 100.64.0.1/32 belongs to another host"),
+    ],
+)
+def test_a_peer_that_is_left_out_lends_its_rights_to_nobody_and_carries_nothing(
+    other: dict[str, str], fault: str
+) -> None:
+    """Its address may be another's, or may be taken by whoever carries a prefix around it."""
+    imposter = make.peer("zoe", "admins", **other)  # type: ignore[arg-type]
+    admins_only = rule("q1", ["admins"], ["routers"])
+    there = gateway(make.route("r1", by="zoe"), rules=[admins_only], peers=[*PEERS, imposter])
+    host = kernel(there)
+    assert not any(host.accepts(src) for src in (ALICE, ALICE_V6, imposter.address_v4, imposter.address_v6))
+    want = desired(there, make.local(["zoe"]))
+    assert want.unplaced["zoe"] == fault
+    assert want.routes == {}
+
+
+@pytest.mark.parametrize(
     "dst", ["10.0.0.1", "192.168.1.1", "172.16.0.1", "100.64.0.99", "169.254.0.1", "224.0.0.1", "fd12::1"]
 )
 def test_an_exit_node_does_not_open_private_networks_g9(dst: str) -> None:
