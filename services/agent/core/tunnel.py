@@ -145,15 +145,14 @@ class PathBook:
             _react(peer, before, now)
 
     def take(self, now: float) -> tuple[Action, ...]:
-        """What is to be done now. Each action is given once."""
-        actions: list[Action] = []
-        for peer_id, peer in self._peers.items():
-            if peer.path.take_reset():
-                actions.append(Reset(peer_id, peer.key))
-            question = peer.introduction.take(now)
-            if question is not None:
-                actions.append(Send(peer_id, question))
-        return tuple(actions)
+        """What is to be done now, resets first: sending takes time. Each action is given once."""
+        resets = [Reset(peer_id, peer.key) for peer_id, peer in self._peers.items() if peer.path.take_reset()]
+        sends = [
+            Send(peer_id, question)
+            for peer_id, peer in self._peers.items()
+            if (question := peer.introduction.take(now)) is not None
+        ]
+        return (*resets, *sends)
 
     def next_deadline(self) -> float | None:
         """When to `advance` and `take` next; None: not before something is heard."""

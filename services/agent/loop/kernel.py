@@ -48,8 +48,10 @@ class Kernel:
         """These parts may no longer be what was read."""
         self._dirty.update(parts)
 
-    async def observe(self) -> None:
-        """Read what is dirty. Raises OSError when the kernel cannot be read; what was not read stays dirty."""
+    async def observe(self) -> bool:
+        """Read what is dirty; gives whether anything was. Raises OSError when it cannot be read, and is dirty still."""
+        if not self._dirty:
+            return False
         parts, self._dirty = self._dirty, set()
         for part in PARTS:
             if part not in parts:
@@ -63,6 +65,7 @@ class Kernel:
             parts.discard(part)
             if self.observed.links != before:
                 parts.update(PARTS[1:])  # routes vanish with their link, and the kernel does not say so for IPv4
+        return True
 
     async def _read(self, part: Part) -> None:
         drivers = self._drivers

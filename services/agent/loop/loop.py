@@ -69,7 +69,8 @@ class Loop:
         self._resets: set[str] = set()
         self._wake = asyncio.Event()
         self._wake.set()
-        self._verified: Desired | None = None
+        self._left: frozenset[Entry] | None = None
+        """What differed from `passed.desired` when it was last read; None while that is not known."""
         self.selection = local.selection
         self.passed = Passed(local=local)
 
@@ -114,12 +115,13 @@ class Loop:
         """One pass: the kernel is as wanted afterwards, or `passed` says what is not."""
         documents = self._documents()
         self._book.set_peers({peer.peer_id: peer.wireguard_key for peer in documents.peers.values()}, time.monotonic())
+        if await self._kernel.observe():
+            self._report_drift()
+        # Taken no sooner: a peer that turns out to be missing is added by this pass anyway, and the other side drops
+        # a second handshake that comes within 20 ms of the first.
         resets, self._resets = self._resets, set()
-        await self._kernel.observe()
         local, wanted = self._compute(documents)
         steps = self._plan(wanted, resets)
-        if steps and wanted == self._verified and not resets:
-            _report_drift(entry for step in steps for entry in entries(step))
         errors, left = await self._apply(wanted, steps) if steps else ({}, ())
         self._finish(documents, local, wanted, errors, left)
 
@@ -138,6 +140,7 @@ class Loop:
 
     async def _apply(self, wanted: Desired, steps: tuple[Step, ...]) -> tuple[dict[Entry, str], tuple[Entry, ...]]:
         """Change the kernel and read it back: what failed or reads differently than written, and all that differs."""
+        self._left = None
         unnoted = self._note_originals(wanted)
         tried = {entry: value for step in steps for entry, value in entries(step).items()}
         now = time.monotonic()
@@ -188,6 +191,18 @@ class Loop:
     def _plan(self, wanted: Desired, resets: Iterable[str] = ()) -> tuple[Step, ...]:
         return plan(wanted, self._kernel.observed, resets=resets, originals=self._originals.value)
 
+    def _report_drift(self) -> None:
+        """Say what is no longer as the last pass left it, whatever is wanted by now."""
+        if self._left is None:
+            return
+        differs = {entry for step in self._plan(self.passed.desired) for entry in entries(step)}
+        kinds = [kind for kind, _ in differs - self._left]
+        for kind in kinds:
+            _drifts.labels(kind).inc()
+        if kinds:
+            found = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+            log.warning("somebody changed the kernel, repairing", **found)
+
     def _finish(
         self,
         documents: Documents,
@@ -199,8 +214,9 @@ class Loop:
         """Keep what came of a pass. What still differs is pending; what nobody tried yet has its turn now."""
         pending = _named({entry: errors.get(entry, "") for entry in left})
         applied = self.passed.applied_revision
+        self._left = frozenset(left)
         if not left:
-            self._verified, applied = wanted, wanted.revision
+            applied = wanted.revision
             self._forget_originals(wanted.sysctls)
         elif not all(pending.values()):
             self._wake.set()
@@ -211,13 +227,6 @@ class Loop:
             documents=documents, local=local, desired=wanted, applied_revision=applied, pending=pending, errors=errors
         )
         self._on_pass()
-
-
-def _report_drift(tried: Iterable[Entry]) -> None:
-    kinds = [kind for kind, _ in tried]
-    for kind in kinds:
-        _drifts.labels(kind).inc()
-    log.warning("somebody changed the kernel, repairing", **{kind: kinds.count(kind) for kind in sorted(set(kinds))})
 
 
 def _named(errors: Mapping[Entry, str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Drivers of a kernel in memory that refuses what it is told to refuse, and counts how often it was asked."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from services.agent.core.kernel import (
@@ -23,7 +23,10 @@ V = TypeVar("V")
 
 
 class Table(Generic[K, V]):
-    """entries: what the kernel has. refused: key → error. lost: keys that are taken without effect."""
+    """entries: what the kernel has. refused: key → error. lost: keys that are taken without effect.
+
+    meanwhile: called once, while the next reading goes on.
+    """
 
     def __init__(self, entries: Mapping[K, V] | None = None) -> None:
         self.entries: dict[K, V] = dict(entries or {})
@@ -32,9 +35,13 @@ class Table(Generic[K, V]):
         self.writes = 0
         self.reads = 0
         self.broken = False
+        self.meanwhile: Callable[[], None] | None = None
 
     async def observe(self) -> dict[K, V]:
         self.reads += 1
+        if self.meanwhile is not None:
+            happens, self.meanwhile = self.meanwhile, None
+            happens()
         if self.broken:
             raise OSError(5, "Input/output error")
         return dict(self.entries)

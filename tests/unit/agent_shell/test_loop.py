@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from services.agent.core.desired import Local
 from services.agent.core.documents import Documents
 from services.agent.core.kernel import PeerStats, RouteEntry
-from services.agent.core.tunnel import PathBook
+from services.agent.core.tunnel import PathBook, Reset
 from services.agent.loop.kernel import RULESET, WAITS
 from services.agent.loop.loop import Loop, _drifts
 from shared.events.documents import PeerDoc, RouteDoc, SelfDoc, SettingsDoc
@@ -137,6 +137,15 @@ class World:
         assert self.book.connected() == {"gw"}
         self.loop.changed()
 
+    def lose(self) -> None:
+        """The session with the gateway is gone, and a handshake shall go out at once."""
+        self.book.observe({}, 0.0, 2.0)
+        for action in self.book.take(0.0):
+            if isinstance(action, Reset):
+                self.loop.reset(action.public_key)
+        assert self.book.connected() == frozenset()
+        self.loop.changed()
+
 
 @pytest.fixture
 async def still() -> AsyncIterator[World]:
@@ -247,6 +256,37 @@ async def test_drift_is_repaired_and_counted(world: World) -> None:
     world.loop.disturbed(("route",))
     await eventually(lambda: world.routes == {"10.1.0.0/16"}, within_s=0.5)
     assert _drifts.labels("route")._value.get() == before + 2
+
+
+async def test_drift_is_seen_beside_a_change_that_is_wanted_at_the_same_time(world: World) -> None:
+    before = _drifts.labels("link")._value.get()
+    await world.kernel.device.destroy()
+    world.lose()
+    world.loop.disturbed(("link",))
+    await eventually(lambda: "wt0" in world.kernel.links.entries)
+    assert _drifts.labels("link")._value.get() == before + 1
+
+
+async def test_drift_that_cannot_be_repaired_is_counted_once(world: World) -> None:
+    before = _drifts.labels("route")._value.get()
+    world.kernel.routes.refused = {"10.1.0.0/16": "no"}
+    world.kernel.routes.entries.clear()
+    for _ in range(4):
+        world.loop.disturbed(("route",))
+        await world.another_pass()
+    assert _drifts.labels("route")._value.get() == before + 1
+
+
+async def test_a_peer_that_went_with_its_device_is_added_once_and_not_reset_as_well(world: World) -> None:
+    await world.kernel.device.destroy()
+    writes = world.kernel.device.peers.writes
+    world.kernel.rules.meanwhile = world.lose
+    world.loop.disturbed()
+    await eventually(lambda: key("gw") in world.kernel.device.peers.entries)
+    world.loop.disturbed()
+    await world.another_pass()
+    assert world.kernel.device.peers.entries[key("gw")].endpoint == "192.0.2.1:1"
+    assert world.kernel.device.peers.writes == writes + 1
 
 
 async def test_a_wanted_change_is_no_drift(world: World) -> None:
