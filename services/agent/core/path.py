@@ -13,6 +13,8 @@ TRY_S = 2.0
 """A handshake takes one round trip; whoever did not answer in this time is not there."""
 ROAMING_S = 0.5
 """The side with the lesser key lets the other begin, so that two handshakes do not cross (connectivity §8.7, 6)."""
+APART_S = 0.05
+"""Between two tries: WireGuard drops a peer's handshake that comes within 20 ms of the one before."""
 REST_S = 2.0
 REST_LIMIT_S = 30.0
 SILENCE_S = 60.0
@@ -93,6 +95,7 @@ class Path:
         self._endpoints: tuple[str, ...] = ()
         self._index = 0
         self._rests = 0
+        self._tried_at = -APART_S
         self._endpoint = ""
         self._endpoint_before = ""
         self._handshake_before: float | None = None
@@ -114,7 +117,10 @@ class Path:
     def offer(self, endpoints: tuple[str, ...], now: float) -> None:
         """The peer may be reached at these endpoints, best first; whatever was tried before starts over."""
         self._endpoints, self._index, self._rests = endpoints, 0, 0
-        if endpoints:
+        just_tried = self.state is State.TRYING and now < self._tried_at + APART_S
+        if endpoints and self._controller and just_tried:
+            self._index, self._deadline = -1, self._tried_at + APART_S
+        elif endpoints:
             self._on(Event.INVITED if self._controller else Event.AWAITED, now)
         elif self.state is not State.CONNECTED:
             self._on(Event.STRANDED, now)
@@ -172,7 +178,7 @@ class Path:
                 self._deadline = min(self._heard_at + SILENCE_S, self._handshake_at + SESSION_S)
 
     def _try(self, now: float) -> None:
-        self._endpoint = self._endpoints[self._index]
+        self._endpoint, self._tried_at = self._endpoints[self._index], now
         self._endpoint_before = self.stats.endpoint if self.stats else ""
         # Taken before the endpoint is programmed: a handshake that is back at once must not pass for an old one.
         self._handshake_before = self.stats.last_handshake if self.stats else None

@@ -159,6 +159,27 @@ def test_the_same_offer_again_does_not_disturb_a_try() -> None:
     assert world.resets(2.5) == 0
 
 
+def test_other_endpoints_that_come_right_after_a_handshake_went_out_wait_until_the_peer_takes_another() -> None:
+    world = World()
+    world.book.receive("p", offer(SECOND, session="0000000000"), 1.0)
+    assert world.resets(1.0) == 1
+    world.book.receive("p", offer(FIRST, SECOND), 1.005)
+    assert (world.at(1.005), world.resets(1.005)) == (SECOND, 0)
+    assert world.book.next_deadline() == pytest.approx(1.05)
+    assert (world.at(1.051), world.resets(1.051)) == (FIRST, 1)
+    assert (world.at(3.06), world.resets(3.06)) == (SECOND, 1)
+
+
+def test_a_handshake_that_is_answered_makes_other_endpoints_needless() -> None:
+    world = World()
+    world.book.receive("p", offer(SECOND, session="0000000000"), 1.0)
+    world.book.receive("p", offer(FIRST), 1.005)
+    world.shake_hands(1.01, SECOND)
+    assert world.word == "Connected"
+    assert world.at(1.06) == ""
+    assert world.resets(1.06) == 1, "the one of the first try"
+
+
 @pytest.mark.parametrize(
     ("late", "used"),
     [
