@@ -15,7 +15,7 @@ from prometheus_client import (
 )
 from prometheus_client import start_http_server as _start_http_server
 
-from shared.errors import Taken
+from shared.net.listen import Listen, require_free
 
 __all__ = ["REGISTRY", "Counter", "Gauge", "Histogram", "exposition", "page"]
 
@@ -34,14 +34,12 @@ def exposition() -> bytes:
 
 @contextlib.contextmanager
 def page(port: int | None) -> Iterator[None]:
-    """Serve the metrics on loopback while the block runs; None serves nothing. Raises Taken."""
+    """Serve the metrics on loopback while the block runs; None serves nothing. Raises Taken or BadSetting."""
     if port is None:
         yield
         return
-    try:
-        server, thread = _start_http_server(port, addr="127.0.0.1", registry=REGISTRY)
-    except OSError as problem:
-        raise Taken(f"127.0.0.1:{port} ({problem.strerror})", "choose another with --metrics-port") from None
+    listen = require_free(Listen("127.0.0.1", port), "--metrics-port")
+    server, thread = _start_http_server(listen.port, addr=listen.host, registry=REGISTRY)
     try:
         yield
     finally:

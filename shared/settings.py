@@ -5,13 +5,17 @@ import inspect
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
+from shared.duration import parse_duration
 from shared.errors import BadSetting
 
 PREFIX = "WHIMBREL_"
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, title="seconds")]
+"""A setting that is written as seconds, "90" or "2.5", or with a unit, "90s", "5m", "1h", "7d"."""
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -76,10 +80,21 @@ def _convert(field: msgspec.structs.FieldInfo, value: Any) -> Any:
         raise BadSetting(option(field.name), f"must be one of {', '.join(get_args(field.type))}")
     if isinstance(value, str) and get_origin(field.type) is tuple:
         value = [part.strip() for part in value.split(",") if part.strip()]
+    if field.type == Seconds:
+        return _seconds(field, value)
     try:
         return msgspec.convert(value, field.type, strict=False, dec_hook=_path)
     except msgspec.ValidationError as problem:
         raise BadSetting(option(field.name), str(problem)) from None
+
+
+def _seconds(field: msgspec.structs.FieldInfo, value: Any) -> float:
+    for read_as in (float, parse_duration):
+        try:
+            return msgspec.convert(float(read_as(value)), Seconds)
+        except (ValueError, msgspec.ValidationError):
+            continue
+    raise BadSetting(option(field.name), "write seconds, or a number with s, m, h, d or w, as in 5m")
 
 
 def _path(type_: type, value: Any) -> Any:

@@ -116,9 +116,9 @@ def status(
     if detail and shown["peers"]["details"]:
         print()
         print_table(shown["peers"]["details"], PEERS)
-    for title in ("pending", "unplaced") if detail else ():
-        for name, reason in shown[title].items():
-            print(f"{title}: {name}: {reason or 'differs'}")
+    for title, field in (("pending", "pending"), ("not used", "unplaced")) if detail else ():
+        for name, reason in shown[field].items():
+            print(f"{title}: {name}: {reason or 'about to be applied'}")
 
 
 networks = App(name="networks", help="Show and choose the routes offered to this host.")
@@ -222,7 +222,7 @@ def _bytes(count: int) -> str:
 def _choose(path: Path, what: str, ids: list[str], **options: Any) -> None:
     unknown = _ask(path, what, ids=ids, **options)
     if unknown:
-        raise Failed(f"not offered to this host: {', '.join(unknown)}; see `whimbrel networks ls`")
+        raise Failed(f"not offered to this host: {', '.join(unknown)}; nothing is changed, see `whimbrel networks ls`")
     print(f"Networks {what}ed successfully.")
 
 
@@ -241,6 +241,11 @@ def _ask(path: Path, what: str, **options: Any) -> Any:
                 line = stream.readline()
     except PermissionError:
         raise Failed(f"{path} is root's: run this as root") from None
+    except ConnectionRefusedError:
+        raise Failed(
+            f"the agent at {path} was killed, and what it made is still there: "
+            "`whimbrel up` goes on with it, and `whimbrel down` after that removes it"
+        ) from None
     except OSError:
         raise Failed(
             f"no agent runs at {path}: start it with `whimbrel up`, or name its socket with --socket"

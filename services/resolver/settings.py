@@ -8,8 +8,7 @@ import msgspec
 from services.resolver.core.answers import KEEP_MAX_AGE_S
 from services.resolver.core.schedule import INTERVAL_S
 from shared.log import Format, Level
-
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
+from shared.settings import Seconds
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,10 +16,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     bus: tls:// or nats:// addresses, comma separated. bus_ca: PEM file of whom to trust, the system's authorities by
     default. bus_name: what the certificate of the bus is for, where that is not the host in bus. credentials: file with
-    the service's nkey seed. dns_router_interval: seconds between two look-ups of a name, at least 2. keep_max_age:
-    seconds that a route with keep_route holds an address after it was last seen, 0 for ever. dns_servers: "address",
-    "address:port" or "[address]:port", comma separated; those of /etc/resolv.conf by default. metrics_port: port on
-    loopback for Prometheus, none by default.
+    the service's nkey seed. dns_router_interval: time between two look-ups of a name, at least 2 s; in seconds, or with
+    a unit as in 5m. keep_max_age: how long a route with keep_route holds an address after it was last seen, as in 7d; 0
+    for ever. dns_servers: "address", "address:port" or "[address]:port", comma separated; those of /etc/resolv.conf
+    by default. metrics_port: port on loopback for Prometheus, none by default.
 
     Example: whimbrel resolver --bus tls://bus.example.com:4222 --credentials keys/resolver.nk
     """

@@ -126,4 +126,4 @@ async def test_a_metrics_port_in_use_is_named(bus: Bus, seeds: Path) -> None:
     options = ("--bus", bus.url, "--credentials", str(seeds / "signal.nk"), "--metrics-port", port)
     async with started("signal", *options) as service:
         assert await service.ended() == 1
-        assert f"127.0.0.1:{port}" in service.text[-1]
+        assert service.text[-1] == f"whimbrel signal: 127.0.0.1:{port} is in use: choose another with --metrics-port"

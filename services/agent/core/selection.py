@@ -42,7 +42,7 @@ def selected(selection: Selection, groups: Iterable[HaGroup]) -> frozenset[str]:
 def select(
     selection: Selection, groups: Iterable[HaGroup], ids: Iterable[str], *, append: bool
 ) -> tuple[Selection, tuple[str, ...]]:
-    """The selection after `networks select`, and the ids that are not offered, which change nothing.
+    """The selection after `networks select`, and the ids that are not offered; with one of those nothing changes.
 
     append: add to what is in use; otherwise whatever is not named is deselected. Selecting an exit node deselects
     every other.
@@ -50,7 +50,7 @@ def select(
     groups = tuple(groups)
     all_ids, exits = frozenset(group.network_id for group in groups), exit_bases(groups)
     known, unknown = _split(ids, all_ids, exits)
-    if not known:
+    if unknown:
         return selection, unknown
     chosen_exits = sorted({exits[network_id] for network_id in known if network_id in exits})
     others = {network_id for network_id, base in exits.items() if chosen_exits and base != chosen_exits[0]}
@@ -67,13 +67,15 @@ def select(
 
 
 def deselect(selection: Selection, groups: Iterable[HaGroup], ids: Iterable[str]) -> tuple[Selection, tuple[str, ...]]:
-    """The selection after `networks deselect`, and the ids that are not offered.
+    """The selection after `networks deselect`, and the ids that are not offered; with one of those nothing changes.
 
     Deselecting an exit node deselects all of them: whoever leaves one does not ask for the next.
     """
     groups = tuple(groups)
     exits = exit_bases(groups)
     known, unknown = _split(ids, frozenset(group.network_id for group in groups), exits)
+    if unknown:
+        return selection, unknown
     gone = known | (exits.keys() if known & exits.keys() else frozenset())
     return (
         Selection(selected=selection.selected - gone, deselected=selection.deselected | gone, none=selection.none),

@@ -93,7 +93,9 @@ class SshServer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """networks: what this host serves. unplaced: document id → why it could not be made; pending as in About."""
+    """networks: what this host serves. pending: kernel entries as in About, a peer by its name. unplaced: what is not
+    used as it is → why; "route <network id> <where>", "peer <name>" or "rule <id> of policy <id>".
+    """
 
     peers: Peers
     cli_version: str
@@ -186,8 +188,8 @@ def status(
         networks=tuple(_where(route) for route in documents.routes.values() if me and serves(me.peer_id, route)),
         desired_revision=desired.revision,
         applied_revision=about.applied_revision,
-        pending=about.pending,
-        unplaced=desired.unplaced,
+        pending=_pending(about.pending, documents),
+        unplaced={_called(id, documents): reason for id, reason in desired.unplaced.items()},
     )
 
 
@@ -251,6 +253,21 @@ def _peer(peer: PeerDoc, documents: Documents, desired: Desired, path: PathStatu
         quantum_resistance=False,
         networks=tuple(sorted({_where(documents.routes[route_id]) for route_id in carried})),
     )
+
+
+def _pending(pending: Mapping[str, str], documents: Documents) -> dict[str, str]:
+    peers = {f"peer {peer.wireguard_key}": f"peer {peer.fqdn}" for peer in documents.peers.values()}
+    return {peers.get(entry, entry): error for entry, error in pending.items()}
+
+
+def _called(id: str, documents: Documents) -> str:
+    """What people know a document by."""
+    if id in documents.routes:
+        route = documents.routes[id]
+        return f"route {route.network_id} {_where(route)}"
+    if id in documents.peers:
+        return f"peer {documents.peers[id].fqdn}"
+    return f"rule {id} of policy {documents.rules[id].policy_id}" if id in documents.rules else id
 
 
 def _network(

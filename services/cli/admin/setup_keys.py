@@ -7,8 +7,8 @@ from cyclopts import App, Parameter
 
 from services.cli.admin.client import Client, Connection, Object
 from services.cli.admin.output import Columns, print_json, print_object, print_table
-from services.cli.core.duration import parse_duration
 from services.cli.errors import Failed
+from shared.duration import parse_duration
 
 app = App(name="setup-keys", help="Keys that let hosts enrol.")
 

@@ -355,8 +355,10 @@ async def test_people_choose_networks_and_the_choice_outlives_the_agent(
     refused = await whimbrel(agent, "networks", "select", "office", "attic")
     assert (refused.returncode, refused.stderr) == (
         1,
-        "error: not offered to this host: attic; see `whimbrel networks ls`\n",
+        "error: not offered to this host: attic; nothing is changed, see `whimbrel networks ls`\n",
     )
+    assert "Not Selected" in (await whimbrel(agent, "networks", "ls")).stdout
+    assert (await whimbrel(agent, "networks", "select", "office")).stdout == "Networks selected successfully.\n"
     await eventually(lambda: kernel.routes() == {"10.9.0.0/16"}, within_s=2.0)
     assert "10.9.0.0/16" in (await whimbrel(agent, "networks", "ls", "--json")).stdout
     assert "revision" in (await whimbrel(agent, "status", "-d")).stdout
@@ -579,6 +581,24 @@ async def test_daemon_says_why_the_agent_ended(agent: AgentProcess, plane: Plane
     done = await run(agent.host.command(words))
     assert done.returncode == 3
     assert done.stderr == "error: enrolment refused (expired): the setup key is expired: ask for another\n"
+
+
+async def test_after_a_crash_down_says_what_removes_what_is_left(
+    agent: AgentProcess, plane: Plane, kernel: KernelState
+) -> None:
+    agent.start()
+    await in_step(agent, plane)
+    await agent.kill()
+    refused = await whimbrel(agent, "down")
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        f"error: the agent at {agent.socket} was killed, and what it made is still there: "
+        "`whimbrel up` goes on with it, and `whimbrel down` after that removes it\n"
+    )
+    agent.start(key=None)
+    await in_step(agent, plane)
+    assert (await whimbrel(agent, "down")).returncode == 0
+    assert bare(kernel)
 
 
 @pytest.mark.parametrize("words", [("status",), ("networks", "ls"), ("networks", "select", "x"), ("down",)])

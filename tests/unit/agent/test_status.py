@@ -5,10 +5,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from services.agent.core.desired import Local, desired
 from services.agent.core.documents import Documents
-from services.agent.core.fib import NO_POLICY
+from services.agent.core.fib import NO_POLICY, NOBODY_CONNECTED
 from services.agent.core.selection import Selection
 from services.agent.core.status import About, networks, route_states, status
 from services.agent.core.tunnel import PathStatus
@@ -31,6 +32,7 @@ ABOUT = About(
     now=100.0,
     wall=WALL,
 )
+STUCK = replace(ABOUT, pending={f"peer {make.key('gw')}": "busy", "link wt0": ""})
 GW, GW2 = make.peer("gw", number=2), make.peer("gw2", number=3, v6="")
 PATHS = {"gw": UP, "gw2": DOWN}
 
@@ -119,6 +121,19 @@ def test_what_a_peer_that_is_not_connected_shows_is_blank() -> None:
 def test_a_peer_without_a_path_is_idle() -> None:
     found = shown(world(), make.local(), {})["peers"]["details"][0]
     assert (found["status"], found["lastStatusUpdate"]) == ("Idle", "0001-01-01T00:00:00Z")
+
+
+def test_what_is_not_as_it_should_be_is_named_as_people_know_it() -> None:
+    bad = make.rule("q1", action="drop", protocol="tcp", ports=make.ports((90, 80)))
+    routes = (make.route("r1", network_id="office"), make.route("r2", domains=("a.test",), network_id="names"))
+    there = make.documents(None, [GW, GW2], routes=routes, rules=[bad])
+    found = status(there, make.local(), desired(there, make.local()), PATHS, STUCK)
+    assert found.unplaced == {
+        "route office 10.1.0.0/16": NOBODY_CONNECTED,
+        "route names a.test": NOBODY_CONNECTED,
+        f"rule q1 of policy {bad.policy_id}": "90-80 are no ports",
+    }
+    assert found.pending == {"peer gw.whimbrel.test": "busy", "link wt0": ""}
 
 
 def test_a_host_without_documents_has_a_status() -> None:

@@ -31,7 +31,10 @@ def test_a_port_in_use_is_named() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(Taken, match=f"127.0.0.1:{port}"), page(port):
+        with (
+            pytest.raises(Taken, match=f"^127.0.0.1:{port} is in use: choose another with --metrics-port$"),
+            page(port),
+        ):
             pass
 
 

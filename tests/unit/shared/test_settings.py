@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from shared.errors import BadSetting
-from shared.settings import from_arguments, read
+from shared.settings import Seconds, from_arguments, read
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,6 +16,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bus: str
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
     interval_s: float = 60.0
+    pause: Seconds = 5.0
     upstreams: tuple[str, ...] = ()
     credentials: Path = Path("default.nk")
     log_format: Literal["auto", "json"] = "auto"
@@ -37,6 +38,12 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_default() 
         ("WHIMBREL_LOG_FORMAT", "json", "log_format", "json"),
         ("WHIMBREL_VERBOSE", "true", "verbose", True),
         ("WHIMBREL_PORT", "", "port", None),
+        ("WHIMBREL_PAUSE", "90", "pause", 90.0),
+        ("WHIMBREL_PAUSE", "2.5", "pause", 2.5),
+        ("WHIMBREL_PAUSE", "90s", "pause", 90.0),
+        ("WHIMBREL_PAUSE", "1m", "pause", 60.0),
+        ("WHIMBREL_PAUSE", "2h", "pause", 7200.0),
+        ("WHIMBREL_PAUSE", "0", "pause", 0.0),
     ],
 )
 def test_text_becomes_the_type_of_the_option(variable: str, text: str, field: str, value: object) -> None:
@@ -53,6 +60,10 @@ def test_text_becomes_the_type_of_the_option(variable: str, text: str, field: st
         ("WHIMBREL_INTERVAL_S", "soon"),
         ("WHIMBREL_LOG_FORMAT", "xml"),
         ("WHIMBREL_VERBOSE", "perhaps"),
+        ("WHIMBREL_PAUSE", "soon"),
+        ("WHIMBREL_PAUSE", "-7m"),
+        ("WHIMBREL_PAUSE", "nan"),
+        ("WHIMBREL_PAUSE", "1y"),
     ],
 )
 def test_a_bad_value_is_one_line_that_names_the_option_and_not_the_value(variable: str, text: str) -> None:
@@ -68,6 +79,13 @@ def test_a_bad_value_is_one_line_that_names_the_option_and_not_the_value(variabl
 def test_a_choice_names_what_there_is_to_choose_from() -> None:
     with pytest.raises(BadSetting, match=r"--log-format \(WHIMBREL_LOG_FORMAT\): must be one of auto, json"):
         read(Settings, {}, {"WHIMBREL_BUS": "x", "WHIMBREL_LOG_FORMAT": "xml"})
+
+
+def test_a_duration_says_how_it_is_written() -> None:
+    with pytest.raises(
+        BadSetting, match=r"^--pause \(WHIMBREL_PAUSE\): write seconds, or a number with s, m, h, d or w"
+    ):
+        read(Settings, {}, {"WHIMBREL_BUS": "x", "WHIMBREL_PAUSE": "soon"})
 
 
 def test_what_must_be_set_and_is_not_is_named() -> None:
