@@ -7,6 +7,8 @@ from pathlib import Path
 from services.agent.settings import VERSION
 from shared.events.signals import PeerMeta
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACE = Path("/proc/self/ns/net")
 _DISABLE_IPV6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
 
 
@@ -30,6 +32,11 @@ def new_interfaces_have_ipv6() -> bool:
         return _DISABLE_IPV6.read_text().strip() == "0"
     except OSError:
         return False
+
+
+def life_of_settings() -> str:
+    """Names the time since the network settings of this host began: this boot, and this network namespace."""
+    return f"{_BOOT_ID.read_text().strip()} {_NAMESPACE.stat().st_ino}"
 
 
 def _distribution() -> str:

@@ -38,7 +38,7 @@ from services.agent.enrolment import enrol
 from services.agent.errors import AgentError, AlreadyRunning, SetupKeyMissing
 from services.agent.feed.reader import HELD_BACK_S, Feed
 from services.agent.feed.session import Peer
-from services.agent.host import meta
+from services.agent.host import life_of_settings, meta
 from services.agent.loop.kernel import PARTS, Drivers, Part
 from services.agent.loop.loop import Loop
 from services.agent.monitor import Monitor
@@ -140,7 +140,7 @@ class Agent:
             ),
             self._documents,
             self._book,
-            remembered.originals(settings.state_dir),
+            remembered.Originals(settings.state_dir, life_of_settings()),
             self._passed,
         )
         self._keeper = LastGoodKeeper(self._picture, self._take_picture)

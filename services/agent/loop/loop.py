@@ -40,7 +40,8 @@ _drifts = Counter(
 class Originals(Protocol):
     """Kernel settings as they were before the agent changed them, path → value, kept from run to run."""
 
-    value: dict[str, str]
+    @property
+    def value(self) -> dict[str, str]: ...
 
     def keep(self, value: dict[str, str]) -> None: ...
 

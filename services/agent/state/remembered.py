@@ -58,6 +58,11 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     endpoints: dict[str, str] = {}
 
 
+class _Settings(msgspec.Struct, frozen=True, array_like=True):
+    life: str = ""
+    values: dict[str, str] = {}
+
+
 def picture(directory: Path) -> Remembered[Picture]:
     return Remembered(directory / "lastgood", Picture, Picture())
 
@@ -67,9 +72,25 @@ def selection(directory: Path) -> Remembered[Selection]:
     return Remembered(directory / "selection", Selection, Selection())
 
 
-def originals(directory: Path) -> Remembered[dict[str, str]]:
-    """Kernel settings as they were before the agent changed them, path → value (core/sysctls.py)."""
-    return Remembered(directory / "sysctls", dict[str, str], {})
+class Originals:
+    """Kernel settings as they were before the agent changed them, path → value (core/sysctls.py).
+
+    life: names the time for which they hold, see host.life_of_settings. Those of another life are forgotten: the host
+    itself has set everything anew since, and perhaps otherwise.
+    """
+
+    def __init__(self, directory: Path, life: str) -> None:
+        self._file = Remembered(directory / "sysctls", _Settings, _Settings())
+        self._life = life
+
+    @property
+    def value(self) -> dict[str, str]:
+        kept = self._file.value
+        return kept.values if kept.life == self._life else {}
+
+    def keep(self, value: dict[str, str]) -> None:
+        """Durable once this returns."""
+        self._file.keep(_Settings(life=self._life, values=value))
 
 
 def next_epoch(directory: Path, wall: float) -> int:

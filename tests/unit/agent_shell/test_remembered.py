@@ -49,7 +49,18 @@ def test_a_choice_comes_back_as_it_was_kept(tmp_path: Path) -> None:
 
 def test_nothing_kept_is_the_initial_value(tmp_path: Path) -> None:
     assert remembered.picture(tmp_path).value == Picture()
-    assert remembered.originals(tmp_path).value == {}
+    assert remembered.Originals(tmp_path, "boot 1").value == {}
+
+
+def test_settings_come_back_until_the_host_is_started_anew(tmp_path: Path) -> None:
+    """A reboot set them by what the host is configured with now; what they were before may be wrong meanwhile."""
+    forward = {"net/ipv4/ip_forward": "0"}
+    remembered.Originals(tmp_path, "boot 1").keep(forward)
+    assert remembered.Originals(tmp_path, "boot 1").value == forward
+    after = remembered.Originals(tmp_path, "boot 2")
+    assert after.value == {}
+    after.keep({})
+    assert remembered.Originals(tmp_path, "boot 1").value == {}
 
 
 WHOLE = remembered.sealed(PICTURE)
