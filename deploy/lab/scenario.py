@@ -77,7 +77,7 @@ class Scenario:
             for peer in self.lab.api("GET", "/peers"):
                 if peer["hostname"] == host and peer["connected"]:
                     self.ids[host] = peer["id"]
-                    self.overlay[host] = {"v4": peer["ip"], "v6": peer["ipv6"]}
+                    self.overlay[host] = {"v4": peer["ip"], "v6": peer.get("ipv6", "")}
                     took = time.perf_counter() - begin
                     return Check(f"{host} enrolled as {peer['ip']} and is connected, {took:.1f} s after its start")
             if not self.lab.processes.alive(host):
