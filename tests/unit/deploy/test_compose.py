@@ -1,10 +1,12 @@
 """compose.yaml, the Dockerfile, and what the services understand, against each other."""
 
+import os
 import re
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -69,6 +71,19 @@ class Compose(msgspec.Struct, frozen=True):
     volumes: dict[str, None]
 
 
+class Addition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What deploy/compose.tls.yaml adds to a service."""
+
+    command: list[str] = []
+    environment: dict[str, str] = {}
+    volumes: list[str] = []
+
+
+class Additions(msgspec.Struct, frozen=True):
+    services: dict[str, Addition]
+
+
+TLS = msgspec.yaml.decode((ROOT / "deploy/compose.tls.yaml").read_bytes(), type=Additions).services
 COMPOSE = msgspec.yaml.decode((ROOT / "compose.yaml").read_bytes(), type=Compose)
 SERVICES = COMPOSE.services
 
@@ -83,7 +98,8 @@ def settings(name: str) -> Any:
     """The settings that the service reads from its command line in the stack."""
     command, *options = SERVICES[name].command
     assert command == name
-    return from_arguments(SETTINGS[name], name, options)
+    with patch.dict(os.environ, SERVICES[name].environment, clear=True):
+        return from_arguments(SETTINGS[name], name, options)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -124,7 +140,7 @@ def test_the_bus_starts_with_the_configuration_that_was_made_for_it() -> None:
 def test_the_token_outlives_its_container_and_is_where_the_command_looks() -> None:
     management = SERVICES["management"]
     assert management.sees(settings("management").admin_token)
-    assert management.environment == {"WHIMBREL_TOKEN_FILE": str(settings("management").admin_token)}
+    assert management.environment["WHIMBREL_TOKEN_FILE"] == str(settings("management").admin_token)
 
 
 def test_the_read_model_is_the_replicas_own() -> None:
@@ -139,6 +155,23 @@ def test_the_api_is_published_at_one_address_whatever_the_number_of_replicas() -
     assert "bind :8080" in HAPROXY
     assert f"management:{port} check" in HAPROXY
     assert f"127.0.0.1:{port}/healthz" in " ".join(SERVICES["management"].healthcheck["test"])
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_with_tls_a_service_believes_the_certificate_that_the_bus_shows(name: str) -> None:
+    added = TLS[name].environment
+    with patch.dict(os.environ, {**SERVICES[name].environment, **added}, clear=True):
+        read = from_arguments(SETTINGS[name], name, SERVICES[name].command[1:])
+    assert (read.bus, read.bus_ca) == ("tls://bus:4222", Path("/tls/public/bus.crt"))
+    assert read.bus_name.startswith("${WHIMBREL_BUS_NAME:?")
+    assert TLS[name].volumes == ["./tls/public:/tls/public:ro"], "and never sees the key"
+
+
+def test_with_tls_the_bus_finds_its_certificate_where_its_configuration_says() -> None:
+    plain = SERVICES["seeds"].command
+    assert TLS["seeds"].command == [*plain, "--cert=/tls/public/bus.crt", "--key=/tls/private/bus.key"]
+    assert TLS["bus"].volumes == ["./tls/public:/tls/public:ro", "./tls/private:/tls/private:ro"]
+    assert set(TLS) == {"seeds", "bus", *SETTINGS}
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -1,5 +1,7 @@
 """What the one-shot of the compose stack leaves: seeds of each service in its own folder, and the server's file."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from services.resolver import wiring as resolver
 from services.signal import wiring as signal
 from shared.bus.keys import public_key, read_seed
 from shared.bus.serverconfig import credentials
+from tests.arch.tree import ROOT
 
 
 @pytest.fixture
@@ -67,3 +70,20 @@ def test_what_the_bus_sees_holds_no_seed(stack: Path) -> None:
     assert set(contents(stack / "bus")) == {"server.conf"}
     assert [seed for seed in seeds if seed in config] == []
     assert [seed for seed in seeds if public_key(seed) not in config] == []
+
+
+def test_with_a_certificate_the_server_requires_tls(stack: Path) -> None:
+    plain = (stack / "bus/server.conf").read_text()
+    assert "tls" not in plain
+    files = {"cert": Path("/tls/bus.crt"), "key": Path("/tls/bus.key")}
+    prepare(stack / "seeds", stack / "handed-out", stack / "bus", "0.0.0.0", 4222, **files)
+    added = (stack / "bus/server.conf").read_text().removeprefix(plain)
+    assert added.split()[:6] == ["tls", "{", "cert_file:", '"/tls/bus.crt"', "key_file:", '"/tls/bus.key"']
+
+
+@pytest.mark.parametrize("option", ["--cert", "--key"])
+def test_a_certificate_without_its_key_is_refused(tmp_path: Path, option: str) -> None:
+    words = ["--seeds", "s", "--handed-out", "h", "--data", "d", option, "file"]
+    ended = subprocess.run([sys.executable, "-m", "deploy.nats", *words], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr.endswith("error: give --cert and --key together\n")
