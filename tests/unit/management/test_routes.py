@@ -284,6 +284,22 @@ def test_r4_an_update_may_not_take_over_what_another_route_serves(fields: dict[s
         updated(state, "mine", **fields)
 
 
+ENROLLED = {
+    "who serves the same by another route": peer("new", "ha1", "rg4"),
+    "who runs something else": peer("new", "ha1", meta=meta("new", go_os="windows")),
+}
+
+
+@pytest.mark.parametrize("newcomer", ENROLLED)
+def test_a_route_can_be_switched_off_whoever_enrolled_into_its_groups(newcomer: str) -> None:
+    mine = route("mine", "10.10.10.0/24", peer_groups=("ha1",))
+    state = fixture(*SERVED_BY_5, mine, ENROLLED[newcomer])
+    same = {"network": "10.10.10.0/24", "peer_groups": ("ha1",)}
+    assert updated(state, "mine", **same, enabled=False).enabled is False
+    with pytest.raises((AlreadyThere, Unsuitable)):
+        updated(state, "mine", **same | {"peer_groups": ("ha1", "rg2")})
+
+
 def test_an_update_is_checked_like_a_new_route() -> None:
     with pytest.raises(Invalid, match="metric"):
         updated(fixture(route("r")), "r", metric=99_999)

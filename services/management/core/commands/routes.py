@@ -46,13 +46,18 @@ class SavedRoute(msgspec.Struct, frozen=True):
 
 def create_route(state: AccountState, request: RouteRequest, context: Context) -> Decision[SavedRoute]:
     """Raises Invalid, Unsuitable or AlreadyThere."""
-    return _saved(state, None, _route(state, context.new_id(), request), context)
+    route = _route(state, context.new_id(), request)
+    check_carriers(state, route)
+    return _saved(state, None, route, context)
 
 
 def update_route(state: AccountState, id: str, request: RouteRequest, context: Context) -> Decision[SavedRoute]:
     """The route becomes what the request says, as a whole. Raises Unknown, Invalid, Unsuitable or AlreadyThere."""
     old = found(state.routes, id, "route")
-    return _saved(state, old, _route(state, id, request), context)
+    route = _route(state, id, request)
+    if not old.served_alike(route):  # who came in by enrolling must not keep a route from being switched off
+        check_carriers(state, route)
+    return _saved(state, old, route, context)
 
 
 def delete_route(state: AccountState, id: str, context: Context) -> Decision[None]:
@@ -93,7 +98,6 @@ def _route(state: AccountState, id: str, request: RouteRequest) -> Route:
         skip_auto_apply=bool(request.skip_auto_apply),
     )
     _check_references(state, route)
-    check_carriers(state, route)
     return route
 
 

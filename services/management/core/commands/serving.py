@@ -1,7 +1,7 @@
 """Who may carry a route: Linux peers (decision R11), and none of them the same destination twice (decision R4).
 
 Enrolment is never refused for it: a host whose setup key puts it into groups that serve one destination by two routes
-becomes a carrier of both. Everything that people write is checked.
+becomes a carrier of both. What people write is checked as far as it changes who serves what.
 """
 
 from collections.abc import Iterable

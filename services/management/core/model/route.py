@@ -51,6 +51,11 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="ro
         """Whether both lead to the same prefix or the same set of names (decision R4)."""
         return self.network == other.network and set(self.domains) == set(other.domains)
 
+    def served_alike(self, other: "Route") -> bool:
+        """Whether the same peers and groups serve the same destination."""
+        groups_alike = set(self.peer_groups) == set(other.peer_groups)
+        return self.same_destination(other) and self.peer == other.peer and groups_alike
+
 
 def check_network_id(network_id: str) -> None:
     """1 to 40 code points, whatever they are."""
