@@ -24,6 +24,10 @@ AGENT = (sys.executable, "-P", "-m", "services.agent")
 """-P: what lies in the directory that `up` is called from is no part of the agent."""
 DETACHED_WITHIN_S = 10.0
 LOG_NAME = "agent.log"
+ANSWER_WITHIN_S = 10.0
+"""The agent answers from memory; so long only when it waits for its wireguard-go, which it gives up after 5 s."""
+STOP_WITHIN_S = 60.0
+"""Removing thousands of routes takes seconds, and so does a wireguard-go that has to be killed."""
 
 Interface = Annotated[str, Parameter(help="Name of the overlay interface.")]
 Socket = Annotated[Path | None, Parameter(help="Socket of the agent; /run/whimbrel/wt0.sock by default.")]
@@ -90,7 +94,7 @@ def down(*, interface: Interface = "wt0", socket: Socket = None) -> None:
     whimbrel down
     ```
     """
-    left = _ask(_path(socket, interface), "down")
+    left = _ask(_path(socket, interface), "down", within_s=STOP_WITHIN_S)
     if left:
         raise Failed("the agent stopped, but could not remove " + "; ".join(f"{k}: {v}" for k, v in left.items()))
 
@@ -230,10 +234,11 @@ def _path(given: Path | None, interface: str) -> Path:
     return given or Path("/run/whimbrel") / f"{interface}.sock"
 
 
-def _ask(path: Path, what: str, **options: Any) -> Any:
-    """The agent's answer; raises Failed when no agent gives one."""
+def _ask(path: Path, what: str, within_s: float | None = None, **options: Any) -> Any:
+    """The agent's answer; raises Failed when none comes in time, ANSWER_WITHIN_S unless `within_s` is given."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+            agent.settimeout(within_s or ANSWER_WITHIN_S)
             agent.connect(str(path))
             with agent.makefile("rwb") as stream:
                 stream.write(json.dumps({"do": what, **options}).encode() + b"\n")
@@ -241,6 +246,10 @@ def _ask(path: Path, what: str, **options: Any) -> Any:
                 line = stream.readline()
     except PermissionError:
         raise Failed(f"{path} is root's: run this as root") from None
+    except (TimeoutError, BlockingIOError):
+        raise Failed(
+            f"the agent at {path} does not answer: look at its log; if it is stopped or stuck, end it and start it anew"
+        ) from None
     except ConnectionRefusedError:
         raise Failed(
             f"the agent at {path} was killed, and what it made is still there: "

@@ -1,0 +1,60 @@
+"""Asking the agent of this host, when it is in no state to answer."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from services.cli import agent
+from tests.unit.cli.conftest import Run
+
+ASKING = (("status",), ("networks", "ls"), ("networks", "select", "office"), ("down",))
+
+
+@pytest.fixture
+def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """What an agent listens on at tmp_path/agent.sock, with room for one that waits."""
+    monkeypatch.setattr(agent, "ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr(agent, "STOP_WITHIN_S", 0.2)
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listening:
+        listening.bind(str(tmp_path / "agent.sock"))
+        listening.listen(0)
+        yield listening
+
+
+@pytest.mark.parametrize("asking", ASKING, ids=" ".join)
+@pytest.mark.timeout(20)
+def test_an_agent_that_hangs_is_one_line_in_bounded_time(
+    asking: tuple[str, ...], listener: socket.socket, whimbrel: Run, tmp_path: Path
+) -> None:
+    asked = whimbrel(*asking, "--socket", str(tmp_path / "agent.sock"))
+    assert asked.code == 1
+    assert asked.err == (
+        f"error: the agent at {tmp_path}/agent.sock does not answer: look at its log; "
+        "if it is stopped or stuck, end it and start it anew\n"
+    )
+
+
+@pytest.mark.timeout(20)
+def test_an_agent_that_has_no_room_for_another_question_is_one_line_too(
+    listener: socket.socket, whimbrel: Run, tmp_path: Path
+) -> None:
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as waiting:
+        waiting.connect(str(tmp_path / "agent.sock"))
+        asked = whimbrel("status", "--socket", str(tmp_path / "agent.sock"))
+    assert (asked.code, asked.out, asked.err.count("\n")) == (1, "", 1)
+    assert "does not answer" in asked.err
+
+
+def test_an_agent_that_ends_before_it_answers_says_so(listener: socket.socket, whimbrel: Run, tmp_path: Path) -> None:
+    def end() -> None:
+        listener.accept()[0].close()
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    asked = whimbrel("status", "--socket", str(tmp_path / "agent.sock"))
+    ending.join()
+    assert (asked.code, asked.out, asked.err.count("\n")) == (1, "", 1)
