@@ -38,6 +38,20 @@ WRITE_PROBLEMS = READ_PROBLEMS | {
 """Status → when it is answered, and an example of the message."""
 
 
+REQUIRED = {
+    "RouteBody": ["network_id", "metric", "groups"],
+    "GroupBody": ["name"],
+    "PolicyBody": ["name", "rules"],
+    "PolicyRuleBody": ["action", "protocol"],
+    "PortRangeBody": ["start", "end"],
+    "PeerBody": ["name"],
+    "SetupKeyBody": ["name", "type"],
+    "SetupKeyChangeBody": ["auto_groups"],
+}
+"""Body → fields without which it is always refused. The structs have a default for each field, because what is absent
+is for the commands to judge, in NetBird's order and with its status."""
+
+
 class _Page(SwaggerRenderPlugin):
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         return super().render(request, _description(request))
@@ -72,6 +86,8 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
         }
         if write:
             operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/IfMatch"})
+    for body, fields in REQUIRED.items():
+        schema["components"]["schemas"][body]["required"] = fields
     schema["components"] |= _COMPONENTS
     schema["components"]["schemas"]["Problem"] = _PROBLEM
     return schema

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import pytest
 
 from services.management.api import groups, peers, policies, routes, setup_keys
 from tests.unit.api.world import World, server
@@ -124,6 +125,79 @@ async def test_what_healthz_answers_when_it_does_not_serve_is_described() -> Non
     assert set(responses) == {"200", "503"}
     schemas = [responses[status]["content"]["application/json"]["schema"] for status in ("200", "503")]
     assert schemas == [{"$ref": "#/components/schemas/Health"}] * 2
+
+
+WHOLE: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "RouteBody": (
+        "POST",
+        "routes",
+        {
+            "network_id": "new",
+            "description": "",
+            "network": "10.9.0.0/24",
+            "peer": "gw",
+            "metric": 9,
+            "masquerade": True,
+            "enabled": True,
+            "groups": ["office"],
+            "access_control_groups": [],
+            "keep_route": False,
+            "skip_auto_apply": False,
+        },
+    ),
+    "GroupBody": ("POST", "groups", {"name": "new", "peers": ["gw"], "resources": []}),
+    "PolicyBody": (
+        "POST",
+        "policies",
+        {
+            "name": "new",
+            "description": "",
+            "enabled": True,
+            "source_posture_checks": [],
+            "rules": [{"action": "accept", "protocol": "all", "sources": [], "destinations": []}],
+        },
+    ),
+    "PeerBody": (
+        "PUT",
+        "peers/gw",
+        {
+            "name": "new",
+            "ssh_enabled": True,
+            "login_expiration_enabled": False,
+            "inactivity_expiration_enabled": False,
+            "approval_required": False,
+            "ip": "100.64.0.77",
+            "ipv6": "fd00:64::77",
+        },
+    ),
+    "SetupKeyBody": (
+        "POST",
+        "setup-keys",
+        {
+            "name": "new",
+            "type": "reusable",
+            "expires_in": 60,
+            "auto_groups": ["office"],
+            "usage_limit": 2,
+            "ephemeral": False,
+            "allow_extra_dns_labels": False,
+        },
+    ),
+    "SetupKeyChangeBody": ("PUT", "setup-keys/valid", {"revoked": True, "auto_groups": []}),
+}
+ALTERNATIVES = {"network", "peer"}
+"""One of several fields that a route may have instead."""
+
+
+@pytest.mark.parametrize("name", WHOLE)
+async def test_what_a_body_cannot_go_without_is_what_the_description_requires(name: str) -> None:
+    method, path, whole = WHOLE[name]
+    schema = (await description())["components"]["schemas"][name]
+    for field in whole.keys() - ALTERNATIVES:
+        without = {other: value for other, value in whole.items() if other != field}
+        status = (await World().call(method, path, without)).status_code
+        assert (status == 422) is (field in schema["required"]), field
+        assert status in (200, 422)
 
 
 async def test_the_token_is_described() -> None:
