@@ -63,17 +63,13 @@ class Documents(msgspec.Struct, frozen=True, kw_only=True):
 class FeedView:
     """Hold the newest message of each subject and tell what they amount to.
 
-    Reading an audience: subscribe live; then `begin_snapshot` (at process start, after an absence longer than
-    TOMBSTONE_TTL_S / 2, whenever `resume_sequence` is 0) or else `begin_resume`; pull from the sequence it gives and
-    apply; then `end_snapshot` or `end_resume`. After a gap, a slow consumer or a reconnect: the same again. Live
-    messages may be applied at any time.
+    Messages may be applied at any time and in any order. A reading of everything an audience holds stands between
+    `begin_snapshot` and `end_snapshot`: what did not come is no longer there.
     """
 
     def __init__(self, last_good: LastGood | None = None) -> None:
         self._held: dict[str, dict[FeedKey, Held]] = {}
         self._snapshots: dict[str, dict[FeedKey, Held]] = {}
-        self._known_to: dict[str, int] = {}
-        self._live: set[str] = set()
         self._revision = 0
         self._documents: Documents | None = None
         if last_good is not None:
@@ -84,15 +80,13 @@ class FeedView:
     @property
     def audiences(self) -> frozenset[str]:
         """Every audience that something is held of or read from."""
-        return frozenset(self._held.keys() | self._snapshots.keys() | self._known_to.keys())
+        return frozenset(self._held.keys() | self._snapshots.keys())
 
     def apply(self, key: FeedKey, sequence: int, message: FeedMessage) -> bool:
         """Whether the picture changed. An older message never replaces a newer one, in whatever order they arrive."""
         held = self._snapshots.get(key.audience)
         if held is None:
             held = self._held.setdefault(key.audience, {})
-        if key.audience in self._live:
-            self._known_to[key.audience] = max(self._known_to[key.audience], sequence)
         arrived = Held(key, sequence, message)
         if key in held and arrived.order <= held[key].order:
             return False
@@ -110,43 +104,21 @@ class FeedView:
         held = self._newest(key)
         return last_sequence > (held.sequence if held else 0)
 
-    def begin_snapshot(self, audience: str) -> int:
-        """The sequence to read from: 0. Until `end_snapshot` the former documents stay in the picture."""
+    def begin_snapshot(self, audience: str) -> None:
+        """Until `end_snapshot` the former documents stay in the picture."""
         self._held.setdefault(audience, {}).update(self._snapshots.get(audience, {}))
         self._snapshots[audience] = {}
-        self._known_to[audience] = 0
-        self._live.discard(audience)
-        return 0
 
     def end_snapshot(self, audience: str) -> bool:
         """Whether the picture changed: what did not come since `begin_snapshot` is dropped from the audience."""
         seen = self._snapshots.pop(audience)
         gone = [key for key, held in self._held[audience].items() if key not in seen and not _is_deletion(held)]
         self._held[audience] = {key: held for key, held in seen.items() if not _is_deletion(held)}
-        self._known_to[audience] = max((held.sequence for held in seen.values()), default=0)
-        self._live.add(audience)
         return self._changed(bool(gone))
-
-    def begin_resume(self, audience: str) -> int:
-        """The sequence after which to read. Live messages do not move it until `end_resume`."""
-        self._live.discard(audience)
-        return self.resume_sequence(audience)
-
-    def end_resume(self, audience: str) -> None:
-        """Everything up to the newest message that came is known."""
-        held = (held.sequence for held in self._held.get(audience, {}).values())
-        self._known_to[audience] = max(held, default=self.resume_sequence(audience))
-        self._live.add(audience)
-
-    def resume_sequence(self, audience: str) -> int:
-        """The sequence up to which nothing of the audience is missing. 0: nothing is certain, take a snapshot."""
-        return self._known_to.get(audience, 0)
 
     def drop_audience(self, audience: str) -> bool:
         """Whether the picture changed: this host no longer belongs to the audience."""
         self._snapshots.pop(audience, None)
-        self._known_to.pop(audience, None)
-        self._live.discard(audience)
         return self._changed(bool(self._held.pop(audience, None)))
 
     def documents(self) -> Documents:

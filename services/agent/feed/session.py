@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Collection
 from enum import Enum
 from typing import Protocol
 
@@ -59,8 +59,9 @@ class Listener(Protocol):
 class Progress:
     """How far the feed is read, kept from session to session.
 
-    certain: audience → sequence up to which the last reading brought everything. unread: audiences that are being read,
-    or whose reading was cut off: until they are read the picture is a mixture of before and after.
+    certain: audience → sequence up to which the last reading brought everything. What came live since says nothing of
+    what lies between. unread: audiences that are being read, or whose reading was cut off: until they are read the
+    picture is a mixture of before and after.
     """
 
     def __init__(self, unread: frozenset[str]) -> None:
@@ -194,39 +195,34 @@ class Session:
             await self._connection.subscribe(
                 subjects.live_feed_of(self._peer.account, audience), cb=self._on_live, pending_msgs_limit=100_000
             )
-        await self._read({audience: self._view.resume_sequence(audience) for audience in audiences}, whole=whole)
+        await self._read(audiences, whole=whole)
 
     async def _fill_gaps(self) -> None:
         missed, self._missed = self._missed & self._audiences, set()
         if missed:
             self._progress.begin(frozenset(missed))
-            positions = {audience: self._progress.certain.get(audience, 0) for audience in missed}
-            await self._read(positions, whole=boottime() - self.heard_at > TOMBSTONE_TTL_S / 2)
+            await self._read(missed, whole=boottime() - self.heard_at > TOMBSTONE_TTL_S / 2)
             self._judge_rights()
 
-    async def _read(self, positions: Mapping[str, int], *, whole: bool) -> None:
-        """Read audiences, each from its position (0: as a snapshot)."""
+    async def _read(self, audiences: Collection[str], *, whole: bool) -> None:
+        """Read each from where the last reading ended. whole, or never read: as a snapshot."""
         room = asyncio.Semaphore(READINGS_AT_ONCE)
 
-        async def one(audience: str, position: int) -> None:
+        async def one(audience: str) -> None:
             async with room:
-                await self._read_one(audience, 0 if whole else position)
+                await self._read_one(audience, 0 if whole else self._progress.certain.get(audience, 0))
 
-        await asyncio.gather(*(one(audience, position) for audience, position in sorted(positions.items())))
+        await asyncio.gather(*map(one, sorted(audiences)))
         self.heard_at = boottime()
 
     async def _read_one(self, audience: str, position: int) -> None:
         self._reading.add(audience)
-        last = 0
-        if position:
-            # What stands at the position is asked for as well: a stream that has nothing from there on is not the
-            # stream we read before.
-            self._view.begin_resume(audience)
-            last = await self._pull(audience, position)
-        if last:
-            self._view.end_resume(audience)
-        else:
-            last = await self._pull(audience, self._view.begin_snapshot(audience))
+        # What stands at the position is asked for as well: a stream that has nothing from there on is not the stream
+        # we read before.
+        last = await self._pull(audience, position) if position else 0
+        if not last:
+            self._view.begin_snapshot(audience)
+            last = await self._pull(audience, 0)
             if self._view.end_snapshot(audience):
                 self._listener.changed()
         self._reading.discard(audience)

@@ -189,6 +189,27 @@ async def test_a_lost_live_message_leads_to_reading_again(plane: Plane, start: S
     assert reader.sessions == 1
 
 
+async def test_a_live_message_that_was_lost_is_read_over_the_next_connection(plane: Plane, start: Start) -> None:
+    await plane.place(ME, 1)
+    reader = await start()
+    await eventually(lambda: reader.sessions == 1)
+    session = reader.feed._session
+    assert session is not None
+    hearing = session._audiences
+    session._audiences = frozenset({f"p.{ME}"})  # one live message passes unheard
+    await plane.write(ALL, "a", peer_doc("a", 2))
+    await plane.write(f"p.{ME}", "b", peer_doc("b", 3))
+    await eventually(lambda: reader.peers == {"b"})
+    session._audiences = hearing
+    await plane.write(ALL, "c", peer_doc("c", 4))
+    await eventually(lambda: reader.peers == {"b", "c"})
+    await plane.kill()
+    await eventually(lambda: reader.feed.standing == "connecting")
+    await plane.revive()
+    await eventually(lambda: reader.sessions == 2)
+    assert reader.peers == {"a", "b", "c"}
+
+
 async def test_a_stream_made_anew_is_read_from_its_beginning(plane: Plane, start: Start) -> None:
     await plane.place(ME, 1)
     for number in range(20):

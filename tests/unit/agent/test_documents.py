@@ -93,7 +93,7 @@ def test_what_a_snapshot_does_not_show_is_dropped_at_its_end_and_not_before() ->
     view.apply(at(ALL, "peer", "p1"), 1, said(make.peer("p1"), 10))
     view.apply(at(ALL, "peer", "p2"), 2, said(make.peer("p2"), 10))
     view.apply(at(MINE, "rule", "q1"), 3, said(make.rule("q1"), 10))
-    assert view.begin_snapshot(ALL) == 0
+    view.begin_snapshot(ALL)
     assert not view.apply(at(ALL, "peer", "p2"), 2, said(make.peer("p2"), 10))
     assert view.documents().peers.keys() == {"p1", "p2"}
     assert view.end_snapshot(ALL)
@@ -129,33 +129,6 @@ def test_live_messages_during_a_snapshot_belong_to_it() -> None:
     view.apply(at(ALL, "peer", "p2"), 10, said(Tombstone(), 13))
     view.end_snapshot(ALL)
     assert {name: peer.version for name, peer in view.documents().peers.items()} == {"p1": "live"}
-    assert view.resume_sequence(ALL) == 10
-
-
-def test_resuming_starts_from_the_last_sequence_up_to_which_nothing_is_missing() -> None:
-    view = FeedView()
-    assert view.resume_sequence(ALL) == 0
-    view.begin_snapshot(ALL)
-    view.apply(PEER, 4, said(make.peer("p1"), 10))
-    assert view.resume_sequence(ALL) == 0
-    view.end_snapshot(ALL)
-    view.apply(PEER, 6, said(make.peer("p1", version="2"), 11))
-    assert view.resume_sequence(ALL) == 6
-    assert view.begin_resume(ALL) == 6
-    view.apply(PEER, 9, said(make.peer("p1", version="4"), 13))
-    assert view.resume_sequence(ALL) == 6, "what came live after the gap says nothing of what lies between"
-    view.apply(at(ALL, "peer", "p2"), 8, said(make.peer("p2"), 12))
-    view.end_resume(ALL)
-    assert view.resume_sequence(ALL) == 9
-
-
-def test_resuming_an_audience_without_documents_keeps_its_place() -> None:
-    view = FeedView()
-    view.begin_snapshot(ALL)
-    view.end_snapshot(ALL)
-    assert view.begin_resume(ALL) == 0
-    view.end_resume(ALL)
-    assert view.resume_sequence(ALL) == 0
 
 
 @pytest.mark.parametrize(
@@ -177,10 +150,9 @@ def test_an_audience_the_host_left_takes_its_documents_with_it() -> None:
     assert not view.drop_audience(ALL)
     assert view.documents().peers.keys() == {"p2"}
     assert view.audiences == {ROUTERS}
-    assert view.resume_sequence(ALL) == 0
 
 
-def test_what_is_kept_on_disk_shows_the_same_picture_and_takes_a_snapshot_again() -> None:
+def test_what_is_kept_on_disk_shows_the_same_picture() -> None:
     view = FeedView()
     view.begin_snapshot(ALL)
     view.apply(PEER, 4, said(make.peer("p1"), 10))
@@ -191,7 +163,6 @@ def test_what_is_kept_on_disk_shows_the_same_picture_and_takes_a_snapshot_again(
     again = FeedView(view.export())
     assert again.documents() == view.documents()
     assert again.export() == view.export()
-    assert again.resume_sequence(ALL) == 0
     assert [held.key.id for held in view.export().held] == ["p1", "r1"]
 
 
