@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-from services.agent.core.candidates import InterfaceAddress, local_endpoints
+from services.agent.core.candidates import InterfaceAddress, local_endpoints, reachable
 from services.agent.core.desired import Local
 from services.agent.core.kernel import PeerStats
 from services.agent.core.tunnel import PathBook, Reset, Send
@@ -45,10 +45,8 @@ class Paths:
     def locate(self, addresses: Sequence[InterfaceAddress], overlay: Iterable[str]) -> None:
         """These are the addresses of this host; overlay: its prefixes."""
         overlay = tuple(overlay)
-        endpoints = local_endpoints(
-            addresses, port=self._host.listen_port, interface=self._host.interface, overlay=overlay
-        )
-        local = [one.address for one in addresses]
+        local = reachable(addresses, interface=self._host.interface, overlay=overlay)
+        endpoints = local_endpoints(local, self._host.listen_port)
         self._book.set_local(endpoints, time.monotonic(), addresses=local, overlay=overlay)
         self._wake.set()
 

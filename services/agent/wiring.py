@@ -15,7 +15,6 @@ from msgspec.structs import replace
 
 from services.agent.answers import Answers
 from services.agent.control import Control
-from services.agent.core.candidates import InterfaceAddress
 from services.agent.core.desired import Local
 from services.agent.core.documents import Documents, FeedView
 from services.agent.core.kernel import NFT_TABLE
@@ -266,7 +265,6 @@ class Agent:
         settings = self._loop.passed.documents.settings
         overlay = (settings.overlay_v4, settings.overlay_v6) if settings else ()
         if overlay != self._overlay:
-            self._overlay = overlay
             self._locate()
         due = self._book.next_deadline()
         if due is not None and due <= time.monotonic():
@@ -325,18 +323,14 @@ class Agent:
 
     def _locate(self) -> None:
         """Find out where this host may be reached."""
+        settings = self._documents().settings
+        self._overlay = (settings.overlay_v4, settings.overlay_v6) if settings else ()
         try:
-            found = local_addresses(self._rtnl, self._settings.interface)
+            found = local_addresses(self._rtnl)
         except OSError as problem:
             log.warning("cannot read this host's addresses", problem=str(problem))
             return
-        self._paths.locate(
-            [
-                InterfaceAddress(interface=one.interface, address=f"{one.address}/{one.prefix.partition('/')[2]}")
-                for one in found
-            ],
-            self._overlay,
-        )
+        self._paths.locate(found, self._overlay)
 
     async def _watch(self, monitor: Monitor) -> None:
         async for disturbed in monitor:

@@ -8,7 +8,9 @@ import msgspec
 from services.agent.core.destinations import is_address, parsed
 from services.agent.core.intervals import Network
 
-NEVER_PREFIXES = ("wt", "wg", "utun", "tun", "zt", "ZeroTier", "ts", "Tailscale", "tailscale", "docker", "br-", "virbr")
+_OVERLAYS = ("wt", "wg", "utun", "tun", "zt", "ZeroTier", "ts", "Tailscale", "tailscale")
+_CONTAINERS = ("docker", "br-", "virbr", "podman", "cni", "flannel", "cali", "lxc", "lxd")
+NEVER_PREFIXES = _OVERLAYS + _CONTAINERS
 """Interfaces of other overlays and of containers, whose addresses nobody out there reaches (connectivity §2.1)."""
 
 LIMIT = 16
@@ -16,24 +18,24 @@ LIMIT = 16
 
 
 class InterfaceAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """An address of this host. address: with prefix length, "10.0.0.2/24". bridge_port: its interface is one.
-
-    deprecated: IPv6's, no longer to be used for new connections.
-    """
+    """An address of this host. address: with prefix length, "10.0.0.2/24"."""
 
     interface: str
     address: str
-    bridge_port: bool = False
-    deprecated: bool = False
 
 
-def local_endpoints(
-    addresses: Iterable[InterfaceAddress], *, port: int, interface: str, overlay: Iterable[str]
-) -> tuple[str, ...]:
-    """What to tell other peers, IPv4 first, else in the given order. interface, overlay: this host's, left out."""
+def reachable(addresses: Iterable[InterfaceAddress], *, interface: str, overlay: Iterable[str]) -> tuple[str, ...]:
+    """The addresses at which others may reach this host, with prefix length, in the given order.
+
+    interface, overlay: this host's, left out.
+    """
     networks = _networks(overlay)
-    usable = [one for one in addresses if _is_told(one, interface) and not _is_within(one.address, networks)]
-    found = dict.fromkeys(ip_interface(one.address).ip for one in usable)
+    return tuple(one.address for one in addresses if _is_told(one, interface) and not _is_within(one.address, networks))
+
+
+def local_endpoints(addresses: Iterable[str], port: int) -> tuple[str, ...]:
+    """What to tell other peers, IPv4 first, else in the given order. addresses: see `reachable`."""
+    found = dict.fromkeys(ip_interface(address).ip for address in addresses)
     ordered = sorted(found, key=lambda address: address.version)
     return tuple(endpoint(str(address), port) for address in ordered)[:LIMIT]
 
@@ -44,7 +46,7 @@ def ranked(
     """Another host's endpoints in the order to try them: those on a network of ours first, then as it ranked them.
 
     Families in which this host has no address come last; what is no endpoint, lies in the overlay or is our own is
-    left out. local: this host's addresses with prefix length.
+    left out. local: see `reachable`.
     """
     nearby, tunnels, mine = _networks(local), _networks(overlay), frozenset(own)
     families = {network.version for network in nearby}
@@ -78,14 +80,15 @@ def split(endpoint: str) -> tuple[str, int] | None:
 
 
 def _is_told(one: InterfaceAddress, interface: str) -> bool:
-    if one.deprecated or one.bridge_port or one.interface in ("lo", interface):
+    if one.interface in ("lo", interface) or one.interface.startswith(NEVER_PREFIXES):
         return False
-    # A veth that is no bridge port is a container's or a namespace's own uplink, and so worth telling.
-    return not one.interface.startswith(NEVER_PREFIXES) and _is_routable(one.address.partition("/")[0])
+    return _is_routable(one.address.partition("/")[0])
 
 
 def _is_routable(text: str) -> bool:
     address = ip_address(text)
+    if address.version == 6 and address.ipv4_mapped is not None:
+        return False  # another name of an IPv4 address, which may be any of those below
     return not (address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified)
 
 

@@ -94,7 +94,7 @@ class PathBook:
     ) -> None:
         """Where this host may be reached, see candidates.local_endpoints; all peers are told when it changed.
 
-        addresses: of this host, with prefix length. overlay: its prefixes.
+        addresses: see candidates.reachable. overlay: its prefixes.
         """
         self._addresses, self._overlay = tuple(addresses), tuple(overlay)
         if tuple(endpoints) != self.local_endpoints:

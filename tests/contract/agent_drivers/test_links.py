@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from deploy.lab.netns import Namespace, address, connect
+from services.agent.core.candidates import InterfaceAddress
 from services.agent.core.kernel import Link
-from services.agent.drivers.addresses import LocalAddress, local_addresses
+from services.agent.drivers.addresses import local_addresses
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.rtnl_links import Links
 from tests.contract.agent_drivers.conftest import run_on
@@ -135,24 +136,23 @@ def test_a_link_is_removed_once(tunnel: Namespace) -> None:
     run_on(tunnel, scenario)
 
 
-def test_candidates_are_the_addresses_other_hosts_can_reach(make_host: MakeHost) -> None:
+def test_the_addresses_of_a_host_are_those_it_may_be_reached_at_for_long(make_host: MakeHost) -> None:
     host, neighbour = make_host(), make_host()
-    for device in ("eth0", "docker0", "wt0"):
+    for device in ("eth0", "veth1"):
         connect(host, device, neighbour, device)
     for device, prefix in (
         ("eth0", "198.51.100.7/24"),
         ("eth0", "2001:db8:5::7/64"),
-        ("docker0", "172.17.0.1/16"),
-        ("wt0", "100.64.0.7/16"),
-        ("wt0", "fd00:1::7/64"),
+        ("veth1", "10.9.0.1/24"),
     ):
         address(host, device, prefix)
     host.ip("address", "add", "2001:db8:5::dead/64", "dev", "eth0", "preferred_lft", "0", "nodad")
 
-    async def scenario(rtnl: Netlink) -> tuple[LocalAddress, ...]:
-        return local_addresses(rtnl, "wt0")
+    async def scenario(rtnl: Netlink) -> tuple[InterfaceAddress, ...]:
+        return local_addresses(rtnl)
 
     assert run_on(host, scenario) == (
-        LocalAddress(interface="eth0", address="198.51.100.7", prefix="198.51.100.0/24"),
-        LocalAddress(interface="eth0", address="2001:db8:5::7", prefix="2001:db8:5::/64"),
+        InterfaceAddress(interface="eth0", address="198.51.100.7/24"),
+        InterfaceAddress(interface="eth0", address="2001:db8:5::7/64"),
+        InterfaceAddress(interface="veth1", address="10.9.0.1/24"),
     )

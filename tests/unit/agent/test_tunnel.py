@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.agent.core.candidates import InterfaceAddress, local_endpoints, ranked, split
+from services.agent.core.candidates import InterfaceAddress, local_endpoints, ranked, reachable, split
 from services.agent.core.introduction import Introduction
 from services.agent.core.kernel import PeerStats
 from services.agent.core.path import TRANSITIONS, Event, Path, State
@@ -379,30 +379,21 @@ def test_a_peer_with_another_key_is_another_peer() -> None:
         ("overlay9", "192.0.2.8/24", False),
         ("eth0", "100.64.0.9/16", False),
         ("docker0", "172.17.0.1/16", False),
+        ("podman0", "10.88.0.1/16", False),
+        ("cni0", "10.244.0.1/24", False),
         ("br-1a2b3c", "172.18.0.1/16", False),
         ("tailscale0", "100.100.1.1/32", False),
         ("wg0", "10.200.0.1/24", False),
     ],
 )
 def test_addresses_that_others_may_reach_are_told(interface: str, address: str, told: bool) -> None:
-    found = local_endpoints(
-        [InterfaceAddress(interface=interface, address=address)],
-        port=51820,
-        interface="overlay9",
-        overlay=["100.64.0.0/16"],
-    )
-    assert bool(found) is told
+    addresses = [InterfaceAddress(interface=interface, address=address)]
+    found = reachable(addresses, interface="overlay9", overlay=["100.64.0.0/16"])
+    assert found == ((address,) if told else ())
 
 
-def test_a_port_of_a_bridge_and_a_deprecated_address_are_not_told() -> None:
-    addresses = [
-        InterfaceAddress(interface="veth1", address="10.9.0.2/24", bridge_port=True),
-        InterfaceAddress(interface="eth0", address="2001:db8::8/64", deprecated=True),
-        InterfaceAddress(interface="eth0", address="2001:db8::7/64"),
-        InterfaceAddress(interface="eth0", address="192.0.2.7/24"),
-        InterfaceAddress(interface="eth1", address="192.0.2.7/32"),
-    ]
-    found = local_endpoints(addresses, port=51821, interface="wt0", overlay=[])
+def test_an_address_is_told_once_and_ipv4_first() -> None:
+    found = local_endpoints(["2001:db8::7/64", "192.0.2.7/24", "192.0.2.7/32"], 51821)
     assert found == ("192.0.2.7:51821", "[2001:db8::7]:51821")
 
 
@@ -418,6 +409,15 @@ def test_endpoints_on_a_network_of_ours_come_first_and_families_we_lack_last() -
     ]
     found = ranked(theirs, local=["192.0.2.1/24", "10.0.0.1/8"], overlay=["100.64.0.0/16"], own=["192.0.2.1:51820"])
     assert found == ("192.0.2.7:1", "203.0.113.7:1", "[2001:db8::7]:1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["100.64.0.7", "::ffff:100.64.0.7", "::ffff:127.0.0.1", "::1", "fe80::7", "169.254.0.7", "224.0.0.1", "0.0.0.0"],
+)
+def test_a_peer_cannot_make_this_host_send_to_itself_or_into_the_tunnel(text: str) -> None:
+    told = [f"[{text}]:1" if ":" in text else f"{text}:1"]
+    assert ranked(told, local=["192.0.2.1/24", "2001:db8::1/64"], overlay=["100.64.0.0/16", "fd00:64::/64"]) == ()
 
 
 def test_of_a_flood_of_endpoints_only_the_first_are_looked_at() -> None:
