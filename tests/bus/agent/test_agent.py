@@ -432,9 +432,14 @@ async def test_a_refused_key_ends_with_3_and_one_line_that_says_which(
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (("--bus", "http://10.0.0.1"), "--bus (WHIMBREL_BUS): write nats://HOST:PORT"),
-        (("--bus", "tls://10.0.0.1:4222"), "--bus (WHIMBREL_BUS): TLS is not supported yet"),
-        (("--bus", "nats://10.0.0.1:99999"), "--bus (WHIMBREL_BUS): write nats://HOST:PORT"),
+        (
+            ("--bus", "http://10.0.0.1"),
+            "--bus (WHIMBREL_BUS): write tls://HOST:PORT, or nats://HOST:PORT in a trusted network",
+        ),
+        (
+            ("--bus", "nats://10.0.0.1:99999"),
+            "--bus (WHIMBREL_BUS): write tls://HOST:PORT, or nats://HOST:PORT in a trusted network",
+        ),
         (("--port", "0"), "--port (WHIMBREL_PORT): "),
         (("--interface", "../etc"), "--interface (WHIMBREL_INTERFACE): "),
         (("--interface", "longer-than-fifteen"), "--interface (WHIMBREL_INTERFACE): "),
