@@ -55,7 +55,14 @@ def create_app(deps: Deps) -> Litestar:
         request_class=StrictRequest,
     )
     return Litestar(
-        route_handlers=[api, docs.document, docs.browser_assets(), health.healthz, health.metrics],
+        route_handlers=[
+            api,
+            docs.document,
+            docs.browser_assets(),
+            health.healthz,
+            health.healthz_status,
+            health.metrics,
+        ],
         middleware=[health.Timing()],
         exception_handlers=problem.HANDLERS,
         cors_config=ANY_ORIGIN,

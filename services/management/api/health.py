@@ -1,10 +1,11 @@
 """What machines ask: does it serve, and how much. Neither needs a token; keep them off the internet."""
 
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
 
 import msgspec
-from litestar import MediaType, Response, get
+from litestar import MediaType, Response, get, head
 from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
@@ -39,7 +40,18 @@ async def healthz(state: State) -> Response[Health]:
     deps: Deps = state.deps
     troubles = list(deps.troubles())
     health = Health(status="unavailable" if troubles else "ok", revision=deps.intent.sequence, troubles=troubles)
-    return Response(health, status_code=HTTPStatus.SERVICE_UNAVAILABLE if troubles else HTTPStatus.OK)
+    return Response(health, status_code=_status(troubles))
+
+
+@head("/healthz", include_in_schema=False)
+async def healthz_status(state: State) -> Response[None]:
+    """The status alone: several probes ask with HEAD unless told otherwise."""
+    deps: Deps = state.deps
+    return Response(None, status_code=_status(deps.troubles()))
+
+
+def _status(troubles: Sequence[str]) -> HTTPStatus:
+    return HTTPStatus.SERVICE_UNAVAILABLE if troubles else HTTPStatus.OK
 
 
 @get("/metrics", tags=["Operation"], media_type=MediaType.TEXT, security=[{}])

@@ -301,9 +301,12 @@ async def test_ready_while_nothing_is_wrong() -> None:
     world.server.troubles.append("the log is 12 s behind")
     try:
         answer = await world.call("GET", "/healthz", caller="nobody")
+        probed = await world.call("HEAD", "/healthz", caller="nobody")
     finally:
         world.server.troubles.clear()
     assert (answer.status_code, answer.json()["troubles"]) == (503, ["the log is 12 s behind"])
+    assert (probed.status_code, probed.content) == (503, b"")
+    assert (await world.call("HEAD", "/healthz", caller="nobody")).status_code == 200
 
 
 async def test_metrics_count_requests_by_path_template_and_never_by_id() -> None:
