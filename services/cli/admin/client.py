@@ -128,6 +128,8 @@ class Client:
             message = " ".join(body["message"].split())
             if answer.status_code == httpx.codes.UNAUTHORIZED:
                 raise Failed(f"token file {self._token_file}: {message}; {_TOKEN_REMEDY}, name it with --token-file")
+            if answer.status_code == httpx.codes.FORBIDDEN:
+                raise Failed(f"{message}: `whimbrel admin users current` shows what the token may do")
             raise Failed(message)
         raise Failed(f"what answers at {self._address} is not this API (HTTP {answer.status_code}): correct --api")
 

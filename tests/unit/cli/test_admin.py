@@ -259,6 +259,16 @@ def test_a_token_says_whose_it_is_and_what_it_may(admin: Run, world: World, tmp_
     assert fields["may_read"].strip().startswith("routes, groups, policies, peers, setup_keys, events")
 
 
+def test_who_may_not_is_told_where_it_says_so(admin: Run, world: World, tmp_path: Path) -> None:
+    token = tmp_path / "auditor.token"
+    token.write_text(world.token("auditor"))
+    result = admin("groups", "delete", "unused", "--token-file", str(token))
+    assert (result.code, result.err) == (
+        1,
+        "error: permission denied: `whimbrel admin users current` shows what the token may do\n",
+    )
+
+
 def test_one_route_is_shown_with_its_warnings(admin: Run) -> None:
     assert "open-route: " in admin("routes", "get", "lan").out
     assert [w["code"] for w in json.loads(admin("routes", "get", "lan", "--json").out)["warnings"]] == ["open-route"]
