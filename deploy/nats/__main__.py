@@ -1,14 +1,18 @@
 """`python -m deploy.nats`: what a bus and its services need before they start, each in a folder of its own.
 
-A second run changes nothing: seeds are made on first use only.
+A second run changes nothing: seeds are made on first use only. Several nodes are a cluster: each needs its own folder
+at the same path on its machine, its name must lead the others to it, and port 6222 is for them alone, since what they
+tell each other is not encrypted.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from shared.bus.certificate import Certificate
 from shared.bus.keys import write_secret
-from shared.bus.serverconfig import credentials, render
+from shared.bus.serverconfig import Node, cluster_password, credentials, render
+from shared.net.listen import Listen
 
 CONFIG = "server.conf"
 
@@ -19,13 +23,22 @@ HOLDS = {
 }
 """Service → seeds it reads. The server itself needs none: its configuration holds public keys."""
 
+CLUSTER_PORT = 6222
+
 
 def prepare(
-    seeds: Path, handed_out: Path, data: Path, host: str, port: int, cert: Path | None = None, key: Path | None = None
+    seeds: Path,
+    handed_out: Path,
+    data: Path,
+    nodes: Sequence[str],
+    host: str,
+    port: int,
+    cert: Path | None = None,
+    key: Path | None = None,
 ) -> None:
-    """Keep all seeds in `seeds`, put each service's in <handed_out>/<service>, and write <data>/server.conf.
+    """Keep all seeds in `seeds`, put each service's in <handed_out>/<service>, and write <data>/<node>/server.conf.
 
-    cert, key: where the server finds its certificate; without them it speaks plain text.
+    cert, key: where the servers find their certificate; without them they speak plain text.
     """
     keys = credentials(seeds)
     for service, roles in HOLDS.items():
@@ -33,24 +46,46 @@ def prepare(
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for role in roles:
             write_secret(folder / f"{role}.nk", getattr(keys, role) + "\n")
-    # No secret, but as a server may be starting with it, it must never be partly there.
     tls = Certificate(cert=cert, key=key) if cert and key else None
-    write_secret(data / CONFIG, render(keys, store=data / "store", host=host, port=port, tls=tls))
+    for name in nodes:
+        folder = data / name
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        node = _node(name, nodes, host, seeds) if len(nodes) > 1 else None
+        # As a server may be starting with it, it must never be partly there.
+        write_secret(folder / CONFIG, render(keys, store=folder / "store", host=host, port=port, tls=tls, node=node))
+
+
+def _node(name: str, nodes: Sequence[str], host: str, seeds: Path) -> Node:
+    return Node(
+        name=name,
+        listen=Listen(host, CLUSTER_PORT),
+        members=tuple(Listen(member, CLUSTER_PORT) for member in nodes),
+        password=cluster_password(seeds),
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy.nats", description=__doc__, allow_abbrev=False)
     parser.add_argument("--seeds", type=Path, required=True, help="folder of all seeds")
     parser.add_argument("--handed-out", type=Path, required=True, help="folder with a folder for each service")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the server's configuration and streams")
-    parser.add_argument("--host", default="0.0.0.0", help="address the server listens on")
-    parser.add_argument("--port", type=int, default=4222, help="port the server listens on")
-    parser.add_argument("--cert", type=Path, help="certificate of the server, where the server sees it")
-    parser.add_argument("--key", type=Path, help="its key, where the server sees it")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with a folder for each node: its configuration and streams"
+    )
+    parser.add_argument(
+        "--nodes", type=_names, default=("bus",), help="host names of the servers: bus, or bus-1,bus-2,bus-3"
+    )
+    parser.add_argument("--host", default="0.0.0.0", help="address the servers listen on")
+    parser.add_argument("--port", type=int, default=4222, help="port the servers listen on")
+    parser.add_argument("--cert", type=Path, help="certificate of the servers, where they see it")
+    parser.add_argument("--key", type=Path, help="its key, where they see it")
     given = parser.parse_args()
     if (given.cert is None) != (given.key is None):
         parser.error("give --cert and --key together")
     prepare(**vars(given))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 if __name__ == "__main__":

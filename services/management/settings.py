@@ -15,7 +15,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     default. bus_name: what the certificate of the bus is for, where that is not the host in bus. credentials: folder
     with the seeds management.nk, system.nk, issuer.nk and callout.nk. data_dir: folder of this replica's read model.
     api: address:port of the REST API. admin_token: file for the first owner's token, by default admin.token in the data
-    folder. dns_domain: domain of the first account's peers. stream_replicas: copies of each stream, 1, 3 or 5.
+    folder. dns_domain: domain of the first account's peers. stream_replicas: copies of each stream, 3 on a cluster of
+    three buses; a stream that has more keeps them.
 
     Example: whimbrel management --bus tls://bus.example.com:4222 --credentials keys --data-dir management
     """

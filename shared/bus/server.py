@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 
 from shared.bus.certificate import Certificate
-from shared.bus.serverconfig import Credentials, render
+from shared.bus.keys import write_secret
+from shared.bus.serverconfig import Credentials, Node, render
 from shared.errors import BusUnavailable
 from shared.leash import on_leash
 from shared.net.listen import Listen, require_free
@@ -30,7 +31,7 @@ class _Ports(msgspec.Struct):
 class NatsServer:
     """One nats-server. Its files live in `directory`: server.conf, server.log, the store. It ends with this process.
 
-    port 0 lets the system choose; `url` says which it was.
+    port 0 lets the system choose; `url` says which it was. node: its place in a cluster.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class NatsServer:
         host: str = "127.0.0.1",
         port: int = 0,
         tls: Certificate | None = None,
+        node: Node | None = None,
     ) -> None:
         self._directory = directory
         self._keys = keys
         self._host = host
         self._port = port
         self._tls = tls
+        self._node = node
         self._process: asyncio.subprocess.Process | None = None
         self.url = ""
 
@@ -63,14 +66,16 @@ class NatsServer:
         for stale in self._directory.glob("nats-server_*.ports"):
             stale.unlink()
         config = self._directory / "server.conf"
-        config.write_text(
+        write_secret(
+            config,
             render(
                 self._keys,
                 store=self._directory / "store",
                 host=self._host,
                 port=self._port or -1,
                 tls=self._tls,
-            )
+                node=self._node,
+            ),
         )
         self._process = await asyncio.create_subprocess_exec(
             *on_leash(str(executable())),

@@ -8,6 +8,7 @@ import msgspec
 from shared.bus.certificate import Certificate
 from shared.bus.keys import public_key, seed_file
 from shared.events import subjects
+from shared.net.listen import Listen
 
 BUS_ACCOUNT = "WHIMBREL"
 """Where the streams and the services are."""
@@ -20,6 +21,13 @@ SYSTEM_ACCOUNT = "SYS"
 SERVICES = ("management", "signal", "resolver")
 MAX_PAYLOAD = 8 * 1024 * 1024
 """Room for one commit that changes the groups of 20,000 peers."""
+
+CLUSTER = "whimbrel"
+"""The name of the cluster, and of a server that is alone."""
+
+PING_EVERY_S = 10
+"""A machine that vanished without a word counts as gone after three of these: its replica of management would otherwise
+be asked about every other connection for minutes."""
 
 LOG_KEPT_BYTES = 16 * 1024 * 1024
 
@@ -44,6 +52,21 @@ def credentials(directory: Path) -> Credentials:
         callout=seed_file(directory / "callout.nk", "curve"),
         **{role: seed_file(directory / f"{role}.nk", "user") for role in (*SERVICES, "system")},
     )
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """A server's place in a cluster. name: unlike the others'. listen: for the other servers. members: where each of
+    them listens for the others, this one too. password: what they tell each other."""
+
+    name: str
+    listen: Listen
+    members: tuple[Listen, ...]
+    password: str
+
+
+def cluster_password(directory: Path) -> str:
+    """The password of the cluster's servers, kept beside the seeds as cluster.nk, made on first use."""
+    return seed_file(directory / "cluster.nk", "user")
 
 
 _CONSUMERS = "$JS.API.CONSUMER"
@@ -107,8 +130,11 @@ def _list(items: Iterable[str]) -> str:
     return f"[{', '.join(items)}]"
 
 
+_LEADER_ELECTED = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.FEED"
+
+
 def _exports() -> str:
-    streams = (f'{{stream: "{s}"}}' for s in _HOSTS_HEAR)
+    streams = (f'{{stream: "{s}"}}' for s in (*_HOSTS_HEAR, _LEADER_ELECTED))
     services = (f'{{service: "{s}"}}' for s in _HOSTS_SEND)
     requests = (f'{{service: "{s}", response_type: stream}}' for s in _CATCH_UP)
     return _list((*streams, *services, *requests))
@@ -122,23 +148,48 @@ def _imports() -> str:
         f'{{service: {{account: {BUS_ACCOUNT}, subject: "{s}"}}, to: "{s.replace("$JS.API", subjects.HOST_API)}"}}'
         for s in _CATCH_UP
     )
-    return _list((*streams, *services, *requests))
+    leader = f'{{stream: {{account: {BUS_ACCOUNT}, subject: "{_LEADER_ELECTED}"}}, to: "{subjects.FEED_LEADER}"}}'
+    return _list((*streams, leader, *services, *requests))
+
+
+def _cluster(node: Node) -> str:
+    routes = _list(f'"nats://{CLUSTER}:{node.password}@{member}"' for member in node.members)
+    return f"""\
+cluster {{
+  name: "{CLUSTER}"
+  listen: "{node.listen}"
+  no_advertise: true
+  ping_interval: "2s"
+  ping_max: 3
+  authorization {{ user: "{CLUSTER}", password: "{node.password}", timeout: 5 }}
+  routes: {routes}
+}}
+"""
 
 
 def render(
-    keys: Credentials, *, store: Path, host: str, port: int, tls: Certificate | None = None, name: str = "whimbrel"
+    keys: Credentials,
+    *,
+    store: Path,
+    host: str,
+    port: int,
+    tls: Certificate | None = None,
+    node: Node | None = None,
 ) -> str:
     """The configuration file of one server. Acknowledged writes are on disk (sync always).
 
-    tls: every client must speak it; files are read when the server starts or is told to reload.
+    tls: every client must speak it; files are read when the server starts or is told to reload. node: the server is one
+    of a cluster, and the file holds a secret, the cluster's password.
     """
     services = _list(_user(role, getattr(keys, role)) for role in SERVICES)
     everybody = _list(public_key(getattr(keys, role)) for role in (*SERVICES, "system"))
     return f"""\
-server_name: "{name}"
+server_name: "{node.name if node else CLUSTER}"
 host: "{host}"
 port: {port}
 max_payload: {MAX_PAYLOAD}
+ping_interval: "{PING_EVERY_S}s"
+ping_max: 2
 write_deadline: "10s"
 logfile_size_limit: {LOG_KEPT_BYTES}
 logfile_max_num: 2
@@ -158,7 +209,7 @@ authorization {{
     auth_users: {everybody}
   }}
 }}
-{_tls(tls)}"""
+{_tls(tls)}{_cluster(node) if node else ""}"""
 
 
 def _tls(certificate: Certificate | None) -> str:

@@ -14,6 +14,10 @@ WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 """Error codes of a publish whose expected last sequence was not the last: JSStreamWrongLastSequenceErrF and its form
 without figures (nats-server, server/errors.json)."""
 
+ANSWER_WITHIN_S = 3.0
+"""What is asked of streams and consumers is asked again after this long: a cluster whose leader died does not answer,
+and has another one after 4 to 9 s."""
+
 _GIBIBYTE = 1024**3
 
 
@@ -61,12 +65,16 @@ def configurations(replicas: int) -> tuple[StreamConfig, ...]:
 
 
 async def ensure_streams(jetstream: JetStreamContext, replicas: int = 1) -> None:
-    """Make the streams that are missing and bring the others up to this configuration. Safe to race."""
+    """Make the streams that are missing and bring the others up to this configuration. Safe to race.
+
+    replicas: copies of each stream. One that has more keeps them: a service started without the setting would take the
+    others away.
+    """
     for config in configurations(replicas):
         assert config.name is not None
         try:
-            await jetstream.stream_info(config.name)
+            found = (await jetstream.stream_info(config.name)).config
         except NotFoundError:
             await jetstream.add_stream(config)
         else:
-            await jetstream.update_stream(config)
+            await jetstream.update_stream(config, num_replicas=max(replicas, found.num_replicas or 1))

@@ -5,6 +5,7 @@
     fact.<account>.route.<route>.resolution         FACTS  last observation
     feed.<account>.<audience>.<kind>.<id>           FEED   last document; <audience> is two tokens, see audience
     live.feed.<account>.<audience>.<kind>.<id>      FEED as republished by the server
+    live.leader                                     FEED   has another leader (a cluster's own word): copies may be lost
     feed.owner                                      FEED   claim of the projector that writes everything else there
     enrol.<key hash>                                request/reply, the hash of the setup key that was presented
     signal.<account>.from.<sender>.<receiver>       a sealed signal on its way to the introducer
@@ -33,6 +34,9 @@ FEED_ALL = "feed.>"
 LIVE_FEED_ALL = "live.feed.>"
 FEED_OWNER = "feed.owner"
 """Who writes FEED: what was written under an older claim is refused. No reader's filter selects it."""
+
+FEED_LEADER = "live.leader"
+"""Hosts hear here that another server leads FEED: what the former one had stored may never have gone out live."""
 
 FEED_ROUTES = "feed.*.*.*.route.*"
 LIVE_FEED_ROUTES = "live.feed.*.*.*.route.*"

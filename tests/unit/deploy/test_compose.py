@@ -1,8 +1,9 @@
-"""compose.yaml, the Dockerfile, and what the services understand, against each other."""
+"""compose.yaml, alone and with the files of deploy/, the Dockerfile, and what the services understand."""
 
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,22 @@ class Additions(msgspec.Struct, frozen=True):
     services: dict[str, Addition]
 
 
+def merged(one: Any, other: Any) -> Any:
+    """What compose makes of two files: maps are merged, command and entrypoint replaced, other lists added up."""
+    if not isinstance(one, dict):
+        return [*one, *other] if isinstance(one, list) else other
+    both = {key: merged(one[key], other[key]) for key in one.keys() & other.keys()}
+    both |= {key: other[key] for key in ("command", "entrypoint") if key in other}
+    return {**one, **other, **both}
+
+
 TLS = msgspec.yaml.decode((ROOT / "deploy/compose.tls.yaml").read_bytes(), type=Additions).services
-COMPOSE = msgspec.yaml.decode((ROOT / "compose.yaml").read_bytes(), type=Compose)
+FILE = msgspec.yaml.decode((ROOT / "compose.yaml").read_bytes())
+CLUSTER_FILE = msgspec.yaml.decode((ROOT / "deploy/compose.cluster.yaml").read_bytes())
+COMPOSE = msgspec.convert(FILE, Compose)
+CLUSTER = msgspec.convert(merged(FILE, CLUSTER_FILE), Compose)
 SERVICES = COMPOSE.services
+BUSES = ("bus", "bus-2", "bus-3")
 
 
 def stage(target: str) -> str:
@@ -94,11 +108,11 @@ def stage(target: str) -> str:
     return str(found)
 
 
-def settings(name: str) -> Any:
-    """The settings that the service reads from its command line in the stack."""
-    command, *options = SERVICES[name].command
+def settings(name: str, services: Mapping[str, Service] = SERVICES) -> Any:
+    """The settings that the service reads from its command line and its environment in the stack."""
+    command, *options = services[name].command
     assert command == name
-    with patch.dict(os.environ, SERVICES[name].environment, clear=True):
+    with patch.dict(os.environ, services[name].environment, clear=True):
         return from_arguments(SETTINGS[name], name, options)
 
 
@@ -122,7 +136,7 @@ def test_all_seeds_are_only_where_they_are_made() -> None:
     makes = SERVICES["seeds"]
     assert makes.mounts == {
         "/seeds": ("seeds", "rw"),
-        "/data": ("bus", "rw"),
+        "/data/bus": ("bus", "rw"),
         **{f"/handed-out/{name}": (f"seeds-{name}", "rw") for name in HOLDS},
     }
     assert makes.command == ["--seeds=/seeds", "--handed-out=/handed-out", "--data=/data"]
@@ -132,8 +146,8 @@ def test_all_seeds_are_only_where_they_are_made() -> None:
 
 def test_the_bus_starts_with_the_configuration_that_was_made_for_it() -> None:
     bus = SERVICES["bus"]
-    assert (*bus.entrypoint, *bus.command) == ("nats-server", f"--config=/data/{CONFIG}")
-    assert bus.mounts == {"/data": ("bus", "rw")}
+    assert (*bus.entrypoint, *bus.command) == ("nats-server", f"--config=/data/bus/{CONFIG}")
+    assert bus.mounts == {"/data/bus": ("bus", "rw")}
     assert bus.depends_on == {"seeds": {"condition": "service_completed_successfully"}}
 
 
@@ -174,9 +188,28 @@ def test_with_tls_the_bus_finds_its_certificate_where_its_configuration_says() -
     assert set(TLS) == {"seeds", "bus", *SETTINGS}
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_on_a_cluster_a_service_finds_every_bus(name: str) -> None:
+    assert settings(name, CLUSTER.services).bus == ",".join(f"nats://{bus}:4222" for bus in BUSES)
+    assert settings("management").stream_replicas == 1
+    assert settings("management", CLUSTER.services).stream_replicas == len(BUSES)
+
+
+def test_the_buses_of_a_cluster_differ_in_folder_and_published_port_alone() -> None:
+    buses = [CLUSTER.services[name] for name in BUSES]
+    for name, bus in zip(BUSES, buses, strict=True):
+        assert bus.mounts == {f"/data/{name}": (name, "rw")}
+        assert bus.mounts.items() <= CLUSTER.services["seeds"].mounts.items()
+        assert bus.command == [f"--config=/data/{name}/{CONFIG}"]
+    assert [bus.ports for bus in buses] == [["4222:4222"], ["4223:4222"], ["4224:4222"]]
+    alike = [msgspec.structs.replace(bus, command=[], ports=[], volumes=[]) for bus in buses]
+    assert alike == [alike[0]] * len(BUSES)
+    assert f"--nodes={','.join(BUSES)}" in CLUSTER.services["seeds"].command
+
+
+@pytest.mark.parametrize("name", CLUSTER.services)
 def test_a_container_has_no_more_rights_than_it_needs(name: str) -> None:
-    service = SERVICES[name]
+    service = CLUSTER.services[name]
     assert service.cap_drop == ["ALL"]
     assert service.security_opt == ["no-new-privileges:true"]
     image = SERVICES["seeds"] if service.image == SERVICES["seeds"].image else service
@@ -198,9 +231,12 @@ def test_every_image_is_built_here_once_and_named_after_this_version() -> None:
 
 def test_every_folder_that_a_volume_is_mounted_on_has_its_owner_in_the_image() -> None:
     [made] = re.findall(r"install -d -m 0700 -o whimbrel -g whimbrel (.*)", stage("control-plane"))
-    folders = {folder for service in SERVICES.values() for folder in service.mounts}
+    folders = {folder for service in CLUSTER.services.values() for folder in service.mounts}
     assert folders | {str(settings("management").data_dir)} == set(made.split()) - {"/handed-out"}
-    assert {volume for service in SERVICES.values() for volume, _ in service.mounts.values()} == set(COMPOSE.volumes)
+    for stack in (COMPOSE, CLUSTER):
+        assert {volume for service in stack.services.values() for volume, _ in service.mounts.values()} == set(
+            stack.volumes
+        )
 
 
 def test_what_a_container_starts_is_in_its_image() -> None:

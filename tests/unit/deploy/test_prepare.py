@@ -17,12 +17,11 @@ from tests.arch.tree import ROOT
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Path:
-    (tmp_path / "bus").mkdir()
     return prepared(tmp_path)
 
 
-def prepared(stack: Path) -> Path:
-    prepare(stack / "seeds", stack / "handed-out", stack / "bus", "0.0.0.0", 4222)
+def prepared(stack: Path, *nodes: str) -> Path:
+    prepare(stack / "seeds", stack / "handed-out", stack / "data", nodes or ("bus",), "0.0.0.0", 4222)
     return stack
 
 
@@ -66,18 +65,18 @@ def test_a_service_whose_seeds_were_lost_gets_them_again(stack: Path) -> None:
 
 def test_what_the_bus_sees_holds_no_seed(stack: Path) -> None:
     seeds = {text.decode().strip() for text in contents(stack / "seeds").values()}
-    config = (stack / "bus/server.conf").read_text()
-    assert set(contents(stack / "bus")) == {"server.conf"}
+    config = (stack / "data/bus/server.conf").read_text()
+    assert set(contents(stack / "data")) == {"bus/server.conf"}
     assert [seed for seed in seeds if seed in config] == []
     assert [seed for seed in seeds if public_key(seed) not in config] == []
 
 
 def test_with_a_certificate_the_server_requires_tls(stack: Path) -> None:
-    plain = (stack / "bus/server.conf").read_text()
+    plain = (stack / "data/bus/server.conf").read_text()
     assert "tls" not in plain
     files = {"cert": Path("/tls/bus.crt"), "key": Path("/tls/bus.key")}
-    prepare(stack / "seeds", stack / "handed-out", stack / "bus", "0.0.0.0", 4222, **files)
-    added = (stack / "bus/server.conf").read_text().removeprefix(plain)
+    prepare(stack / "seeds", stack / "handed-out", stack / "data", ["bus"], "0.0.0.0", 4222, **files)
+    added = (stack / "data/bus/server.conf").read_text().removeprefix(plain)
     assert added.split()[:6] == ["tls", "{", "cert_file:", '"/tls/bus.crt"', "key_file:", '"/tls/bus.key"']
 
 
@@ -87,3 +86,20 @@ def test_a_certificate_without_its_key_is_refused(tmp_path: Path, option: str) -
     ended = subprocess.run([sys.executable, "-m", "deploy.nats", *words], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 2
     assert ended.stderr.endswith("error: give --cert and --key together\n")
+
+
+def test_the_servers_of_a_cluster_know_each_other_by_name_and_by_a_password_of_their_own(tmp_path: Path) -> None:
+    stack = prepared(tmp_path, "one", "two", "three")
+    password = read_seed(stack / "seeds/cluster.nk")
+    for name in ("one", "two", "three"):
+        config = stack / "data" / name / "server.conf"
+        assert config.stat().st_mode & 0o777 == 0o600
+        text = config.read_text()
+        assert f'server_name: "{name}"' in text
+        assert f'store_dir: "{stack}/data/{name}/store"' in text
+        for member in ("one", "two", "three"):
+            assert f"nats://whimbrel:{password}@{member}:6222" in text
+    assert password not in "".join(map(str, contents(stack / "handed-out").values()))
+    before = contents(stack)
+    prepared(stack, "one", "two", "three")
+    assert contents(stack) == before
