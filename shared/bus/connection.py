@@ -17,6 +17,9 @@ from shared.events import subjects
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 15.0
+PING_EVERY_S = 5
+"""A server that hangs, or whose machine vanished, counts as lost after three of these."""
+
 REPORT_EVERY_S = 60.0
 CONNECT_TIMEOUT_S = 5.0
 """For each step of connecting, on a machine that is busy as well."""
@@ -85,6 +88,8 @@ async def connect(
                 disconnected_cb=on_disconnect,
                 reconnect_to_server_handler=patience,
                 max_reconnect_attempts=-1,
+                ping_interval=PING_EVERY_S,
+                max_outstanding_pings=2,
                 pending_size=64 * 1024 * 1024,
                 allow_reconnect=True,
                 connect_timeout=CONNECT_TIMEOUT_S,  # type: ignore[arg-type]

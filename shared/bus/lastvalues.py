@@ -15,10 +15,10 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
 from shared.bus.connection import LONGEST_WAIT_S, REPORT_EVERY_S, wait_before
-from shared.bus.streams import WRONG_LAST_SEQUENCE
+from shared.bus.streams import ANSWER_WITHIN_S, WRONG_LAST_SEQUENCE
 from shared.tasks import end_if_cancelled
 
-HEARTBEAT_S = 2.0
+HEARTBEAT_S = 1.0
 """How often the server says that a consumer lives; three missing ones and it is made anew."""
 
 log = structlog.get_logger()
@@ -71,7 +71,7 @@ async def _follow_once(connection: Client, stream: str, pattern: str, reader: Re
     arrived = asyncio.Queue[Msg]()
     subscription = await connection.subscribe(inbox, cb=arrived.put, pending_msgs_limit=0, pending_bytes_limit=0)
     try:
-        consumer = await connection.jetstream().add_consumer(
+        consumer = await connection.jetstream(timeout=ANSWER_WITHIN_S).add_consumer(
             stream,
             ConsumerConfig(
                 name=f"follow-{secrets.token_hex(8)}",
@@ -80,7 +80,7 @@ async def _follow_once(connection: Client, stream: str, pattern: str, reader: Re
                 deliver_subject=inbox,
                 ack_policy=AckPolicy.NONE,
                 idle_heartbeat=HEARTBEAT_S,
-                inactive_threshold=15 * HEARTBEAT_S,
+                inactive_threshold=30 * HEARTBEAT_S,
                 num_replicas=1,
                 mem_storage=True,
             ),

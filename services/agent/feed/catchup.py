@@ -11,12 +11,11 @@ import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from shared.bus.streams import FEED
+from shared.bus.streams import ANSWER_WITHIN_S, FEED
 from shared.errors import BusUnavailable
 from shared.events import subjects
 
 BATCH = 256
-ANSWER_WITHIN_S = 5.0
 FORGET_AFTER_NS = 30_000_000_000
 """The server removes a consumer that its peer left behind."""
 
@@ -59,6 +58,11 @@ async def read(connection: Client, account: str, peer: str, audience: str, after
             await connection.publish(subjects.pull_catch_up(peer, audience), _NEXT, reply=inbox)
             pending = await _batch(arrived, pending, note)
         await _give_up(connection, peer, audience)
+    except TimeoutError:
+        # The server that keeps the consumer may be dead: the bus then forgets it without a word, if it is asked to.
+        if not connection.is_closed:
+            await connection.publish(subjects.delete_catch_up(peer, audience))
+        raise
     finally:
         if not connection.is_closed:
             await subscription.unsubscribe()

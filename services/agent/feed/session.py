@@ -1,6 +1,7 @@
 """One connection to the bus: live documents and signals, what was missed, and when it is time for another one."""
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Collection
@@ -26,8 +27,10 @@ PROOF_EVERY_S = 10.0
 PROOF_WITHIN_S = 10
 SELF = KINDS[SelfDoc]
 CHECK_EVERY_S = 600.0
-"""A change of the stream's leader can swallow live copies unnoticed: what was written since the last reading is read
-again. Well below TOMBSTONE_TTL_S / 2, so that deletions are still there to be read."""
+"""Servers that lose touch for a moment can swallow live copies unnoticed: what was written since the last reading is
+read again. Well below TOMBSTONE_TTL_S / 2, so that deletions are still there to be read."""
+CHECK_AFTER_ELECTION_S = 10.0
+"""The same within so long after a change of the stream's leader, not by all hosts at once."""
 READINGS_AT_ONCE = 8
 
 log = structlog.get_logger()
@@ -110,6 +113,7 @@ class Session:
         self._reading: set[str] = set()
         self._missed: set[str] = set()
         self._complete = False
+        self._check_at = boottime() + CHECK_EVERY_S * random.uniform(0.5, 1.0)
         self._wake = asyncio.Event()
         self._ended = asyncio.Event()
         self.over: Over | None = None
@@ -140,6 +144,7 @@ class Session:
         """
         self._connection = connection
         await connection.subscribe(subjects.signals_to(self._peer.account, self._peer.id), cb=self._on_signal)
+        await connection.subscribe(subjects.FEED_LEADER, cb=self._on_election)
         await self._follow(frozenset({self._peer.audience}), whole=whole)
         await self._follow(self._granted() - self._audiences, whole=whole)
         self._complete = True
@@ -148,16 +153,14 @@ class Session:
 
     async def run(self) -> Over:
         """Why the session is over, once it is; until then gaps are filled and the bus is asked for proof of itself."""
-        check_at = boottime() + CHECK_EVERY_S * random.uniform(0.5, 1.0)
         while self.over is None:
-            try:
-                async with asyncio.timeout(PROOF_EVERY_S):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(PROOF_EVERY_S, self._check_at - boottime())):
                     await self._wake.wait()
-            except TimeoutError:
-                if boottime() > check_at:
-                    self._miss(self._audiences)
-                    check_at += CHECK_EVERY_S
             self._wake.clear()
+            if boottime() >= self._check_at:
+                self._check_at = boottime() + CHECK_EVERY_S
+                self._missed |= self._audiences
             if self.over is None:
                 await self._fill_gaps()
                 await self._prove()
@@ -257,6 +260,10 @@ class Session:
             self._undecodables.note("feed", Undecodable(message.subject, "no sequence"))
             return
         self._take(message.subject, sequence, message.data, last)
+
+    async def _on_election(self, _: Msg) -> None:
+        self._check_at = min(self._check_at, boottime() + CHECK_AFTER_ELECTION_S * random.random())
+        self._wake.set()
 
     async def _on_signal(self, message: Msg) -> None:
         try:

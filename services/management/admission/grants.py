@@ -54,6 +54,7 @@ def peering(state: AccountState, peer: Peer) -> Grant:
         ),
         subscribe=(
             subjects.signals_to(account, peer.id),
+            subjects.FEED_LEADER,
             f"{subjects.inbox(peer.id)}.>",
             *(subjects.live_feed_of(account, audience) for audience in audiences),
         ),

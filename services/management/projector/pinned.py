@@ -4,6 +4,7 @@ nats-py has no fields for it, so the requests are written here.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 
+from shared.bus.connection import REPORT_EVERY_S
+from shared.bus.streams import ANSWER_WITHIN_S
 from shared.tasks import end_if_cancelled
 
 PIN_TIMEOUT_S = 2.0
@@ -26,7 +29,6 @@ PULL_S = 0.6
 """One request for messages stands for this long. Well below PIN_TIMEOUT_S: the pin is kept by asking."""
 
 PULL_SLACK_S = 1.0
-CREATE_TIMEOUT_S = 5.0
 RETRY_S = 0.25
 BATCH = 256
 
@@ -88,6 +90,7 @@ class PinnedConsumer:
     async def run(self) -> None:
         """Make the consumer and keep one request standing, until cancelled; then give the pin back."""
         subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._arrived)
+        reported_at = float("-inf")
         try:
             while True:
                 end_if_cancelled()
@@ -97,9 +100,9 @@ class PinnedConsumer:
                         pass
                     log.info("projector's consumer does not answer, making sure of it", consumer=self._consumer)
                 except (NatsError, TimeoutError) as problem:
-                    log.warning(
-                        "projector cannot pull, going on trying", consumer=self._consumer, problem=repr(problem)
-                    )
+                    if time.monotonic() - reported_at >= REPORT_EVERY_S:
+                        reported_at = time.monotonic()
+                        log.warning("projector cannot pull, going on trying", problem=repr(problem))
                 await asyncio.sleep(RETRY_S)
         finally:
             if not self._client.is_closed:
@@ -108,7 +111,7 @@ class PinnedConsumer:
 
     async def _ensure(self) -> None:
         body = msgspec.json.encode(self._create)
-        reply = await self._client.request(self._create_subject, body, timeout=CREATE_TIMEOUT_S)
+        reply = await self._client.request(self._create_subject, body, timeout=ANSWER_WITHIN_S)
         error = msgspec.json.decode(reply.data, type=_Answer).error
         if error:
             raise APIError.from_error(error)

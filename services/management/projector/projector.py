@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -19,6 +20,7 @@ from services.management.projector.facts import Facts
 from services.management.projector.pinned import PinnedConsumer
 from services.management.projector.reading import FeedReader
 from services.management.projector.writer import FencedWriter, NotStored, Superseded
+from shared.bus.connection import REPORT_EVERY_S
 from shared.bus.lastvalues import follow
 from shared.bus.streams import FACTS, LOG
 from shared.bus.undecodable import Undecodables
@@ -28,7 +30,7 @@ from shared.metrics import REGISTRY, Counter, Gauge
 
 CONSUMER = "projector"
 RETRY_S = 0.25
-"""After trouble, how long until commits are delivered again."""
+"""After trouble, how long until the next try."""
 
 _writes = Counter("whimbrel_feed_writes", "Documents and tombstones written to FEED", registry=REGISTRY)
 _owner = Gauge("whimbrel_projector_owner", "1 while this replica writes FEED", registry=REGISTRY)
@@ -125,14 +127,18 @@ class Projector:
                 await message.nak(delay=after_s)
 
     async def _work(self) -> None:
+        reported_at = float("-inf")
         while True:
             await self._wake.wait()
             self._wake.clear()
             try:
                 await self._step()
             except (Superseded, NotStored, nats.errors.Error, TimeoutError) as problem:
-                log.warning("projector stopped writing", problem=repr(problem))
+                if time.monotonic() - reported_at >= REPORT_EVERY_S:
+                    reported_at = time.monotonic()
+                    log.warning("projector stopped writing, going on trying", problem=repr(problem))
                 await self._hand_back(after_s=RETRY_S)
+                await asyncio.sleep(RETRY_S)
 
     async def _step(self) -> None:
         """Bring FEED up to the fold, and acknowledge the commits that are in it."""

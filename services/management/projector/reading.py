@@ -9,7 +9,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from services.management.projector.writer import NotStored
 from shared.bus.codec import decode
-from shared.bus.streams import FEED
+from shared.bus.streams import ANSWER_WITHIN_S, FEED
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
 from shared.events import subjects
@@ -65,8 +65,10 @@ async def _read_all(client: Client) -> list[Msg]:
     pulled = _Pulled()
     subscription = await client.subscribe(inbox, cb=pulled.arrived, pending_msgs_limit=0, pending_bytes_limit=0)
     try:
-        jetstream = client.jetstream()
-        config = ConsumerConfig(ack_policy=AckPolicy.NONE, mem_storage=True, inactive_threshold=INACTIVE_S)
+        jetstream = client.jetstream(timeout=ANSWER_WITHIN_S)
+        config = ConsumerConfig(
+            ack_policy=AckPolicy.NONE, mem_storage=True, num_replicas=1, inactive_threshold=INACTIVE_S
+        )
         consumer = await jetstream.add_consumer(FEED, config)
         wanted = consumer.num_pending or 0
         request = msgspec.json.encode({"batch": max(wanted, 1), "no_wait": True})

@@ -13,8 +13,9 @@ from shared.events import subjects
 from shared.events.documents import TOMBSTONE_TTL_S, FeedMessage, Tombstone
 from shared.events.subjects import FeedKey
 
-WRITE_TIMEOUT_S = 10.0
-"""As long as a cluster may take to find a new leader for the stream (measurements: 4–8 s)."""
+SILENCE_S = 3.0
+"""Writing has failed when nothing was answered for this long: the stream's leader is gone, and nobody answers what
+was on its way to it."""
 
 AT_ONCE = 1_000
 """Writes under way at a time; the server refuses more than 10,000 that it has not got to."""
@@ -118,11 +119,15 @@ class FencedWriter:
             waiting.set_result(_read(message))
 
     async def _answers(self, expected: list[asyncio.Future[_Answer]]) -> list[_Answer]:
+        unanswered = set(expected)
         try:
-            async with asyncio.timeout(WRITE_TIMEOUT_S):
-                return await asyncio.gather(*expected)
-        except TimeoutError:
-            raise NotStored(f"no answer within {WRITE_TIMEOUT_S:g} s") from None
+            while unanswered:
+                answered, unanswered = await asyncio.wait(
+                    unanswered, timeout=SILENCE_S, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not answered:
+                    raise NotStored(f"no answer within {SILENCE_S:g} s")
+            return [answer.result() for answer in expected]
         finally:
             self._waiting.clear()
 

@@ -14,10 +14,10 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from shared.bus.connection import LONGEST_WAIT_S, REPORT_EVERY_S, wait_before
-from shared.bus.streams import LOG
+from shared.bus.streams import ANSWER_WITHIN_S, LOG
 from shared.tasks import end_if_cancelled
 
-HEARTBEAT_S = 2.0
+HEARTBEAT_S = 1.0
 """How often the server says that the consumer lives; three missing ones and it is made anew."""
 
 LOOK_EVERY_S = 0.5
@@ -74,7 +74,8 @@ class _Reading:
         )
         try:
             reconnects = self._connection.stats["reconnects"]
-            await self._connection.jetstream().add_consumer(LOG, self._consumer(inbox))
+            jetstream = self._connection.jetstream(timeout=ANSWER_WITHIN_S)
+            await jetstream.add_consumer(LOG, self._consumer(inbox))
             self._heard_at = time.monotonic()
             while self._connection.stats["reconnects"] == reconnects and not self._silent():
                 end_if_cancelled()
@@ -96,7 +97,7 @@ class _Reading:
             ack_policy=AckPolicy.NONE,
             flow_control=True,
             idle_heartbeat=HEARTBEAT_S,
-            inactive_threshold=15 * HEARTBEAT_S,
+            inactive_threshold=30 * HEARTBEAT_S,
             num_replicas=1,
             mem_storage=True,
         )

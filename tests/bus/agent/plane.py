@@ -173,7 +173,7 @@ class Plane(Bus):
             publish.append(subjects.pull_catch_up(peer, audience))
             publish.append(subjects.delete_catch_up(peer, audience))
         live = (subjects.live_feed_of(ACCOUNT, audience) for audience in audiences)
-        subscribe = (*live, subjects.signals_to(ACCOUNT, peer), f"{subjects.inbox(peer)}.>")
+        subscribe = (*live, subjects.signals_to(ACCOUNT, peer), subjects.FEED_LEADER, f"{subjects.inbox(peer)}.>")
         return self._rights(f"{ACCOUNT}.{peer}", tuple(publish), subscribe)
 
     def _rights(self, name: str, publish: tuple[str, ...], subscribe: tuple[str, ...]) -> Grant:

@@ -1,0 +1,38 @@
+"""A service's connection when servers hang or end."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from shared.bus import connection as connection_module
+from shared.bus.connection import connect
+from shared.bus.server import NatsServer
+from shared.bus.serverconfig import credentials
+from tests.support.bus import eventually
+
+
+async def test_a_service_leaves_a_server_that_hangs_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "PING_EVERY_S", 0.2)
+    keys = credentials(tmp_path / "keys")
+    servers = [NatsServer(tmp_path / name, keys) for name in ("a", "b")]
+    try:
+        for server in servers:
+            await server.start()
+        service = await connect(",".join(server.url for server in servers), keys.signal, "signal")
+
+        def address() -> str:
+            assert service.connected_url is not None
+            return service.connected_url.geturl()
+
+        [hung] = [server for server in servers if server.url == address()]
+        os.kill(hung.pid, signal.SIGSTOP)
+        await eventually(lambda: service.is_connected and address() != hung.url, within_s=20)
+        await service.close()
+    finally:
+        for server in servers:
+            server.kill()
+            await server.wait()
