@@ -31,8 +31,7 @@ from services.agent.drivers.rtnl_links import Links, find
 from services.agent.drivers.rtnl_routes import Routes
 from services.agent.drivers.rtnl_rules import Rules
 from services.agent.drivers.sysctl import Sysctls
-from services.agent.drivers.wg_uapi import REPLACEABLE
-from services.agent.drivers.wireguard import Mechanism, open_wireguard, probe
+from services.agent.drivers.wireguard import Mechanism, is_taken, open_wireguard, probe
 from services.agent.enrolment import enrol
 from services.agent.errors import AgentError, AlreadyRunning, SetupKeyMissing
 from services.agent.feed.reader import HELD_BACK_S, Feed
@@ -70,11 +69,13 @@ async def run(settings: Settings) -> int:
         if (who is None or not who.enrolled) and not setup_key:
             raise SetupKeyMissing("this host is not enrolled yet: give --setup-key or --setup-key-file")
         rtnl = Netlink(netlink.ROUTE)
-        link = find(rtnl, settings.interface)
-        if link is None:
+        if find(rtnl, settings.interface) is None:
             _require_free(settings.port)
-        elif link.kind not in REPLACEABLE:
-            raise AlreadyRunning(f"interface {settings.interface} is somebody else's: choose another with --interface")
+        elif await is_taken(mechanism, rtnl, settings.interface, who.public_key if who else ""):
+            raise AlreadyRunning(
+                f"interface {settings.interface} is somebody else's: choose another with --interface, "
+                f"or remove it with `ip link delete {settings.interface}`"
+            )
         who = who or identity.create(directory.path)
         agent = Agent(settings, dial, mechanism, rtnl, nft, who, setup_key, stop)
         await agent.start()

@@ -15,7 +15,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.generic.wireguard import AsyncWireGuard
 
 from services.agent.core.kernel import PeerStats, WireGuardDevice, WireGuardPeer
-from services.agent.drivers import netlink, rtnl_links
+from services.agent.drivers import netlink, rtnl_links, wg_uapi
 from services.agent.drivers.netlink import Netlink, Request
 from services.agent.drivers.uapi import public_key
 from services.agent.drivers.wg_plan import PeerChange, after, plan
@@ -24,6 +24,14 @@ from services.agent.errors import MechanismMissing
 KIND = "wireguard"
 CHUNK = 1000
 """Allowed IPs in one message: an attribute holds at most 64 KiB, an IPv6 one takes 40 bytes."""
+
+
+async def key_behind(interface: str, genl: Any = None) -> str | None:
+    """Public key of the interface, "" when it has none yet, None when it is no WireGuard. genl: who is asked."""
+    try:
+        return _device(await _info(genl or AsyncWireGuard(), interface)).public_key
+    except NetlinkError:
+        return None
 
 
 class WireGuardKernel:
@@ -50,9 +58,9 @@ class WireGuardKernel:
         link = rtnl_links.find(self._rtnl, self._interface)
         if link and link.kind == KIND:
             return
-        if link and link.kind != "tun":  # a wireguard-go of ours, from before the kernel had the module
+        if link and (link.kind != wg_uapi.KIND or await wg_uapi.key_behind(self._interface) is None):
             raise MechanismMissing(f"interface {self._interface} is somebody else's: choose another with --interface")
-        rtnl_links.remove(self._rtnl, self._interface)
+        rtnl_links.remove(self._rtnl, self._interface)  # a wireguard-go of ours, from before the kernel had the module
         info = netlink.nested(rtnl_links.IFLA_LINKINFO, netlink.text(rtnl_links.IFLA_INFO_KIND, KIND))
         body = rtnl_links.LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
         body += netlink.text(rtnl_links.IFLA_IFNAME, self._interface) + info
@@ -71,7 +79,7 @@ class WireGuardKernel:
         """The device, None when there is none, and its peers by public key."""
         self._held = None
         try:
-            messages = await self._info()
+            messages = await _info(self._genl, self._interface)
         except NetlinkError:
             return None, {}
         peers = _peers(messages)
@@ -102,7 +110,7 @@ class WireGuardKernel:
     async def stats(self) -> dict[str, PeerStats]:
         """What the device counts, by public key; nothing when there is none."""
         try:
-            messages = await self._info()
+            messages = await _info(self._genl, self._interface)
         except NetlinkError:
             return {}
         return {key: _stats(peer) for key, peer in _each_peer(messages) if _begins(peer)}
@@ -115,10 +123,6 @@ class WireGuardKernel:
                     errors[change.public_key] = error
         return errors
 
-    async def _info(self) -> list[Any]:
-        await self._genl.setup_endpoint()
-        return [message async for message in await self._genl.info(self._interface)]
-
     async def _set(self, **what: Any) -> str | None:
         try:
             await self._genl.setup_endpoint()
@@ -126,6 +130,11 @@ class WireGuardKernel:
         except NetlinkError as problem:
             return os.strerror(problem.code)
         return None
+
+
+async def _info(genl: Any, interface: str) -> list[Any]:
+    await genl.setup_endpoint()
+    return [message async for message in await genl.info(interface)]
 
 
 def _messages(change: PeerChange) -> Iterator[dict[str, Any]]:

@@ -14,8 +14,24 @@ from services.agent.drivers.wg_plan import PeerChange, after, plan, whole
 from services.agent.drivers.wg_process import PROGRAM, SOCKETS, WireGuardGoProcess, is_here
 from services.agent.errors import MechanismMissing
 
-REPLACEABLE = ("tun", "wireguard")
-"""Kinds of links that only a WireGuard of before can have left under our name."""
+KIND = "tun"
+
+
+async def key_behind(interface: str) -> str | None:
+    """Public key of the wireguard-go of this network namespace that has the interface, None when none has it.
+
+    "" when it has no key yet, or does not say.
+    """
+    process = WireGuardGoProcess(interface)
+    pid = await process.pid()
+    if pid is None:
+        return "" if process.deaf() else None
+    if not is_here(pid):
+        return None
+    try:
+        return uapi.device(await uapi.get(process.socket)).public_key
+    except Silent:
+        return ""
 
 
 class WireGuardGo:
@@ -46,7 +62,8 @@ class WireGuardGo:
                 f"{self._process.socket} belongs to process {pid} in another network namespace: "
                 f"give this one a {SOCKETS} of its own, or another --interface"
             )
-        if link and link.kind not in REPLACEABLE:
+        # A tun device goes with the process that made it, so that one without a wireguard-go is another program's.
+        if link and (link.kind != KIND or await key_behind(self._interface) is None):
             raise MechanismMissing(f"interface {self._interface} is somebody else's: choose another with --interface")
         if pid and link and await self._answers():
             return
@@ -54,11 +71,10 @@ class WireGuardGo:
         await self._process.start()
 
     async def destroy(self) -> None:
-        """End wireguard-go, which takes the interface along; whatever is left of either is removed."""
+        """End wireguard-go, which takes the interface along; a socket that is left is removed."""
         pid = await self._process.pid()
-        mine = pid is None or is_here(pid)
-        await self._clear(pid if mine else None)
-        if mine:
+        if pid is None or is_here(pid):
+            await self._clear(pid)
             self._process.socket.unlink(missing_ok=True)
 
     async def observe(self) -> tuple[WireGuardDevice | None, dict[str, WireGuardPeer]]:
@@ -126,12 +142,9 @@ class WireGuardGo:
         return True
 
     async def _clear(self, pid: int | None) -> None:
-        """End the process and remove the interface, as far as they are there."""
+        """End the process, and the interface with it, as far as they are there."""
         for each in [pid] if pid else self._process.deaf():
             await self._process.end(each)
-        link = rtnl_links.find(self._rtnl, self._interface)
-        if link and link.kind in REPLACEABLE:
-            rtnl_links.remove(self._rtnl, self._interface)
         self._process.reap()
 
     async def _set(self, lines: Iterable[tuple[str, str]]) -> str | None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from services.agent.drivers import netlink
+from services.agent.drivers import netlink, rtnl_links, wg_uapi
 from services.agent.drivers.netlink import Netlink, Refusal, Request
 from services.agent.drivers.wg_process import PROGRAM
 from services.agent.drivers.wg_uapi import WireGuardGo
@@ -51,6 +51,25 @@ def open_wireguard(mechanism: Mechanism, rtnl: Netlink, interface: str, private_
     from services.agent.drivers.wg_kernel import WireGuardKernel  # pyroute2: 17 MB for those who need it
 
     return WireGuardKernel(rtnl, interface, private_key)
+
+
+async def is_taken(mechanism: Mechanism, rtnl: Netlink, interface: str, public_key: str) -> bool:
+    """Whether somebody else has an interface of that name: one that is no WireGuard, or has another key.
+
+    public_key: this host's, "" while it has none.
+    """
+    link = rtnl_links.find(rtnl, interface)
+    if link is None:
+        return False
+    if link.kind == wg_uapi.KIND:
+        key = await wg_uapi.key_behind(interface)
+    elif mechanism == "kernel":
+        from services.agent.drivers import wg_kernel
+
+        key = await wg_kernel.key_behind(interface) if link.kind == wg_kernel.KIND else None
+    else:
+        key = None
+    return key not in ("", public_key)
 
 
 def _may_administer() -> bool:

@@ -562,13 +562,33 @@ async def test_daemon_comes_back_once_the_agent_runs(agent: AgentProcess, plane:
     await eventually(lambda: agent.host.processes() == [])
 
 
-async def test_an_interface_of_somebody_else_is_left_alone(agent: AgentProcess, kernel: KernelState) -> None:
-    agent.host.ip("link", "add", "wt0", "type", "veth", "peer", "name", "other")
+@pytest.mark.parametrize("made", ["link add wt0 type veth peer name other", "tuntap add wt0 mode tun"])
+async def test_an_interface_of_somebody_else_is_left_alone(agent: AgentProcess, kernel: KernelState, made: str) -> None:
+    agent.host.ip(*made.split())
     agent.host.ip("address", "add", "192.0.2.2/24", "dev", "wt0")
     agent.start()
     assert await agent.ended() == 5
     assert "interface wt0 is somebody else's: choose another with --interface" in agent.said()
     assert "192.0.2.2/24" in kernel.addresses()
+
+
+async def test_a_wireguard_with_another_key_is_left_alone(agent: AgentProcess, plane: Plane) -> None:
+    agent.start()
+    await in_step(agent, plane)
+    await agent.kill()
+    device = agent.host.processes()
+    identity, elsewhere = agent.state / "identity.json", agent.state / "elsewhere"
+    identity.rename(elsewhere)
+    agent.start()
+    assert await agent.ended() == 5
+    assert "interface wt0 is somebody else's" in agent.said()
+    assert agent.host.processes() == device
+    assert not identity.exists()
+    elsewhere.rename(identity)
+    agent.start()
+    await in_step(agent, plane)
+    await agent.stop()
+    assert agent.host.processes() == []
 
 
 async def test_a_second_daemon_ends_with_5(agent: AgentProcess, plane: Plane) -> None:

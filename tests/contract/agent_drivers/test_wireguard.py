@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from deploy.lab.netns import Namespace
 from services.agent.core.kernel import CONTROL_MARK, WireGuardDevice, WireGuardPeer
-from services.agent.drivers import netlink
+from services.agent.drivers import netlink, wg_kernel
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.wg_kernel import WireGuardKernel
 from services.agent.drivers.wg_uapi import WireGuardGo
@@ -193,3 +193,14 @@ def test_without_a_device_nothing_is_there_and_every_write_says_so(host: Namespa
             await driver.destroy()
 
     host.call(asyncio.run, scenario())
+
+
+def test_whose_interface_it_is_shows_in_its_key(host: Namespace) -> None:
+    async def scene() -> None:
+        genl = KernelWireGuard("wt0")
+        assert await wg_kernel.key_behind("wt0", genl) == ""
+        assert await WireGuardKernel(Netlink(netlink.ROUTE), "wt0", OWN, genl).configure(DEVICE) is None
+        assert await wg_kernel.key_behind("wt0", genl) == public(OWN)
+        assert await wg_kernel.key_behind("wt1", genl) is None
+
+    host.call(asyncio.run, scene())

@@ -152,10 +152,6 @@ def test_a_link_whose_socket_is_gone_is_replaced(host: Namespace) -> None:
     assert len(servers(host)) == 1
 
 
-def test_a_tun_device_that_nobody_serves_is_replaced(tunnel: Namespace) -> None:
-    with_driver(tunnel, is_new)
-
-
 def test_an_interface_that_others_removed_is_missed_and_made_anew(host: Namespace) -> None:
     async def scenario(driver: WireGuardGo) -> None:
         await create(driver)
@@ -193,8 +189,9 @@ def test_the_end_comes_also_when_half_is_gone(host: Namespace, remove: str) -> N
     assert host.call(SOCKET.exists) is False
 
 
-def test_an_interface_of_somebody_else_is_left_alone(host: Namespace) -> None:
-    host.ip("link", "add", "wt0", "type", "bridge")
+@pytest.mark.parametrize("made", ["link add wt0 type bridge", "tuntap add wt0 mode tun", "tuntap add wt0 mode tap"])
+def test_an_interface_of_somebody_else_is_left_alone(host: Namespace, made: str) -> None:
+    host.ip(*made.split())
 
     async def scenario(driver: WireGuardGo) -> None:
         with pytest.raises(MechanismMissing, match="choose another with --interface"):
