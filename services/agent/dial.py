@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from urllib.parse import ParseResult
 import nats.errors
 from nats.aio.client import Client
 
+from services.agent.core.destinations import is_address
 from services.agent.core.kernel import CONTROL_MARK
 from services.agent.errors import AdmissionRefused
 from services.agent.ports import Login
@@ -27,19 +27,19 @@ UNACKNOWLEDGED_MS = 15_000
 """TCP_USER_TIMEOUT: a path that swallows packets counts as lost after three heartbeats."""
 SLOW_AFTER_BYTES = 64 * 1024 * 1024
 
-Address = tuple[socket.AddressFamily, tuple[str, int]]
-
 
 class Dialer:
     """Opens connections to one of several addresses of the bus; after a failure the next one is tried.
 
     urls, ca: as shared.bus.address.parse_bus takes them. Raises BadSetting for what makes no sense.
+    known: host → the addresses it had when it could be resolved, those of an earlier run if somebody puts them there:
+    an exit that is unreachable closes the way to the resolver, and only the bus can bring the exit back.
     """
 
     def __init__(self, urls: str, ca: Path | None = None) -> None:
         self._bus = parse_bus(urls, ca)
         self._turn = 0
-        self._last_good: dict[str, list[Address]] = {}
+        self.known: dict[str, tuple[str, ...]] = {}
 
     async def __call__(
         self,
@@ -48,7 +48,7 @@ class Dialer:
         on_closed: Callable[[], Awaitable[None]] | None = None,
     ) -> Client:
         url = self._bus.urls[self._turn % len(self._bus.urls)]
-        transport = MarkedTransport(self._bus, self._last_good)
+        transport = MarkedTransport(self._bus, self.known)
         client = Client()
         client._transport = transport  # nats-py makes one of its own only where there is none
         try:
@@ -91,14 +91,11 @@ class Dialer:
 
 
 class MarkedTransport(BusTransport):
-    """A transport over a socket of our own. `problem` says why the last attempt failed.
+    """A transport over a socket of our own. `problem` says why the last attempt failed. known: see Dialer."""
 
-    last_good: host → addresses it had when it could be resolved, for when an exit route took the way to the resolver.
-    """
-
-    def __init__(self, bus: BusAddress, last_good: dict[str, list[Address]]) -> None:
+    def __init__(self, bus: BusAddress, known: dict[str, tuple[str, ...]]) -> None:
         super().__init__(bus)
-        self._addresses = last_good
+        self._known = known
         self._failure: OSError | None = None
 
     @property
@@ -133,39 +130,36 @@ class MarkedTransport(BusTransport):
 
     async def _first_that_answers(self, host: str, port: int) -> socket.socket:
         problem = OSError(f"{host} has no address")
-        for family, address in await self._resolve(host, port):
+        for address in await self._resolve(host):
             try:
                 async with asyncio.timeout(PER_ADDRESS_S):
-                    return await _connected(family, address)
+                    return await _connected(address, port)
             except OSError as error:
                 problem = error
         raise problem
 
-    async def _resolve(self, host: str, port: int) -> list[Address]:
-        try:
-            family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
-            return [(family, (host, port))]
-        except ValueError:
-            pass  # a name
+    async def _resolve(self, host: str) -> tuple[str, ...]:
+        if is_address(host):
+            return (host,)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(PER_ADDRESS_S):
-                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         except OSError:
-            if host in self._addresses:
-                return self._addresses[host]
+            if host in self._known:
+                return self._known[host]
             raise
-        self._addresses[host] = [(family, (str(address[0]), port)) for family, _, _, _, address in found]
-        return self._addresses[host]
+        self._known[host] = tuple(str(address[0]) for _, _, _, _, address in found)
+        return self._known[host]
 
 
-async def _connected(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:
-    opened = socket.socket(family, socket.SOCK_STREAM)
+async def _connected(address: str, port: int) -> socket.socket:
+    opened = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
     try:
         opened.setblocking(False)
         _mark(opened)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
-        await asyncio.get_running_loop().sock_connect(opened, address)
+        await asyncio.get_running_loop().sock_connect(opened, (address, port))
     except BaseException:
         opened.close()
         raise

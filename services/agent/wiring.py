@@ -117,6 +117,7 @@ class Agent:
         self._dial = dial
         self._meta = meta(settings.hostname)
         self._picture = remembered.picture(settings.state_dir)
+        self._dial.known.update(self._picture.value.bus)
         self._selection = remembered.selection(settings.state_dir)
         self._view = FeedView(self._picture.value.feed)
         self._book = PathBook(who.public_key)
@@ -252,6 +253,7 @@ class Agent:
         assert self._signalling is not None
         assert self._reporter is not None
         self._known.set()
+        self._keeper.changed()
         self._book.reconnected(time.monotonic())
         self._signalling.beat_now()
         self._reporter.again()
@@ -314,7 +316,7 @@ class Agent:
     def _take_picture(self) -> Picture:
         """What shall be on disk: nothing of what a banished host was once told."""
         banished = self._feed is not None and self._feed.banished
-        return Picture() if banished else lastgood.taken(self._view, self._book, self._picture.value)
+        return Picture() if banished else lastgood.taken(self._view, self._book, self._picture.value, self._dial.known)
 
     async def _recall(self) -> None:
         now, peers = time.monotonic(), self._view.documents().peers

@@ -48,13 +48,14 @@ class LastGoodKeeper:
             log.warning("cannot keep the last good state on disk", problem=str(problem))
 
 
-def taken(view: FeedView, book: PathBook, former: Picture) -> Picture:
-    """The picture now. Peers that are not connected keep the endpoint of the former picture."""
+def taken(view: FeedView, book: PathBook, former: Picture, bus: Mapping[str, tuple[str, ...]]) -> Picture:
+    """The picture now. Peers that are not connected keep the endpoint of the former picture. bus: see Picture."""
     endpoints = {
         peer: path.endpoint if path.word == "Connected" and path.endpoint else former.endpoints.get(peer, "")
         for peer, path in book.statuses().items()
     }
-    return Picture(feed=view.export(), endpoints={peer: endpoint for peer, endpoint in endpoints.items() if endpoint})
+    kept = {peer: endpoint for peer, endpoint in endpoints.items() if endpoint}
+    return Picture(feed=view.export(), endpoints=kept, bus=dict(bus))
 
 
 def recall(picture: Picture, book: PathBook, stats: Mapping[str, PeerStats], now: float, wall: float) -> None:

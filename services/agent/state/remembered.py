@@ -52,10 +52,14 @@ class Remembered(Generic[T]):
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """What a host needs to forward with no control plane in reach. endpoints: peer id → where WireGuard reached it."""
+    """What a host needs to forward with no control plane in reach, and to find it again.
+
+    endpoints: peer id → where WireGuard reached it. bus: host → its addresses, see dial.Dialer.
+    """
 
     feed: LastGood = LastGood()
     endpoints: dict[str, str] = {}
+    bus: dict[str, tuple[str, ...]] = {}
 
 
 class _Settings(msgspec.Struct, frozen=True, array_like=True):

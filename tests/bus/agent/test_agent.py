@@ -13,6 +13,7 @@ import pytest
 from nacl.public import PrivateKey
 
 from deploy.lab.netns import Namespace, address, connect
+from services.agent.state import remembered
 from shared.events import subjects
 from shared.events.documents import RouteDoc, RuleDoc
 from shared.events.facts import ReportFact
@@ -262,6 +263,13 @@ async def test_own_changes_make_no_further_passes(agent: AgentProcess, plane: Pl
     assert "repairing" not in agent.said()
     assert sum(process.cpu_times()[:2]) - before < 0.5
     await agent.stop()
+
+
+async def test_where_the_bus_was_outlives_the_agent(agent: AgentProcess, plane: Plane) -> None:
+    agent.start("--bus", "nats://localhost:4222")
+    await in_step(agent, plane)
+    assert await agent.stop() == 0
+    assert "127.0.0.1" in remembered.picture(agent.state).value.bus["localhost"]
 
 
 async def test_a_host_boots_from_its_last_good_state_without_a_bus(

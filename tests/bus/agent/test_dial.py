@@ -32,7 +32,20 @@ async def test_the_connection_is_marked_so_that_no_exit_route_takes_it(plane: Pl
 
 
 async def test_the_bus_may_be_named(plane: Plane) -> None:
-    client = await Dialer(plane.url.replace("127.0.0.1", "localhost"))(login(plane))
+    dial = Dialer(plane.url.replace("127.0.0.1", "localhost"))
+    client = await dial(login(plane))
+    assert client.is_connected
+    assert "127.0.0.1" in dial.known["localhost"]
+    await client.close()
+
+
+async def test_a_bus_that_cannot_be_resolved_any_more_is_found_where_it_was(plane: Plane) -> None:
+    url = plane.url.replace("127.0.0.1", "bus.invalid")
+    dial = Dialer(url)
+    with pytest.raises(BusUnavailable):
+        await dial(login(plane))
+    dial.known["bus.invalid"] = ("127.0.0.1",)
+    client = await dial(login(plane))
     assert client.is_connected
     await client.close()
 

@@ -32,6 +32,7 @@ PEER = PeerDoc(
 PICTURE = Picture(
     feed=LastGood(7, (Held(FeedKey("acc", "g.all", "peer", "a"), 3, FeedMessage(7, PEER)),)),
     endpoints={"a": "192.0.2.1:51820"},
+    bus={"bus.example": ("192.0.2.53", "2001:db8::53")},
 )
 
 
@@ -112,10 +113,10 @@ async def test_endpoints_that_worked_are_kept_and_tried_again(tmp_path: Path) ->
     lastgood.recall(PICTURE, book, {}, 0.0, 1_000.0)
     book.advance(0.6)
     assert book.endpoints() == {"a": "192.0.2.1:51820"}
-    assert lastgood.taken(view, book, PICTURE) == PICTURE
+    assert lastgood.taken(view, book, PICTURE, PICTURE.bus) == PICTURE
     stats = PeerStats(endpoint="192.0.2.7:51820", last_handshake=1_001.0, rx_bytes=1, tx_bytes=1)
     book.observe({key: stats}, 1.0, 1_001.0)
-    assert lastgood.taken(view, book, PICTURE).endpoints == {"a": "192.0.2.7:51820"}
+    assert lastgood.taken(view, book, PICTURE, PICTURE.bus).endpoints == {"a": "192.0.2.7:51820"}
 
 
 async def test_a_session_that_outlived_the_last_run_is_left_alone() -> None:
