@@ -62,12 +62,10 @@ async def run(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     dial, mechanism, nft = Dialer(settings.bus, settings.bus_ca), probe(), Nft()
-    setup_key = _setup_key(settings)
     try:
         directory = StateDirectory(settings.state_dir, NFT_TABLE)
         who = identity.load(directory.path)
-        if (who is None or not who.enrolled) and not setup_key:
-            raise SetupKeyMissing("this host is not enrolled yet: give --setup-key or --setup-key-file")
+        setup_key = _setup_key(settings, wanted=who is None or not who.enrolled)
         rtnl = Netlink(netlink.ROUTE)
         if find(rtnl, settings.interface) is None:
             _require_free(settings.port)
@@ -357,18 +355,21 @@ async def _first_of(*parts: Coroutine[Any, Any, Any]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _setup_key(settings: Settings) -> str:
-    """The key, "" when none is given. A pipe is emptied and closed."""
-    file = settings.setup_key_file
-    if file is None:
-        return settings.setup_key.strip()
+def _setup_key(settings: Settings, *, wanted: bool) -> str:
+    """The key; "" when none is wanted: whoever is enrolled may have removed its file. A pipe is emptied and closed."""
+    file, key = settings.setup_key_file, settings.setup_key.strip()
     try:
-        if file.parts[:3] == ("/", "dev", "fd"):
+        if file is not None and file.parts[:3] == ("/", "dev", "fd"):
             with open(int(file.name), closefd=True) as pipe:
-                return pipe.read().strip()
-        return file.read_text().strip()
+                key = pipe.read().strip()
+        elif file is not None and wanted:
+            key = file.read_text().strip()
     except (OSError, ValueError) as problem:
-        raise SetupKeyMissing(f"{file}: {getattr(problem, 'strerror', None) or 'not readable as text'}") from None
+        said = getattr(problem, "strerror", None) or "not readable as text"
+        raise SetupKeyMissing(f"setup key file {file}: {said}") from None
+    if wanted and not key:
+        raise SetupKeyMissing("this host is not enrolled yet: give --setup-key or --setup-key-file")
+    return key if wanted else ""
 
 
 def _require_free(port: int) -> None:

@@ -79,6 +79,8 @@ def up(
     pipe = _pipe(key) if key else None
     if pipe is not None:
         environment["WHIMBREL_SETUP_KEY_FILE"] = f"/dev/fd/{pipe}"
+    elif setup_key_file is not None:
+        environment["WHIMBREL_SETUP_KEY_FILE"] = str(setup_key_file.absolute())
     if daemon:
         _detach(environment, pipe, state_dir, _path(socket, interface))
         return
@@ -266,13 +268,15 @@ def _ask(path: Path, what: str, within_s: float | None = None, **options: Any) -
 
 
 def _setup_key(key: str | None, file: Path | None) -> str:
-    """The key, "" when none was given."""
+    """The key, "" when none was given or its file is gone: then the agent says whether it is still needed."""
     if key and file:
         raise Failed("give --setup-key or --setup-key-file, not both", 2)
     if file is None:
         return (key or "").strip()
     try:
         return file.read_text().strip()
+    except FileNotFoundError:
+        return ""
     except (OSError, UnicodeDecodeError) as problem:
         raise Failed(f"setup key file {file}: {getattr(problem, 'strerror', None) or 'not text'}", 2) from None
 

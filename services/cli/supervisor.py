@@ -91,8 +91,7 @@ async def supervise(
         keys = credentials(directory / "keys")
         nats = NatsServer(directory / "bus", keys, host=plan.bus.host, port=plan.bus.port, tls=tls)
         services = _services(plan)
-        if tls:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _renew, tls, plan.bus_name, nats)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _renew, plan, nats)
         try:
             await nats.start()
             for service in services:
@@ -108,15 +107,19 @@ async def supervise(
             await nats.stop()
 
 
-def _renew(tls: Certificate, name: str, nats: NatsServer) -> None:
+def _renew(plan: Plan, nats: NatsServer) -> None:
     """Have the bus show the certificate that is in the files now, if clients would take it."""
+    if plan.tls is None:
+        log.info("nothing to read anew: the bus has no certificate")
+        return
     try:
-        names = certificate.names(tls)
+        names = certificate.names(plan.tls)
     except BadSetting as problem:
         log.error("the certificate stays as it was", problem=str(problem))
         return
-    if name not in names:
-        log.error("the certificate stays as it was", problem=f"the new one is not for {name}: restart to use it")
+    if plan.bus_name not in names:
+        other = f"the new one is not for {plan.bus_name}: restart to use it"
+        log.error("the certificate stays as it was", problem=other)
         return
     nats.reload()
     log.info("the certificate was read anew", names=names)

@@ -80,11 +80,12 @@ class AgentProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self.log.parent.mkdir(parents=True, exist_ok=True)
 
-    def start(self, *options: str, key: str | None = KEY) -> None:
+    def start(self, *options: str, key: str | None = KEY, under: tuple[str, ...] = ()) -> None:
+        """under: a command that starts it."""
         environment = {"WHIMBREL_BUS": f"nats://127.0.0.1:{BUS_PORT}"}
         if key:
             environment["WHIMBREL_SETUP_KEY"] = key
-        words = [COMMAND, "up", "--state-dir", str(self.state), "--socket", str(self.socket), *options]
+        words = [*under, COMMAND, "up", "--state-dir", str(self.state), "--socket", str(self.socket), *options]
         with self.log.open("ab") as log:
             self._process = self.host.spawn(words, log=log, environment=environment)
 

@@ -616,6 +616,20 @@ async def test_daemon_says_why_the_agent_ended(agent: AgentProcess, plane: Plane
     assert done.stderr == "error: enrolment refused (expired): the setup key is expired: ask for another\n"
 
 
+async def test_an_enrolled_host_starts_without_the_file_its_key_was_in(
+    agent: AgentProcess, plane: Plane, tmp_path: Path
+) -> None:
+    file = tmp_path / "setup-key"
+    file.write_text(KEY + "\n")
+    agent.start("--setup-key-file", str(file), key=None)
+    await in_step(agent, plane)
+    await agent.stop()
+    file.unlink()
+    agent.start("--setup-key-file", str(file), key=None)
+    await in_step(agent, plane)
+    await agent.stop()
+
+
 async def test_after_a_crash_down_says_what_removes_what_is_left(
     agent: AgentProcess, plane: Plane, kernel: KernelState
 ) -> None:

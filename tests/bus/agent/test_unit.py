@@ -1,0 +1,34 @@
+"""The agent with no more rights than deploy/systemd gives it."""
+
+import re
+
+import pytest
+from msgspec.structs import replace
+
+from tests.arch.tree import ROOT
+from tests.bus.agent.lab import AgentProcess, KernelState
+from tests.bus.agent.plane import ALL, Plane
+from tests.bus.agent.test_agent import bare, in_step, lan, with_a_route
+
+pytestmark = pytest.mark.root
+
+UNIT = (ROOT / "deploy/systemd/whimbrel-agent.service").read_text()
+
+
+async def test_the_rights_that_the_unit_gives_are_enough(
+    agent: AgentProcess, plane: Plane, kernel: KernelState
+) -> None:
+    [rights] = re.findall(r"^CapabilityBoundingSet=(.*)$", UNIT, re.M)
+    bounds = ",".join(["-all", *(f"+{right.removeprefix('CAP_').lower()}" for right in rights.split())])
+    before = kernel.sysctls()
+    await with_a_route(plane)
+    await plane.write(
+        ALL, "r2", replace(lan("me"), route_id="r2", network_id="here", network="10.8.0.0/16", permits=())
+    )
+    agent.start(under=("setpriv", "--bounding-set", bounds, "--no-new-privs"))
+    await in_step(agent, plane)
+    assert kernel.routes() == {"10.9.0.0/16"}
+    assert kernel.sysctls() != before, "it forwards"
+    assert await agent.stop() == 0
+    assert bare(kernel)
+    assert kernel.sysctls() == before
