@@ -76,7 +76,9 @@ class Control:
         try:
             return msgspec.json.encode({"result": await answer(request)})
         except OSError as problem:  # a choice that cannot be kept on disk
-            return msgspec.json.encode({"error": problem.strerror or str(problem)})
+            return msgspec.json.encode(
+                {"error": f"the choice cannot be kept on disk, nothing is changed: {problem.strerror or problem}"}
+            )
 
 
 def _clear(path: Path) -> None:

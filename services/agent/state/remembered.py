@@ -98,10 +98,17 @@ class Originals:
 
 
 def next_epoch(directory: Path, wall: float) -> int:
-    """Unix milliseconds, yet greater than in any run before, also when the clock was set back. wall: unix seconds."""
+    """Unix milliseconds, yet greater than in any run before, also when the clock was set back. wall: unix seconds.
+
+    On a disk that takes nothing more the host goes on, and the next run relies on its clock.
+    """
     last = Remembered(directory / "epoch", int, 0)
-    last.keep(max(int(wall * 1000), last.value + 1))
-    return last.value
+    epoch = max(int(wall * 1000), last.value + 1)
+    try:
+        last.keep(epoch)
+    except OSError as problem:
+        log.warning("cannot keep the epoch of this run on disk", problem=problem.strerror or str(problem))
+    return epoch
 
 
 def sealed(value: object) -> bytes:

@@ -106,6 +106,13 @@ def test_epochs_grow_also_when_the_clock_is_set_back(tmp_path: Path) -> None:
     assert epochs == [100_000, 101_500, 101_501, 101_502, 200_000]
 
 
+def test_a_disk_that_takes_nothing_more_keeps_no_host_from_its_next_epoch(tmp_path: Path) -> None:
+    assert remembered.next_epoch(tmp_path, 100.0) == 100_000
+    (tmp_path / "epoch.new").mkdir()
+    assert remembered.next_epoch(tmp_path, 50.0) == 100_001
+    assert remembered.next_epoch(tmp_path, 200.0) == 200_000
+
+
 async def test_endpoints_that_worked_are_kept_and_tried_again(tmp_path: Path) -> None:
     key, other = base64.b64encode(b"a" * 32).decode(), base64.b64encode(b"b" * 32).decode()
     view, book = FeedView(PICTURE.feed), PathBook(other)
