@@ -44,7 +44,7 @@ class Unusable(Exception):
 def seal(message: Candidates, own: PrivateKey, receiver_key: str, direction: tuple[str, str]) -> bytes:
     """The message for one receiver. receiver_key: base64. direction: sender's and receiver's peer id.
 
-    Raises ValueError when the key is none.
+    Raises CryptoError or ValueError when the key is none.
     """
     nonce = secrets.token_bytes(NONCE_BYTES - DIRECTION_BYTES) + _direction(direction)
     return bytes(Box(own, _public(receiver_key)).encrypt(encode(message), nonce))
@@ -58,7 +58,7 @@ def unseal(sealed: bytes, own: PrivateKey, sender_key: str, direction: tuple[str
         message = _decoder.decode(Box(own, _public(sender_key)).decrypt(sealed))
     except (CryptoError, ValueError, msgspec.DecodeError) as problem:
         raise Unusable(f"it does not open: {type(problem).__name__}") from None
-    if abs(wall - message.sent_at) > MAX_AGE_S:
+    if not abs(wall - message.sent_at) <= MAX_AGE_S:  # also for what is no number
         raise Unusable("it is older than five minutes, or the clocks differ by more than that")
     return message
 
@@ -111,7 +111,10 @@ class Signalling:
             answer_wanted=answer_wanted,
             sent_at=time.time(),
         )
-        sealed = seal(message, self._own, key, (self._peer_id, receiver))
+        try:
+            sealed = seal(message, self._own, key, (self._peer_id, receiver))
+        except (CryptoError, ValueError):
+            return  # nobody holds what belongs to such a key
         await self._publish(subjects.signal_from(self._account, self._peer_id, receiver), sealed)
 
     def hear(self, sender: str, sealed: bytes) -> bool:

@@ -3,7 +3,6 @@
 One route, rule or peer that makes no sense never stops the others: it is left out and named in `unplaced`.
 """
 
-from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TypeVar
@@ -23,11 +22,11 @@ from services.agent.core.ruleset import Served, ruleset
 from services.agent.core.selection import Selection
 from services.agent.core.sysctls import wanted
 from shared.events.documents import PeerDoc, Permit, RuleDoc
+from shared.net.wireguard import is_public_key
 
 R = TypeVar("R", RuleDoc, Permit)
 
-KEY_BYTES = 32
-"""Length of a Curve25519 key."""
+_is_public_key = lru_cache(maxsize=65536)(is_public_key)
 
 
 class Local(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,7 +156,7 @@ def _addresses(peer: PeerDoc, overlay: Overlay) -> frozenset[str]:
 
 
 def _peer_fault(peer: PeerDoc, own: frozenset[str], keys: set[str], addresses: set[str]) -> str:
-    if not _is_key(peer.wireguard_key):
+    if not _is_public_key(peer.wireguard_key):
         return "its WireGuard key is none"
     if peer.wireguard_key in keys:
         return "its WireGuard key belongs to another host"
@@ -177,15 +176,6 @@ def _host_prefixes(*addresses: str) -> Iterable[str]:
     for address in map(canonical_address, addresses):
         if address:
             yield f"{address}/{128 if ':' in address else 32}"
-
-
-@lru_cache(maxsize=65536)
-def _is_key(text: str) -> bool:
-    try:
-        key = b64decode(text, validate=True)
-    except ValueError:
-        return False
-    return len(key) == KEY_BYTES and b64encode(key).decode() == text
 
 
 def _served(documents: Documents, overlay: Overlay) -> tuple[list[Served], dict[str, str]]:

@@ -197,6 +197,7 @@ def test_a_peer_rule_opens_this_host_when_it_is_a_destination_or_a_bidirectional
         ({"wireguard_key": make.key("alice")}, "its WireGuard key belongs to another host"),
         ({"wireguard_key": make.key("me")}, "its WireGuard key belongs to another host"),
         ({"wireguard_key": "none"}, "its WireGuard key is none"),
+        ({"wireguard_key": f"{'A' * 43}="}, "its WireGuard key is none"),
         ({"v4": "100.64.0.1"}, "its overlay address 100.64.0.1/32 belongs to another host"),
     ],
 )

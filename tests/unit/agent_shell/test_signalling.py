@@ -58,7 +58,7 @@ def test_it_opens_for_nobody_else_and_as_nothing_else(
         unseal(sealed, own, sender_key, direction, NOW)
 
 
-@pytest.mark.parametrize("at", [NOW + MAX_AGE_S + 1, NOW - MAX_AGE_S - 1])
+@pytest.mark.parametrize("at", [NOW + MAX_AGE_S + 1, NOW - MAX_AGE_S - 1, float("nan")])
 def test_an_old_signal_is_refused(at: float) -> None:
     with pytest.raises(Unusable, match="five minutes"):
         unseal(seal(MESSAGE, ALICE, public(BOB), TO_BOB), BOB, public(ALICE), TO_BOB, at)
@@ -86,12 +86,15 @@ async def test_two_hosts_introduce_themselves_and_say_goodbye() -> None:
 
     keys = {"alice": public(ALICE), "bob": public(BOB)}
     books = {name: PathBook(key) for name, key in keys.items()}
+    keys |= {"no key": "none", "key of nobody": base64.b64encode(bytes((1, *bytes(31)))).decode()}
     alice = Signalling("acc", "alice", ALICE, books["alice"], keys.get, publish, 17)
     bob = Signalling("acc", "bob", BOB, books["bob"], keys.get, publish, 17)
     books["alice"].set_local(("192.0.2.1:1",), 0.0)
     books["bob"].set_peers({"alice": keys["alice"]}, 0.0)
     await alice.introduce("bob", False)
     await alice.introduce("nobody", False)
+    await alice.introduce("no key", False)
+    await alice.introduce("key of nobody", False)
     await alice.leave()
     (where, sealed), (beat_at, goodbye) = sent
     assert where == "signal.acc.from.alice.bob"

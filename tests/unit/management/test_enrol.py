@@ -155,6 +155,7 @@ def test_keys_of_another_peer_are_refused(keys: dict[str, str]) -> None:
         ({"wireguard_key": ""}, "the wireguard key"),
         ({"wireguard_key": "AAAA"}, "the wireguard key"),
         ({"wireguard_key": "A" * 43 + "="}, "the wireguard key"),
+        ({"wireguard_key": "AQ" + "A" * 41 + "="}, "the wireguard key"),
         ({"wireguard_key": wireguard_key("web") + "\n"}, "the wireguard key"),
         ({"wireguard_key": wireguard_key("web").rstrip("=")}, "the wireguard key"),
         ({"wireguard_key": "é" * 44}, "the wireguard key"),

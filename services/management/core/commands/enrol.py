@@ -16,6 +16,7 @@ from services.management.core.model.setupkey import SetupKey
 from services.management.core.state import AccountState, Intent
 from services.management.errors import NotEnrolled
 from shared.events.signals import Enrolled, EnrolRequest, PeerMeta
+from shared.net.wireguard import is_public_key
 
 MAX_EXTRA_LABELS = 32
 MAX_META_LENGTH = 255
@@ -24,7 +25,7 @@ MAX_META_LENGTH = 255
 NAMELESS = "peer"
 """What a host is called that gives no usable name."""
 
-_KEY_LENGTH = 32
+_NKEY_LENGTH = 32
 _USER_NKEY = 20 << 3
 """First byte of a public user nkey, which makes its text start with U."""
 
@@ -69,7 +70,7 @@ def _setup_key(intent: Intent, state: AccountState, key_hash: str) -> SetupKey:
 
 
 def _check_keys(request: EnrolRequest) -> None:
-    if not _is_wireguard_key(request.wireguard_key):
+    if not is_public_key(request.wireguard_key):
         raise NotEnrolled("invalid", "the wireguard key is not one: make a new one")
     if not _is_user_nkey(request.bus_key):
         raise NotEnrolled("invalid", "the bus key is not a public user nkey: make a new one")
@@ -144,15 +145,6 @@ def _address(state: AccountState, prefix: str, picks: tuple[int, ...]) -> str:
     return address
 
 
-def _is_wireguard_key(text: str) -> bool:
-    """32 bytes in base64, one text for each key, and not the key of nobody, all zeros."""
-    try:
-        key = base64.b64decode(text, validate=True)
-    except ValueError:
-        return False
-    return len(key) == _KEY_LENGTH and any(key) and base64.b64encode(key).decode() == text
-
-
 def _is_user_nkey(text: str) -> bool:
     """Prefix byte, 32 bytes, CRC-16 (XMODEM), in base32 without padding: 56 characters."""
     try:
@@ -160,5 +152,5 @@ def _is_user_nkey(text: str) -> bool:
     except ValueError:
         return False
     body, checksum = raw[:-2], raw[-2:]
-    well_formed = len(body) == 1 + _KEY_LENGTH and body[0] == _USER_NKEY
+    well_formed = len(body) == 1 + _NKEY_LENGTH and body[0] == _USER_NKEY
     return well_formed and binascii.crc_hqx(body, 0).to_bytes(2, "little") == checksum
