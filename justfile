@@ -54,6 +54,10 @@ unit *args: setup
 e2e *args: setup
     .venv/bin/pytest tests/e2e "$@"
 
+# the simulated world with other seeds than the suite's
+sim seeds="100-2000" *args: setup
+    WHIMBREL_SIM_SEEDS="$1" .venv/bin/pytest tests/sim "${@:2}"
+
 # everything that CI runs: check, the suite, the lab
 test *args: check
     .venv/bin/pytest "$@"

@@ -14,6 +14,7 @@ from shared.bus.connection import REPORT_EVERY_S, wait_before
 from shared.errors import BusUnavailable, Undecodable
 from shared.events import subjects
 from shared.events.signals import Enrolled, EnrolRefused, EnrolRequest
+from shared.tasks import end_if_cancelled
 
 ENROL_USER = "enrol"
 """The bus user that anybody with a setup key may be; the key is the password."""
@@ -36,6 +37,7 @@ async def enrol(dial: Dial, setup_key: str, request: EnrolRequest) -> Enrolled:
     """
     attempt, reported_at = 0, float("-inf")
     while True:
+        end_if_cancelled()
         try:
             return await _ask(dial, setup_key, request)
         except (BusUnavailable, AdmissionRefused, Undecodable, nats.errors.Error, TimeoutError) as problem:

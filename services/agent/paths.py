@@ -8,6 +8,7 @@ from services.agent.core.candidates import InterfaceAddress, local_endpoints, re
 from services.agent.core.desired import Local
 from services.agent.core.kernel import PeerStats
 from services.agent.core.tunnel import PathBook, Reset, Send
+from shared.tasks import end_if_cancelled
 
 APART_S = 0.01
 
@@ -53,6 +54,7 @@ class Paths:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
+            end_if_cancelled()
             self._wake.clear()
             await self.step()
             await asyncio.sleep(APART_S)

@@ -12,6 +12,7 @@ from shared.bus.codec import encode
 from shared.events import subjects
 from shared.events.facts import ReportFact
 from shared.events.signals import PeerMeta
+from shared.tasks import end_if_cancelled
 
 APART_S = 1.0
 
@@ -54,6 +55,7 @@ class Reporter:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
+            end_if_cancelled()
             await self._wake.wait()
             self._wake.clear()
             report = self._compose()

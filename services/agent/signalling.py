@@ -22,6 +22,7 @@ from services.agent.ports import Publish
 from shared.bus.codec import encode
 from shared.events import subjects
 from shared.events.signals import BEAT_INTERVAL_S, Beat, Candidates
+from shared.tasks import end_if_cancelled
 
 MAX_AGE_S = 300.0
 """Older signals are refused, and those from so far ahead: hosts agree on the time to within minutes."""
@@ -137,6 +138,7 @@ class Signalling:
     async def beat(self) -> None:
         """Say every BEAT_INTERVAL_S that the host is there, until cancelled."""
         while True:
+            end_if_cancelled()
             await self._send(leaving=False)
             try:
                 async with asyncio.timeout(BEAT_INTERVAL_S):

@@ -23,6 +23,7 @@ from shared.directory import held
 from shared.errors import BadSetting, BusUnavailable, NotStarted, Taken
 from shared.leash import on_leash
 from shared.net.listen import Listen, parse_listen, require_free
+from shared.tasks import end_if_cancelled
 
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 10.0
@@ -207,6 +208,7 @@ async def _until_ready(plan: Plan, services: tuple[Service, ...]) -> None:
 async def _api_answers(api: Listen) -> None:
     async with httpx.AsyncClient(base_url=f"http://{api}", trust_env=False, timeout=2.0) as client:
         while True:
+            end_if_cancelled()
             with contextlib.suppress(httpx.TransportError):
                 if (await client.get("/healthz")).status_code == httpx.codes.OK:
                     return
@@ -217,6 +219,7 @@ async def _keep(name: str, child: Child) -> None:
     """Start it again whenever it ends, sooner at first than later."""
     attempt = 0
     while True:
+        end_if_cancelled()
         began_at = time.monotonic()
         code = await child.wait()
         attempt = 0 if time.monotonic() - began_at > LONGEST_WAIT_S else attempt + 1

@@ -26,6 +26,7 @@ from shared.bus.codec import encode
 from shared.bus.keys import write_secret
 from shared.bus.streams import WRONG_LAST_SEQUENCE
 from shared.events import subjects
+from shared.tasks import end_if_cancelled
 
 TOKEN_PREFIX = "nbp_"
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -116,6 +117,7 @@ async def _publish_next(connection: Client, commit: Commit, last: int) -> None:
     """Append it if the log's last sequence is still `last`. Repeats it until the bus says yes or no."""
     headers = {"Nats-Msg-Id": secrets.token_hex(16), "Nats-Expected-Last-Sequence": str(last)}
     while True:
+        end_if_cancelled()
         try:
             await connection.jetstream().publish(
                 subjects.log(commit.account), encode(commit), timeout=ANSWER_WITHIN_S, headers=headers

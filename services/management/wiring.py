@@ -33,6 +33,7 @@ from shared.bus.undecodable import Undecodables
 from shared.directory import held
 from shared.errors import CorruptFile, Taken
 from shared.net.listen import Listen, parse_listen, require_free
+from shared.tasks import end_if_cancelled
 
 ROLE = "management"
 RETRY_S = 0.5
@@ -131,6 +132,7 @@ async def _insist(what: str, attempt: Callable[[], Awaitable[None]]) -> None:
     """Do it until it succeeds: a server that has just started, or a cluster without a leader, refuses for a while."""
     reported_at = float("-inf")
     while True:
+        end_if_cancelled()
         try:
             await attempt()
             return

@@ -9,6 +9,7 @@ from services.resolver.core.answers import Answer
 from services.resolver.core.schedule import Due, Schedule
 from services.resolver.ports import Upstream
 from shared.metrics import REGISTRY, Counter, Gauge
+from shared.tasks import end_if_cancelled
 
 AT_ONCE = 192
 """Names that are asked for at once: two sockets each, well below the usual limit of 1,024 open files."""
@@ -49,6 +50,7 @@ class Asking:
         """Ask, for ever."""
         async with asyncio.TaskGroup() as tasks:
             while True:
+                end_if_cancelled()
                 self._wake.clear()
                 for due in self._schedule.due(self._clock()):
                     tasks.create_task(self._ask(due))

@@ -20,6 +20,7 @@ from shared.events import subjects
 from shared.events.facts import ResolutionFact
 from shared.events.subjects import BadSubject
 from shared.metrics import REGISTRY, Counter
+from shared.tasks import end_if_cancelled
 
 LINGER_S = 0.02
 """Names of one route are answered within milliseconds of each other; this makes them one fact."""
@@ -87,6 +88,7 @@ class Facts:
         """Write what differs, for ever."""
         attempt = 0
         while True:
+            end_if_cancelled()
             await self._changed.wait()
             await asyncio.sleep(LINGER_S)
             self._changed.clear()

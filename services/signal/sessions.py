@@ -20,6 +20,7 @@ from shared.events.facts import SessionFact
 from shared.events.signals import Beat
 from shared.events.subjects import BadSubject, BeatKey
 from shared.metrics import REGISTRY, Counter, Gauge
+from shared.tasks import end_if_cancelled
 
 TICK_S = 1.0
 """Longest time between two looks at the connection while somebody is heard."""
@@ -110,6 +111,7 @@ class Sessions:
     async def watch(self) -> None:
         """Notice silence, for ever."""
         while True:
+            end_if_cancelled()
             self.look(overslept=await self._sleep())
 
     def look(self, *, overslept: bool) -> None:
@@ -145,6 +147,7 @@ class Sessions:
         """Write the facts that edges call for, for ever."""
         attempt = 0
         while True:
+            end_if_cancelled()
             await self._something_to_write.wait()
             self._something_to_write.clear()
             while self._facts_known and self._pending:

@@ -14,6 +14,7 @@ from nats.aio.client import Client, Server
 from shared.bus.address import parse_bus
 from shared.bus.transport import BusTransport
 from shared.events import subjects
+from shared.tasks import end_if_cancelled
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 15.0
@@ -75,6 +76,7 @@ async def connect(
     bus = parse_bus(url, ca, name)
     patience = _Patience()
     while True:
+        end_if_cancelled()
         client = Client()
         client._transport = BusTransport(bus)  # nats-py makes one of its own only where there is none
         try:

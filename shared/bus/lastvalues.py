@@ -91,6 +91,7 @@ async def _follow_once(connection: Client, stream: str, pattern: str, reader: Re
             reader.caught_up()
         received = 0
         while True:
+            end_if_cancelled()
             async with asyncio.timeout(3 * HEARTBEAT_S):
                 message = await arrived.get()
             if message.headers and "Status" in message.headers:

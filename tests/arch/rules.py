@@ -54,6 +54,27 @@ def _is_text_of(node: ast.AST, error: str) -> bool:
     return isinstance(node, ast.Attribute) and node.attr == "args" and _name(node.value) == error
 
 
+def deaf_loops(tree: ast.Module) -> list[int]:
+    """Endless loops of coroutines that never ask whether they shall end (shared.tasks: a cancellation can be lost)."""
+    return sorted(
+        loop.lineno
+        for function in ast.walk(tree)
+        if isinstance(function, ast.AsyncFunctionDef)
+        for loop in _own_loops(function)
+        if isinstance(loop.test, ast.Constant)
+        if not any(isinstance(node, ast.Call) and _name(node.func) == "end_if_cancelled" for node in ast.walk(loop))
+    )
+
+
+def _own_loops(node: ast.AST) -> Iterator[ast.While]:
+    """The loops of a function, without those of functions within it."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.While):
+            yield child
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from _own_loops(child)
+
+
 def built_subjects(tree: ast.Module) -> list[int]:
     """Lines that join the first token of a bus subject with something that is not written there."""
     return sorted({start.lineno for node in ast.walk(tree) for start in _joined_onto(node) if _starts_subject(start)})

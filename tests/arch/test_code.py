@@ -23,6 +23,10 @@ def test_nobody_decides_by_the_text_of_an_error() -> None:
     assert broken(rules.matches_on_error_text, modules("services", "shared", "deploy", "tests")) == []
 
 
+def test_whatever_goes_on_for_ever_asks_whether_it_shall_end() -> None:
+    assert broken(rules.deaf_loops, modules("services", "shared", "deploy")) == []
+
+
 def test_bus_subjects_are_put_together_in_one_module() -> None:
     elsewhere = ((path, tree) for path, tree in modules("services", "shared", "deploy") if path != SUBJECTS)
     assert broken(rules.built_subjects, elsewhere) == []

@@ -1,7 +1,7 @@
 """Whatever happened on the way: once everything has arrived, packets go exactly where intent says.
 
 The hosts hear late or not at all, lose connections, crash in the middle of a change and are meddled with, while the
-account changes. WHIMBREL_SIM_SEEDS="100-900" tries other worlds.
+account changes. `just sim 100-2000` tries other worlds.
 """
 
 import os

@@ -18,6 +18,7 @@ from shared.bus.undecodable import Undecodables
 from shared.errors import BusUnavailable
 from shared.events import subjects
 from shared.events.documents import TOMBSTONE_TTL_S
+from shared.tasks import end_if_cancelled
 
 BANISHED_AFTER_S = 30.0
 """A refusal that management stands by for so long is final: this peer was deleted or blocked (decision C5)."""
@@ -98,6 +99,7 @@ class Feed:
         attempt = 0
         try:
             while True:
+                end_if_cancelled()
                 session = await self._open(attempt)
                 opened_at = boottime()
                 try:
@@ -116,6 +118,7 @@ class Feed:
     async def _open(self, attempt: int) -> Session:
         """The next session, whole and in use; the one before it is closed after that."""
         while True:
+            end_if_cancelled()
             if attempt:
                 await asyncio.sleep(wait_before(attempt - 1, random.random()))
             attempt += 1

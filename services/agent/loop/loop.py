@@ -24,6 +24,7 @@ from services.agent.loop.failures import Failures
 from services.agent.loop.kernel import PARTS, Drivers, Entry, Kernel, Part, entries
 from services.agent.ports import Passed
 from shared.metrics import REGISTRY, Counter
+from shared.tasks import end_if_cancelled
 
 APART_S = 0.005
 CHECK_EVERY_S = 30.0
@@ -98,6 +99,7 @@ class Loop:
         """Until cancelled."""
         check_at = time.monotonic() + CHECK_EVERY_S
         while True:
+            end_if_cancelled()
             await self._something_to_do(check_at)
             began = time.monotonic()
             if began >= check_at:

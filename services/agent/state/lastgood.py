@@ -10,6 +10,7 @@ from services.agent.core.kernel import PeerStats
 from services.agent.core.tunnel import PathBook
 from services.agent.state.remembered import Picture, Remembered
 from shared.events.signals import Candidates
+from shared.tasks import end_if_cancelled
 
 DEBOUNCE_S = 1.0
 LAST_RUN = "0000000000"
@@ -32,6 +33,7 @@ class LastGoodKeeper:
     async def run(self) -> None:
         """Until cancelled; `keep` then writes what is still to be written."""
         while True:
+            end_if_cancelled()
             await self._changed.wait()
             await asyncio.sleep(DEBOUNCE_S)
             self._changed.clear()

@@ -102,6 +102,7 @@ class Withdrawal:
         subscription = await self._system.subscribe(self._inbox, cb=self._on_listing)
         try:
             while True:
+                end_if_cancelled()
                 await self._sweep()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._sweep_every_s):

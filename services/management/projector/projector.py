@@ -27,6 +27,7 @@ from shared.bus.undecodable import Undecodables
 from shared.events import subjects
 from shared.events.documents import FeedMessage
 from shared.metrics import REGISTRY, Counter, Gauge
+from shared.tasks import end_if_cancelled
 
 CONSUMER = "projector"
 RETRY_S = 0.25
@@ -129,6 +130,7 @@ class Projector:
     async def _work(self) -> None:
         reported_at = float("-inf")
         while True:
+            end_if_cancelled()
             await self._wake.wait()
             self._wake.clear()
             try:
