@@ -68,7 +68,7 @@ class Control:
     async def _answer(self, line: bytes) -> bytes:
         try:
             request = msgspec.json.decode(line, type=Request)
-        except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
             return msgspec.json.encode({"error": f"not a request: {problem}"})
         answer = self._answers.get(request.do)
         if answer is None:

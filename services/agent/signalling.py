@@ -57,7 +57,7 @@ def unseal(sealed: bytes, own: PrivateKey, sender_key: str, direction: tuple[str
         raise Unusable("it is not for this direction")
     try:
         message = _decoder.decode(Box(own, _public(sender_key)).decrypt(sealed))
-    except (CryptoError, ValueError, msgspec.DecodeError) as problem:
+    except (CryptoError, ValueError, msgspec.DecodeError, RecursionError) as problem:
         raise Unusable(f"it does not open: {type(problem).__name__}") from None
     if not abs(wall - message.sent_at) <= MAX_AGE_S:  # also for what is no number
         raise Unusable("it is older than five minutes, or the clocks differ by more than that")

@@ -50,6 +50,8 @@ async def test_each_request_gets_its_answer(path: Path) -> None:
         (b"[]", "not a request"),
         (b'{"do": 5}', "not a request"),
         (b"\xff", "not a request"),
+        (b'{"do": ' + b"[" * 10_000, "not a request"),
+        (b'{"x": ' + b"[" * 10_000, "not a request"),
         (b'{"do": "dance"}', "does not know 'dance'"),
     ],
 )

@@ -70,11 +70,15 @@ def test_rubbish_is_refused(sealed: bytes) -> None:
         unseal(sealed, BOB, public(ALICE), TO_BOB, NOW)
 
 
-def test_a_sealed_signal_of_another_type_is_refused() -> None:
+@pytest.mark.parametrize(
+    "content",
+    [msgspec.msgpack.encode(Beat(peer_id="alice", epoch=1)), b"", b"\xc1", b"\x91" * 60_000, b"\x81\xa1x" * 5_000],
+    ids=["of another type", "nothing", "no message", "lists in lists", "maps in maps"],
+)
+def test_what_is_sealed_rightly_and_is_no_signal_is_refused(content: bytes) -> None:
     nonce = seal(MESSAGE, ALICE, public(BOB), TO_BOB)[:24]
-    beat = msgspec.msgpack.encode(Beat(peer_id="alice", epoch=1))
     with pytest.raises(Unusable):
-        unseal(bytes(Box(ALICE, BOB.public_key).encrypt(beat, nonce)), BOB, public(ALICE), TO_BOB, NOW)
+        unseal(bytes(Box(ALICE, BOB.public_key).encrypt(content, nonce)), BOB, public(ALICE), TO_BOB, NOW)
 
 
 async def test_two_hosts_introduce_themselves_and_say_goodbye() -> None:
