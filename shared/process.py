@@ -15,7 +15,10 @@ STOPPED_BY = (signal.SIGTERM, signal.SIGINT)
 """A clean stop; the exit code is 0."""
 
 REFUSED = 1
-"""Exit code when the service cannot start as it is told; one line on standard error says why."""
+"""Exit code when the service cannot start now; one line on standard error says why."""
+
+MISTAKEN = 2
+"""Exit code for an option that makes no sense, whoever finds that out; to start it again is of no use."""
 
 STOP_TIMEOUT_S = 5.0
 
@@ -28,14 +31,16 @@ def run(name: str, service: Coroutine[Any, Any, None], *, stop_within_s: float =
         uvloop.run(_until_stopped(name, service, stop_within_s))
     except (FileNotFoundError, PermissionError) as problem:
         return _refused(f"whimbrel {name}: {problem.filename}: {problem.strerror}")
-    except (BadSetting, BusUnavailable, CorruptFile, NotStarted, Taken) as problem:
+    except BadSetting as problem:
+        return _refused(f"whimbrel {name}: {problem}", MISTAKEN)
+    except (BusUnavailable, CorruptFile, NotStarted, Taken) as problem:
         return _refused(f"whimbrel {name}: {problem}")
     return 0
 
 
-def _refused(line: str) -> int:
+def _refused(line: str, code: int = REFUSED) -> int:
     print(line, file=sys.stderr)
-    return REFUSED
+    return code
 
 
 async def _until_stopped(name: str, service: Coroutine[Any, Any, None], stop_within_s: float) -> None:

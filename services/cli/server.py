@@ -46,6 +46,6 @@ def server(
 def _announce(plan: Plan) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"API          http://{plan.api}")
-    console.print(f"bus          {plan.bus_url}")
+    console.print(f"bus          {plan.hosts_url}")
     console.print(f"admin token  {plan.admin_token}")
     console.print(f"logs         {plan.logs}")

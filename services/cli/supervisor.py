@@ -63,6 +63,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return f"{'tls' if self.tls else 'nats'}://{self.bus}"
 
     @property
+    def hosts_url(self) -> str:
+        """What hosts write: with a certificate the name that it is for."""
+        return f"tls://{Listen(self.bus_name, self.bus.port)}" if self.tls else self.bus_url
+
+    @property
     def admin_token(self) -> Path:
         return self.directory / "admin.token"
 

@@ -56,6 +56,17 @@ async def test_hosts_and_services_connect_and_are_admitted_as_without(tls_plane:
     assert await tls_plane.values_ever("LOG") == 0, "and a service has its streams"
 
 
+async def test_trust_is_read_anew_for_each_connection(tls_plane: Plane, authority: Authority, tmp_path: Path) -> None:
+    trusted = tmp_path / "trusted.crt"
+    trusted.write_bytes(authority.ca.read_bytes())
+    dial = Dialer(tls_plane.url, trusted)
+    trusted.unlink()
+    with pytest.raises(BusUnavailable, match=r"--bus-ca \(WHIMBREL_BUS_CA\): .*trusted.crt: No such file"):
+        await dial(ENROL)
+    trusted.write_bytes(authority.ca.read_bytes())
+    await (await dial(ENROL)).close()
+
+
 async def test_the_servers_own_certificate_may_be_what_is_trusted(tls_plane: Plane, authority: Authority) -> None:
     await admitted(tls_plane.url, authority.files.cert)
 

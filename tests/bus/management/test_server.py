@@ -62,15 +62,15 @@ async def test_a_directory_or_a_port_in_use_gets_one_line_that_names_it(tmp_path
     async with serving(tmp_path / "data") as server:
         api = bus = ANY_PORT
         other = str(tmp_path / "other")
-        for arguments, named in (
-            (("--data-dir", str(tmp_path / "data"), "--api", api, "--bus", bus), str(tmp_path / "data")),
-            (("--data-dir", other, "--api", server.api, "--bus", bus), server.api),
-            (("--data-dir", other, "--api", api, "--bus", server.bus), server.bus),
-            (("--data-dir", other, "--api", "nowhere", "--bus", bus), "--api"),
-            (("--data-dir", other, "--api", api, "--bus", "::1:4222"), "--bus"),
+        for arguments, named, expected in (
+            (("--data-dir", str(tmp_path / "data"), "--api", api, "--bus", bus), str(tmp_path / "data"), 1),
+            (("--data-dir", other, "--api", server.api, "--bus", bus), server.api, 1),
+            (("--data-dir", other, "--api", api, "--bus", server.bus), server.bus, 1),
+            (("--data-dir", other, "--api", "nowhere", "--bus", bus), "--api", 2),
+            (("--data-dir", other, "--api", api, "--bus", "::1:4222"), "--bus", 2),
         ):
             code, said = await whimbrel("server", *arguments, "--log-level", "error")
-            assert code == 1
+            assert code == expected
             assert named in said
             assert len(said.splitlines()) == 1, said
         assert await server.answers()

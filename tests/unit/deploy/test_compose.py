@@ -247,6 +247,10 @@ def test_what_a_container_starts_is_in_its_image() -> None:
     assert "/etc/haproxy/haproxy.cfg" in stage("api")
 
 
+def test_an_image_knows_the_authorities_that_a_bus_may_have_its_certificate_from() -> None:
+    assert "ca-certificates" in stage("python")
+
+
 def test_the_image_is_built_from_the_lock_and_from_files_that_the_build_sees() -> None:
     assert re.search(r"pip install .*--require-hashes .*-r /build/requirements/run\.txt", stage("build"))
     copied = [source for line in re.findall(r"^COPY (?!--from)(.*)", DOCKERFILE, re.M) for source in line.split()[:-1]]
