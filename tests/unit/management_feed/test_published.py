@@ -106,6 +106,13 @@ def test_what_is_unreadable_is_written_anew_or_withdrawn() -> None:
     assert published.update("acc", {UNIT: {key("g.a"): PEER}}) == []
 
 
+def test_a_document_of_a_kind_that_another_version_wrote_is_withdrawn() -> None:
+    foreign = FeedKey("a", "g.all", "zone", "z")
+    published = Published({foreign: None})
+    assert published.update("a", {}) == [(foreign, Tombstone())]
+    assert published.update("a", {}) == []
+
+
 def test_new_documents_come_before_withdrawn_ones_and_a_router_learns_of_a_route_before_its_clients() -> None:
     published = Published({key("g.old", "self"): SELF})
     wanted: dict[Unit, dict[FeedKey, Document]] = {

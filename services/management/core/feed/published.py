@@ -9,7 +9,8 @@ from shared.events.subjects import FeedKey
 
 Write = tuple[FeedKey, Document | Tombstone]
 
-_ORDER = ("settings", "self", "peer", "rule", "route", "resolution")
+_ORDER = {kind: place for place, kind in enumerate(("settings", "self", "peer", "rule", "route", "resolution"))}
+"""Kinds that are not here come last: another version wrote them, and they are withdrawn."""
 
 
 class Published:
@@ -54,7 +55,7 @@ def _ordered(writes: Iterable[Write]) -> list[Write]:
     def place(write: Write) -> tuple[bool, int, bool, FeedKey]:
         key, document = write
         for_clients = isinstance(document, RouteDoc) and document.permits is None
-        kind = _ORDER.index(key.kind)
+        kind = _ORDER.get(key.kind, len(_ORDER))
         return isinstance(document, Tombstone), kind, for_clients, key
 
     return sorted(writes, key=place)
