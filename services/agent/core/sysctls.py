@@ -32,11 +32,12 @@ def wanted(
     """What they shall be, in the order to write them.
 
     Strict reverse path filtering becomes loose. Router advertisements keep being accepted where they were: with
-    forwarding on, 1 means no, so 2 is written first. current: what `watched` shows now.
+    forwarding on, 1 means no, so 2 is written first; a host that forwarded before accepted none, and still does not.
+    current: what `watched` shows now.
     """
     before = {path: originals.get(path, value) for path, value in current.items()}
     values = {path: _LOOSE for path, value in before.items() if path.endswith("/rp_filter") and value == _STRICT}
-    if forward_v6:
+    if forward_v6 and before.get(FORWARD_V6) == "0":
         values |= {path: "2" for path, value in before.items() if path.endswith("/accept_ra") and value == "1"}
     values[SRC_VALID_MARK] = "1"
     if forward_v4:

@@ -200,6 +200,14 @@ def test_router_advertisements_are_secured_before_forwarding_is_switched_on() ->
     assert paths.index("net/ipv6/conf/eth0/accept_ra") < paths.index("net/ipv6/conf/all/forwarding")
 
 
+def test_a_router_does_not_begin_to_accept_router_advertisements() -> None:
+    router = CURRENT | {"net/ipv6/conf/all/forwarding": "1"}
+    found = wanted(forward_v4=False, forward_v6=True, current=router, originals={})
+    assert not [path for path in found if "accept_ra" in path]
+    by_us = wanted(forward_v4=False, forward_v6=True, current=router, originals={"net/ipv6/conf/all/forwarding": "0"})
+    assert by_us["net/ipv6/conf/eth0/accept_ra"].value == "2"
+
+
 def test_a_setting_that_was_changed_stays_wanted_by_what_it_was() -> None:
     changed = CURRENT | {"net/ipv4/conf/eth0/rp_filter": "2"}
     found = wanted(forward_v4=False, forward_v6=False, current=changed, originals={"net/ipv4/conf/eth0/rp_filter": "1"})
