@@ -32,6 +32,10 @@ POLITE_S = 0.005
 it each try is a coin tossed, and one commit in thirty would lose five times."""
 RIVAL_FOR_S = 1.0
 
+STILL_UNDER_WAY = 10158
+"""Error code of a message that a cluster has taken in once already and not agreed on yet:
+JSStreamDuplicateMessageConflict (nats-server, server/errors.json)."""
+
 HEADERS_BYTES = 1024
 """Room for the headers in a message."""
 
@@ -131,7 +135,7 @@ class Log:
                 jetstream = self._connection.jetstream()
                 return (await jetstream.publish(subject, data, timeout=ANSWER_WITHIN_S, headers=headers)).seq
             except APIError as problem:
-                if problem.code != 503:
+                if problem.code != 503 and problem.err_code != STILL_UNDER_WAY:
                     raise
                 await asyncio.sleep(ANSWER_WITHIN_S / 10)
             except nats.errors.TimeoutError:

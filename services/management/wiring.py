@@ -12,6 +12,7 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 
+from services.management import oldfacts
 from services.management.admission.callout import Callout
 from services.management.admission.withdrawal import Withdrawal
 from services.management.api.app import create_app
@@ -88,6 +89,7 @@ async def _run(
             presence = Presence(undecodables)
             tasks.create_task(presence.follow(connection))
             tasks.create_task(Projector(connection, readmodel, undecodables).run())
+            tasks.create_task(oldfacts.sweep(connection, readmodel))
             tasks.create_task(Withdrawal(system, readmodel).run())
             callout = Callout(readmodel, seeds.issuer, curve_key(seeds.callout), undecodables)
             leave_admission = await callout.serve(connection)

@@ -166,6 +166,8 @@ class Sessions:
             try:
                 sequence = await self._writer.write(peer, fact, after=after)
             except Superseded:
+                # What we know is old: something newer is on its way to us, or nothing is there any more.
+                self._facts.pop(peer, None)
                 return False
             except RetryLater as problem:
                 log.debug("session fact waits", account=peer.account, peer=peer.peer, problem=problem.problem)

@@ -21,6 +21,9 @@ from shared.tasks import end_if_cancelled
 HEARTBEAT_S = 1.0
 """How often the server says that a consumer lives; three missing ones and it is made anew."""
 
+QUIET_S = 10.0
+"""Trouble that is over sooner is not worth a line: a stream is being made, or a cluster elects a leader."""
+
 log = structlog.get_logger()
 
 
@@ -50,17 +53,19 @@ async def follow(connection: Client, stream: str, pattern: str, reader: Reader) 
 
     Waits for the stream to exist. After any loss (server restart, gap, silence) it begins again with a snapshot.
     """
-    attempt, reported_at = 0, float("-inf")
+    attempt, report_at = 0, time.monotonic() + QUIET_S
     while True:
         end_if_cancelled()
         began_at = time.monotonic()
         try:
             await _follow_once(connection, stream, pattern, reader)
         except (nats.errors.Error, TimeoutError) as problem:
-            if began_at - reported_at >= REPORT_EVERY_S:
-                reported_at = began_at
-                log.info("stream not readable, going on trying", stream=stream, problem=str(problem))
-        attempt = 0 if time.monotonic() - began_at > LONGEST_WAIT_S else attempt + 1
+            if report_at <= began_at:
+                report_at = began_at + REPORT_EVERY_S
+                log.warning("stream not readable, going on trying", stream=stream, problem=repr(problem))
+        attempt += 1
+        if time.monotonic() - began_at > LONGEST_WAIT_S:
+            attempt, report_at = 0, max(report_at, time.monotonic() + QUIET_S)
         await asyncio.sleep(wait_before(attempt, random.random()))
 
 

@@ -83,6 +83,7 @@ _PERMISSIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             subjects.FEED_ALL,
             *(f"$JS.API.STREAM.{what}.*" for what in ("CREATE", "UPDATE", "INFO", "MSG.GET")),
             "$JS.API.DIRECT.GET.>",
+            "$JS.API.STREAM.PURGE.FACTS",
             f"{_CONSUMERS}.>",
             "$JS.ACK.>",
             "$JS.FC.>",

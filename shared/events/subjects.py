@@ -105,6 +105,10 @@ def resolution_fact(account: str, route: str) -> str:
     return f"fact.{token(account)}.route.{token(route)}.resolution"
 
 
+def facts_of_account(account: str) -> str:
+    return f"fact.{token(account)}.>"
+
+
 class FactKey(msgspec.Struct, frozen=True):
     """What a fact is about: `owner` is "peer" or "route", `fact` the last token."""
 
@@ -150,10 +154,6 @@ def feed_of(account: str, audience: str) -> str:
 def live_feed_of(account: str, audience: str) -> str:
     """The subscription that brings an audience's documents as they are written."""
     return _LIVE + feed_of(account, audience)
-
-
-def feed_of_account(account: str) -> str:
-    return f"feed.{token(account)}.>"
 
 
 def catch_up_consumer(peer: str, audience: str) -> str:

@@ -89,6 +89,24 @@ async def consumers_of(bus: Bus, expected: int) -> bool:
 
 
 @pytest.mark.parametrize("name", SERVICES)
+async def test_a_service_that_comes_before_the_streams_waits_without_a_word(bare_bus: Bus, name: str) -> None:
+    options = ("--bus", bare_bus.url, "--credentials", str(bare_bus.seeds / f"{name}.nk"))
+    system = await bare_bus.service("system")
+
+    async def has_asked() -> bool:
+        answer = await system.request("$SYS.REQ.SERVER.PING.CONNZ", b"{}", timeout=5)
+        connections = json.loads(answer.data)["data"]["connections"]
+        return any(each.get("name") == name and each["in_msgs"] for each in connections)
+
+    async with started(name, *options) as service:
+        await eventually(has_asked)
+        await bare_bus.make_streams()
+        await eventually(lambda: consumers_of(bare_bus, 1 if name == "signal" else 2))
+        assert await service.stop() == 0
+        assert [line["event"] for line in service.lines] == ["starting", "stopped"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
 async def test_a_service_waits_for_the_bus_with_one_line_and_stops_while_it_waits(seeds: Path, name: str) -> None:
     async with started(name, WHIMBREL_BUS=NOBODY, WHIMBREL_CREDENTIALS=str(seeds / f"{name}.nk")) as service:
         await eventually(lambda: service.logged("bus trouble"))

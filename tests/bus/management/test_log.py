@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from nats.js.errors import APIError
 
 from services.management import log as log_module
 from services.management.core.commands.decision import Decision
@@ -153,6 +154,27 @@ async def test_a_commit_that_was_taken_without_an_answer_counts_as_taken(
 
         monkeypatch.setattr(jetstream, "publish", unheard)
         assert await replica.log.commit(builders.ACCOUNT, adding_group("once")) == "once"
+        assert len(await whole_log(account)) == 2
+
+
+async def test_a_repetition_that_the_cluster_has_not_agreed_on_yet_is_made_again(
+    account: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(account, tmp_path / "a.db") as replica:
+        jetstream = type(replica.connection.jetstream())
+        publish = jetstream.publish
+        refused: list[str] = []
+
+        async def under_way_at_first(self: object, subject: str, payload: bytes, **kwargs: object) -> object:
+            ack = await publish(self, subject, payload, **kwargs)  # type: ignore[arg-type]
+            if not refused:
+                refused.append(subject)
+                raise APIError(code=409, err_code=10158, description="duplicate message id is in process")
+            return ack
+
+        monkeypatch.setattr(jetstream, "publish", under_way_at_first)
+        assert await replica.log.commit(builders.ACCOUNT, adding_group("once")) == "once"
+        assert refused == [subjects.log(builders.ACCOUNT)]
         assert len(await whole_log(account)) == 2
 
 

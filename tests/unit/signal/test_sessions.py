@@ -180,3 +180,17 @@ async def test_facts_that_the_bus_lost_are_written_again() -> None:
     world.ready()
     await world.settle()
     assert world.told() == (True, 1, 1000.0)
+
+
+async def test_what_is_to_be_said_of_a_peer_whose_fact_was_removed_does_not_wait_for_ever() -> None:
+    world = World()
+    world.ready()
+    world.beat()
+    await world.settle()
+    world.facts.last.clear()
+    world.now = 15.0
+    world.sessions.look(overslept=False)
+    await world.settle()
+    world.beat()
+    await world.settle()
+    assert world.told() == (True, 1, 1015.0)
