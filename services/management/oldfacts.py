@@ -11,6 +11,7 @@ from services.management.ports import NewestFold
 from shared.bus.streams import FACTS
 from shared.events import subjects
 from shared.events.subjects import BadSubject, FactKey
+from shared.tasks import end_if_cancelled
 
 SWEEP_EVERY_S = 3600.0
 
@@ -23,6 +24,7 @@ async def sweep(connection: Client, held: NewestFold, *, every_s: float = SWEEP_
     Not at once: the session of a deleted peer ends after the peer, and is said once more.
     """
     while True:
+        end_if_cancelled()
         try:
             for account in list(held.intent.accounts):
                 await _sweep(connection, held, account)

@@ -13,6 +13,7 @@ from shared.bus.keys import new_seed, public_key
 from shared.events import subjects
 
 REFUSED_WITHIN_S = 5.0
+ANSWER_WITHIN_S = 10.0
 ASKED = b"x"
 
 
@@ -67,7 +68,7 @@ class Host:
         """The JSON answer of the bus; {} when there is none."""
         data = b"" if body is None else msgspec.json.encode(body)
         try:
-            answer = await self.client.request(subject, data, timeout=2)
+            answer = await self.client.request(subject, data, timeout=ANSWER_WITHIN_S)
         except nats.errors.Error:
             return {}
         return msgspec.json.decode(answer.data, type=dict[str, Any])
