@@ -6,6 +6,7 @@ tell each other is not encrypted.
 """
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,12 +34,12 @@ def prepare(
     nodes: Sequence[str],
     host: str,
     port: int,
-    cert: Path | None = None,
-    key: Path | None = None,
+    bus_cert: Path | None = None,
+    bus_key: Path | None = None,
 ) -> None:
     """Keep all seeds in `seeds`, put each service's in <handed_out>/<service>, and write <data>/<node>/server.conf.
 
-    cert, key: where the servers find their certificate; without them they speak plain text.
+    bus_cert, bus_key: where the servers find their certificate; without them they speak plain text.
     """
     keys = credentials(seeds)
     for service, roles in HOLDS.items():
@@ -46,7 +47,7 @@ def prepare(
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for role in roles:
             write_secret(folder / f"{role}.nk", getattr(keys, role) + "\n")
-    tls = Certificate(cert=cert, key=key) if cert and key else None
+    tls = Certificate(cert=bus_cert, key=bus_key) if bus_cert and bus_key else None
     for name in nodes:
         folder = data / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,11 +77,14 @@ def main() -> None:
     )
     parser.add_argument("--host", default="0.0.0.0", help="address the servers listen on")
     parser.add_argument("--port", type=int, default=4222, help="port the servers listen on")
-    parser.add_argument("--cert", type=Path, help="certificate of the servers, where they see it")
-    parser.add_argument("--key", type=Path, help="its key, where they see it")
+    cert, key = (os.environ.get(name) or None for name in ("WHIMBREL_BUS_CERT", "WHIMBREL_BUS_KEY"))
+    parser.add_argument(
+        "--bus-cert", type=Path, default=cert, help="certificate of the servers, where they see it (WHIMBREL_BUS_CERT)"
+    )
+    parser.add_argument("--bus-key", type=Path, default=key, help="its key, where they see it (WHIMBREL_BUS_KEY)")
     given = parser.parse_args()
-    if (given.cert is None) != (given.key is None):
-        parser.error("give --cert and --key together")
+    if (given.bus_cert is None) != (given.bus_key is None):
+        parser.error("give --bus-cert and --bus-key together")
     prepare(**vars(given))
 
 

@@ -3,7 +3,8 @@
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -72,18 +73,6 @@ class Compose(msgspec.Struct, frozen=True):
     volumes: dict[str, None]
 
 
-class Addition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What deploy/compose.tls.yaml adds to a service."""
-
-    command: list[str] = []
-    environment: dict[str, str] = {}
-    volumes: list[str] = []
-
-
-class Additions(msgspec.Struct, frozen=True):
-    services: dict[str, Addition]
-
-
 def merged(one: Any, other: Any) -> Any:
     """What compose makes of two files: maps are merged, command and entrypoint replaced, other lists added up."""
     if not isinstance(one, dict):
@@ -93,11 +82,18 @@ def merged(one: Any, other: Any) -> Any:
     return {**one, **other, **both}
 
 
-TLS = msgspec.yaml.decode((ROOT / "deploy/compose.tls.yaml").read_bytes(), type=Additions).services
-FILE = msgspec.yaml.decode((ROOT / "compose.yaml").read_bytes())
-CLUSTER_FILE = msgspec.yaml.decode((ROOT / "deploy/compose.cluster.yaml").read_bytes())
-COMPOSE = msgspec.convert(FILE, Compose)
-CLUSTER = msgspec.convert(merged(FILE, CLUSTER_FILE), Compose)
+def stacked(*names: str) -> Compose:
+    """What compose makes of these files."""
+    files = (msgspec.yaml.decode((ROOT / name).read_bytes()) for name in names)
+    return msgspec.convert(reduce(merged, files), Compose)
+
+
+COMPOSE = stacked("compose.yaml")
+CLUSTER = stacked("compose.yaml", "deploy/compose.cluster.yaml")
+TLS = stacked("compose.yaml", "deploy/compose.tls.yaml")
+CLUSTER_TLS = stacked(
+    *("compose.yaml", "deploy/compose.cluster.yaml", "deploy/compose.tls.yaml", "deploy/compose.cluster-tls.yaml")
+)
 SERVICES = COMPOSE.services
 BUSES = ("bus", "bus-2", "bus-3")
 
@@ -171,21 +167,19 @@ def test_the_api_is_published_at_one_address_whatever_the_number_of_replicas() -
     assert f"127.0.0.1:{port}/healthz" in " ".join(SERVICES["management"].healthcheck["test"])
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_with_tls_a_service_believes_the_certificate_that_the_bus_shows(name: str) -> None:
-    added = TLS[name].environment
-    with patch.dict(os.environ, {**SERVICES[name].environment, **added}, clear=True):
-        read = from_arguments(SETTINGS[name], name, SERVICES[name].command[1:])
-    assert (read.bus, read.bus_ca) == ("tls://bus:4222", Path("/tls/public/bus.crt"))
-    assert read.bus_name.startswith("${WHIMBREL_BUS_NAME:?")
-    assert TLS[name].volumes == ["./tls/public:/tls/public:ro"], "and never sees the key"
-
-
-def test_with_tls_the_bus_finds_its_certificate_where_its_configuration_says() -> None:
-    plain = SERVICES["seeds"].command
-    assert TLS["seeds"].command == [*plain, "--cert=/tls/public/bus.crt", "--key=/tls/private/bus.key"]
-    assert TLS["bus"].volumes == ["./tls/public:/tls/public:ro", "./tls/private:/tls/private:ro"]
-    assert set(TLS) == {"seeds", "bus", *SETTINGS}
+@pytest.mark.parametrize(("stack", "buses"), [(TLS, BUSES[:1]), (CLUSTER_TLS, BUSES)], ids=["one bus", "a cluster"])
+def test_with_tls_a_service_believes_the_certificate_that_every_bus_shows(stack: Compose, buses: Sequence[str]) -> None:
+    for name in SETTINGS:
+        read = settings(name, stack.services)
+        assert read.bus == ",".join(f"tls://{bus}:4222" for bus in buses)
+        assert read.bus_name.startswith("${WHIMBREL_BUS_NAME:?")
+        assert read.bus_ca == Path("/tls/public/bus.crt")
+        assert stack.services[name].sees(read.bus_ca)
+    for bus in buses:
+        shown = [Path(stack.services["seeds"].environment[f"WHIMBREL_BUS_{file}"]) for file in ("CERT", "KEY")]
+        assert all(stack.services[bus].sees(file) for file in shown)
+    key = {name for name, service in stack.services.items() if service.sees(Path("/tls/private/bus.key"))}
+    assert key == set(buses), "and nobody else sees the key"
 
 
 @pytest.mark.parametrize("name", SETTINGS)

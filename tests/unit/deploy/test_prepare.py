@@ -1,5 +1,6 @@
 """What the one-shot of the compose stack leaves: seeds of each service in its own folder, and the server's file."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -74,18 +75,19 @@ def test_what_the_bus_sees_holds_no_seed(stack: Path) -> None:
 def test_with_a_certificate_the_server_requires_tls(stack: Path) -> None:
     plain = (stack / "data/bus/server.conf").read_text()
     assert "tls" not in plain
-    files = {"cert": Path("/tls/bus.crt"), "key": Path("/tls/bus.key")}
-    prepare(stack / "seeds", stack / "handed-out", stack / "data", ["bus"], "0.0.0.0", 4222, **files)
+    words = [f"--{name}={stack / name}" for name in ("seeds", "handed-out", "data")]
+    files = {"WHIMBREL_BUS_CERT": "/tls/bus.crt", "WHIMBREL_BUS_KEY": "/tls/bus.key"}
+    subprocess.run([sys.executable, "-m", "deploy.nats", *words], cwd=ROOT, env={**os.environ, **files}, check=True)
     added = (stack / "data/bus/server.conf").read_text().removeprefix(plain)
     assert added.split()[:6] == ["tls", "{", "cert_file:", '"/tls/bus.crt"', "key_file:", '"/tls/bus.key"']
 
 
-@pytest.mark.parametrize("option", ["--cert", "--key"])
+@pytest.mark.parametrize("option", ["--bus-cert", "--bus-key"])
 def test_a_certificate_without_its_key_is_refused(tmp_path: Path, option: str) -> None:
     words = ["--seeds", "s", "--handed-out", "h", "--data", "d", option, "file"]
     ended = subprocess.run([sys.executable, "-m", "deploy.nats", *words], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 2
-    assert ended.stderr.endswith("error: give --cert and --key together\n")
+    assert ended.stderr.endswith("error: give --bus-cert and --bus-key together\n")
 
 
 def test_the_servers_of_a_cluster_know_each_other_by_name_and_by_a_password_of_their_own(tmp_path: Path) -> None:
