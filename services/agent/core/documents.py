@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from shared.events.documents import (
+    TOMBSTONE_TTL_S,
     Document,
     FeedMessage,
     PeerDoc,
@@ -23,6 +24,10 @@ from shared.events.documents import (
 from shared.events.subjects import FeedKey
 
 D = TypeVar("D", PeerDoc, ResolutionDoc, RouteDoc, RuleDoc, SelfDoc, SettingsDoc)
+
+
+DELETION_KEPT_S = TOMBSTONE_TTL_S / 2
+"""An older message on its way takes seconds, a minute when a server is slow."""
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
@@ -70,6 +75,7 @@ class FeedView:
     def __init__(self, last_good: LastGood | None = None) -> None:
         self._held: dict[str, dict[FeedKey, Held]] = {}
         self._snapshots: dict[str, dict[FeedKey, Held]] = {}
+        self._deletions: dict[tuple[FeedKey, tuple[int, int]], float] = {}
         self._revision = 0
         self._documents: Documents | None = None
         if last_good is not None:
@@ -120,6 +126,14 @@ class FeedView:
         """Whether the picture changed: this host no longer belongs to the audience."""
         self._snapshots.pop(audience, None)
         return self._changed(bool(self._held.pop(audience, None)))
+
+    def forget_deletions(self, now: float) -> None:
+        """Forget deletions that a call DELETION_KEPT_S ago saw already. now: seconds on one clock."""
+        held = [one for audience in self._held.values() for one in audience.values() if _is_deletion(one)]
+        self._deletions = {(one.key, one.order): self._deletions.get((one.key, one.order), now) for one in held}
+        for (key, _), since in list(self._deletions.items()):
+            if now - since >= DELETION_KEPT_S:
+                del self._held[key.audience][key]
 
     def documents(self) -> Documents:
         """The merged picture of all audiences."""

@@ -161,6 +161,7 @@ class Session:
             if boottime() >= self._check_at:
                 self._check_at = boottime() + CHECK_EVERY_S
                 self._missed |= self._audiences
+                self._view.forget_deletions(boottime())
             if self.over is None:
                 await self._fill_gaps()
                 await self._prove()

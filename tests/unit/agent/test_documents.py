@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.agent.core.documents import Documents, FeedView, LastGood
+from services.agent.core.documents import DELETION_KEPT_S, Documents, FeedView, LastGood
 from shared.events.documents import Document, FeedMessage, Tombstone
 from shared.events.subjects import FeedKey
 from tests.unit.agent import make
@@ -48,6 +48,22 @@ def test_a_deletion_stays_known_so_that_a_late_older_message_does_not_bring_the_
     assert not view.apply(PEER, 6, said(make.peer("p1"), 21))
     assert view.documents().peers == {}
     assert view.documents().revision == 22
+
+
+def test_deletions_are_forgotten_in_the_end_and_what_came_after_them_is_not() -> None:
+    view, other = FeedView(), at(ALL, "peer", "p2")
+    view.apply(PEER, 5, said(Tombstone(), 20))
+    view.apply(other, 6, said(Tombstone(), 21))
+    view.forget_deletions(1000.0)
+    view.apply(other, 7, said(make.peer("p2", version="new"), 22))
+    view.forget_deletions(1000.0 + DELETION_KEPT_S - 1)
+    assert view.gap(PEER, 5) is False
+    view.apply(at(ALL, "peer", "p3"), 8, said(Tombstone(), 23))
+    view.forget_deletions(1000.0 + DELETION_KEPT_S)
+    assert view.gap(PEER, 5) is True
+    assert view.gap(at(ALL, "peer", "p3"), 8) is False
+    assert [peer.version for peer in view.documents().peers.values()] == ["new"]
+    assert view.documents().revision == 23
 
 
 def test_a_message_that_changes_nothing_says_so_and_still_counts_as_newer() -> None:
