@@ -112,7 +112,12 @@ class WireGuardGo:
         if self._held is None:
             await self.observe()
         held, self._held = self._held or {}, None
-        if await self._set([line for change in plan(entries, held) for line in uapi.change_lines(change)]) is None:
+        changes = [line for change in plan(entries, held) for line in uapi.change_lines(change)]
+        try:
+            refused = await uapi.set_(self._process.socket, changes)
+        except Silent:
+            return dict.fromkeys(entries, self._silent())
+        if refused is None:
             self._held = after(entries, held)
             return {}
         # It stopped at the first bad line, and what the device has is no longer known: one by one and as a whole, so

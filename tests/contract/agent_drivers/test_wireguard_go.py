@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from deploy.lab.netns import Namespace, address, connect
 from services.agent.core.kernel import CONTROL_MARK, Link, WireGuardDevice, WireGuardPeer
@@ -140,6 +141,30 @@ def test_one_that_died_or_hangs_is_replaced(
     with_driver(host, is_new)
     (after,) = servers(host)
     assert after.pid != before.pid
+
+
+def test_one_that_hangs_is_waited_for_once_however_many_peers_are_to_be_set(
+    host: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop waits meanwhile, with permits to withdraw."""
+    monkeypatch.setattr("services.agent.drivers.uapi.ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr("services.agent.drivers.wg_process.END_WITHIN_S", 0.2)
+    peers = {each.public_key: each for each in (replace(PEER, public_key=public(key(n))) for n in range(2, 52))}
+
+    async def scenario(driver: WireGuardGo) -> None:
+        await create(driver)
+        (server,) = servers(host)
+        server.send_signal(signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            errors = await driver.upsert(peers)
+            assert time.monotonic() - began < 5.0
+        finally:
+            server.send_signal(signal.SIGCONT)
+        assert errors == dict.fromkeys(peers, f"wireguard-go does not answer at {SOCKET}")
+        await driver.destroy()
+
+    with_driver(host, scenario)
 
 
 def test_a_link_whose_socket_is_gone_is_replaced(host: Namespace) -> None:
