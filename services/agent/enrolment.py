@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections.abc import Callable
 
 import nats.errors
 import structlog
@@ -30,10 +31,14 @@ REMEDIES = {
 log = structlog.get_logger()
 
 
-async def enrol(dial: Dial, setup_key: str, request: EnrolRequest) -> Enrolled:
+def _nobody(_: str) -> None: ...
+
+
+async def enrol(dial: Dial, setup_key: str, request: EnrolRequest, tell: Callable[[str], None] = _nobody) -> Enrolled:
     """The account and peer id this host has from now on.
 
-    Tries until management answers, and says so once a minute. Raises EnrolmentRefused when the answer is no.
+    Tries until management answers, and says so once a minute; `tell` hears each time what is in the way. Raises
+    EnrolmentRefused when the answer is no.
     """
     attempt, reported_at = 0, float("-inf")
     while True:
@@ -41,6 +46,7 @@ async def enrol(dial: Dial, setup_key: str, request: EnrolRequest) -> Enrolled:
         try:
             return await _ask(dial, setup_key, request)
         except (BusUnavailable, AdmissionRefused, Undecodable, nats.errors.Error, TimeoutError) as problem:
+            tell(_said(problem))
             if time.monotonic() - reported_at >= REPORT_EVERY_S:
                 reported_at = time.monotonic()
                 log.warning("cannot enrol yet, going on trying", problem=_said(problem))

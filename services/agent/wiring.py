@@ -110,6 +110,7 @@ class Agent:
         self._nft = nft
         self._who = who
         self._setup_key = setup_key
+        self._not_enrolled = "this host is not enrolled yet"
         self._stop = stop
         self._left: asyncio.Future[Mapping[str, str]] = asyncio.get_running_loop().create_future()
         self._dial = dial
@@ -180,7 +181,7 @@ class Agent:
         """Enrol if needed, then keep everything going."""
         if not self._who.enrolled:
             request = EnrolRequest(wireguard_key=self._who.public_key, bus_key=self._who.bus_key, meta=self._meta)
-            enrolled = await enrol(self._dial, self._setup_key, request)
+            enrolled = await enrol(self._dial, self._setup_key, request, self._cannot_enrol)
             self._who = replace(self._who, account=enrolled.account, peer_id=enrolled.peer_id)
             identity.save(self._settings.state_dir, self._who)
             log.info("enrolled", account=enrolled.account, peer=enrolled.peer_id)
@@ -215,6 +216,9 @@ class Agent:
             )
         finally:
             monitor.close()
+
+    def _cannot_enrol(self, problem: str) -> None:
+        self._not_enrolled = f"this host is not enrolled yet: {problem}"
 
     async def _goodbye(self) -> None:
         """Wait for the end, and announce it while there is a bus."""
@@ -300,7 +304,7 @@ class Agent:
             backend=self._device.name,
             bus_url=self._settings.bus,
             bus_connected=feed is not None and feed.standing == "connected",
-            bus_error=feed.problem if feed else "this host is not enrolled yet",
+            bus_error=feed.problem if feed else self._not_enrolled,
             applied_revision=passed.applied_revision,
             pending=passed.pending,
             now=time.monotonic(),

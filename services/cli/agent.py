@@ -4,6 +4,7 @@
 through a pipe: it is in no command line and no environment of the agent. The others ask over the agent's socket.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -203,13 +204,18 @@ def _summary(shown: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "Host": shown["fqdn"] or "not enrolled yet",
         "Status": shown["daemonStatus"],
-        "Bus": bus["url"] if bus["connected"] else f"{bus['url']}: {bus['error'] or 'connecting'}",
+        "Bus": bus["url"] if bus["connected"] else _in_the_way(bus),
         "Address": " ".join(filter(None, (shown["netbirdIp"], shown["netbirdIpv6"]))),
         "Interface": f"{shown['interface']}, {shown['wireguardBackend']}, port {shown['wireguardPort']}",
         "Peers": f"{peers['connected']} of {peers['total']} connected",
         "Serves": ", ".join(shown["networks"]) or "nothing",
         "Applied": f"revision {shown['appliedRevision']}{progress}",
     }
+
+
+def _in_the_way(bus: Mapping[str, Any]) -> str:
+    problem = bus["error"] or "connecting"
+    return problem if bus["url"] in problem else f"{bus['url']}: {problem}"
 
 
 def _ago(peer: Mapping[str, Any]) -> str:
@@ -313,6 +319,8 @@ def _detach(environment: Mapping[str, str], pipe: int | None, state_dir: Path, p
             print(f"agent {agent.pid} runs, its log is {state_dir / LOG_NAME}")
             return
         time.sleep(0.05)
+    with contextlib.suppress(Failed):
+        print(_in_the_way(_ask(path, "status")["management"]))
     print(f"agent {agent.pid} runs and is not connected yet, its log is {state_dir / LOG_NAME}")
 
 

@@ -607,6 +607,19 @@ async def test_a_second_daemon_ends_with_5(agent: AgentProcess, plane: Plane) ->
     assert "runs, its log" not in second.stdout
 
 
+async def test_daemon_says_what_is_in_the_way_of_a_connection(host: Namespace, tmp_path: Path) -> None:
+    agent = AgentProcess(host, tmp_path)
+    words = [COMMAND, "up", "--bus", "nats://127.0.0.1:9", "--state-dir", str(agent.state), "--setup-key", KEY]
+    done = await run(host.command([*words, "--socket", str(agent.socket), "--daemon"]))
+    assert done.returncode == 0
+    why, where = done.stdout.splitlines()
+    assert why.startswith("this host is not enrolled yet: bus nats://127.0.0.1:9: Connect call failed")
+    assert where.endswith(f"runs and is not connected yet, its log is {agent.state}/agent.log")
+    shown = (await whimbrel(agent, "status")).stdout
+    assert f"Bus        {why}" in shown
+    assert (await whimbrel(agent, "down")).returncode == 0
+
+
 async def test_daemon_says_why_the_agent_ended(agent: AgentProcess, plane: Plane) -> None:
     plane.refuse(KEY, "expired")
     words = [COMMAND, "up", "--bus", "nats://127.0.0.1:4222", "--state-dir", str(agent.state)]

@@ -52,6 +52,7 @@ async def test_an_agent_says_what_is_wrong_with_a_certificate_and_goes_on_when_i
     agent = AgentProcess(host, tmp_path)
     agent.start("--bus", URL, "--bus-ca", str(authority.ca))
     await eventually(lambda: "its certificate has expired: renew it" in agent.said())
+    await eventually(lambda: told(agent, f"not enrolled yet: bus {URL}: its certificate has expired"))
     authority.issue(HOST)
     plane.server.reload()
     await plane.open()
