@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from msgspec.structs import replace
 
 from services.agent.core.desired_state import Observed
-from services.agent.core.kernel import Link, RouteEntry, RuleEntry, RuleKey, SysctlEntry
+from services.agent.core.kernel import Link, RouteEntry, RuleEntry, RuleKey, SysctlEntry, WireGuardDevice
 from services.agent.core.order import Delete, Destroy, Step, Upsert
 from services.agent.core.ruleset import Elements, Replace
 from services.agent.errors import MechanismMissing
@@ -123,8 +123,7 @@ class Kernel:
             case "link":
                 return await self._link(values)
             case "device":
-                error = await drivers.device.configure(next(iter(values.values())))
-                return dict.fromkeys(values, error) if error else {}
+                return await self._device(values)
             case "peer":
                 return await drivers.device.upsert(values)
             case "sysctl":
@@ -134,13 +133,23 @@ class Kernel:
         return await drivers.routes.upsert(values)
 
     async def _link(self, values: Mapping[str, Link]) -> Mapping[str, str]:
-        if not values.keys() <= self.observed.links.keys():
-            try:
-                await self._drivers.device.create()
-            except MechanismMissing as problem:
-                return dict.fromkeys(values, problem.message)
-            self.disturb()
+        if not values.keys() <= self.observed.links.keys() and (error := await self._create()):
+            return dict.fromkeys(values, error)
         return await self._drivers.links.upsert(values)
+
+    async def _device(self, values: Mapping[str, WireGuardDevice]) -> Mapping[str, str]:
+        """Configure it; one that did not answer behind its link is made anew, unless it answers by now."""
+        error = None if self.observed.devices else await self._create()
+        error = error or await self._drivers.device.configure(next(iter(values.values())))
+        return dict.fromkeys(values, error) if error else {}
+
+    async def _create(self) -> str | None:
+        try:
+            await self._drivers.device.create()
+        except MechanismMissing as problem:
+            return problem.message
+        self.disturb()
+        return None
 
     async def _delete(self, kind: str, keys: tuple[Any, ...]) -> Mapping[Any, str]:
         drivers = self._drivers

@@ -71,6 +71,8 @@ class Device:
         self.peers: Table[str, WireGuardPeer] = Table()
 
     async def create(self) -> None:
+        if self.device is not None and "wt0" in self._links.entries:
+            return
         self._links.entries["wt0"] = Link(name="wt0", mtu=1420, up=False, addresses=frozenset())
         self.device = WireGuardDevice(public_key="", listen_port=0, fwmark=0)
 
@@ -83,6 +85,8 @@ class Device:
         return self.device, await self.peers.observe()
 
     async def configure(self, device: WireGuardDevice) -> str | None:
+        if self.device is None:
+            return "does not answer"
         self.device = device
         return None
 

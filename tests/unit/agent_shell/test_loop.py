@@ -303,6 +303,15 @@ async def test_a_link_that_went_is_made_again_with_all_that_hung_on_it(world: Wo
     await eventually(lambda: world.routes == {"10.1.0.0/16"} and key("gw") in world.kernel.device.peers.entries)
 
 
+async def test_a_device_that_no_longer_answers_behind_its_link_is_made_again(world: World) -> None:
+    wanted = world.kernel.device.device
+    world.kernel.device.device = None
+    world.kernel.device.peers.entries.clear()
+    world.loop.disturbed(("device",))
+    await eventually(lambda: world.kernel.device.device == wanted and not world.loop.passed.pending)
+    assert key("gw") in world.kernel.device.peers.entries
+
+
 async def test_a_link_that_went_down_has_taken_its_routes_along(world: World) -> None:
     link = world.kernel.links.entries["wt0"]
     world.kernel.links.entries["wt0"] = replace(link, up=False)
