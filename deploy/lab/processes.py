@@ -1,6 +1,8 @@
 """The lab's processes: started with their own logs, remembered on disk, ended by signal and by pid."""
 
+import contextlib
 import os
+import select
 import signal
 import time
 from collections.abc import Iterable, Mapping
@@ -78,18 +80,30 @@ def _end(entry: Started) -> None:
     if process is None:
         return
     process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(STOP_TIMEOUT_S)
-    except psutil.TimeoutExpired:
+    if not _ended(entry.pid):
         process.kill()
-        process.wait(STOP_TIMEOUT_S)
+        _ended(entry.pid)
 
 
 def end_all(pids: Iterable[int]) -> None:
     """Kill processes that a failed lab left in its namespaces."""
     for pid in pids:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-            psutil.Process(pid).wait(STOP_TIMEOUT_S)
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            continue
+            _ended(pid)
+
+
+def _ended(pid: int) -> bool:
+    """Whether the process ends within STOP_TIMEOUT_S.
+
+    It may stay as a zombie: the first process of a container, and so the parent of whoever lost its own, may be one
+    that takes no notice of ends.
+    """
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], STOP_TIMEOUT_S)[0])
+    finally:
+        os.close(handle)
