@@ -58,6 +58,10 @@ e2e *args: setup
 sim seeds="100-2000" *args: setup
     WHIMBREL_SIM_SEEDS="$1" .venv/bin/pytest tests/sim "${@:2}"
 
+# the lab with everything that can happen to it, seeds and rounds longer than the suite's; as root
+chaos seeds="2-10" rounds="30" *args: setup
+    WHIMBREL_CHAOS_SEEDS="$1" WHIMBREL_CHAOS_ROUNDS="$2" .venv/bin/pytest -s tests/e2e/test_chaos.py "${@:3}"
+
 # everything that CI runs: check, the suite, the lab
 test *args: check
     .venv/bin/pytest "$@"

@@ -57,6 +57,12 @@ class Lab:
         self.directory.mkdir(parents=True, mode=0o700)
         self.topology.build()
         self.processes.start("web", self.topology.lan, [PYTHON, "-m", "deploy.lab.webserver", str(WEB_PORT)])
+        self.start_server()
+        if self.topology.underlay.call(until, lambda: answers(1.0), START_LIMIT_S) is None:
+            raise LabFailed(f"the control plane did not start: see {self.processes.log('server')}")
+
+    def start_server(self) -> None:
+        """Start the control plane, which goes on with what is on disk."""
         self.processes.start(
             "server",
             self.topology.underlay,
@@ -65,8 +71,6 @@ class Lab:
                 *("--api", f"{UNDERLAY_V4}:{API_PORT}", "--bus", f"{UNDERLAY_V4}:{BUS_PORT}"),
             ),
         )
-        if self.topology.underlay.call(until, lambda: answers(1.0), START_LIMIT_S) is None:
-            raise LabFailed(f"the control plane did not start: see {self.processes.log('server')}")
 
     def start_agent(self, host: str, setup_key: str = "") -> None:
         """Start the agent of "client" or "gateway". An enrolled one needs no key."""

@@ -1,56 +1,27 @@
 """What real packets do on two real hosts, when rights change and when parts of the system die."""
 
 import os
-import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-import psutil
 import pytest
 
 from deploy.lab import probes
 from deploy.lab.api import answers
-from deploy.lab.lab import Lab
 from deploy.lab.netns import Namespace
 from deploy.lab.scenario import Scenario
-from deploy.lab.topology import LAN_GATEWAY_V4, LAN_HOST_V4, LAN_V4, WEB_PORT
-
-LIMIT_S = 15.0
+from deploy.lab.topology import LAN_HOST_V4, LAN_V4, WEB_PORT
+from tests.support.lab import LIMIT_S, eventually, kill, processes, reaches_the_lan, routed_lab
 
 pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(scope="module")
 def scenario() -> Iterator[Scenario]:
-    """A lab whose client reaches the LAN; each test leaves it so."""
-    lab = Lab(f"p{os.getpid()}")
-    try:
-        lab.build()
-        running = Scenario(lab)
-        for _, step in running.steps()[:2]:
-            step()
+    """A lab that each test leaves as it was."""
+    with routed_lab(f"p{os.getpid()}") as running:
         yield running
-    finally:
-        lab.stop()
-        lab.remove()
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    return probes.until(condition, LIMIT_S) is not None
-
-
-def reaches_the_lan(scenario: Scenario) -> bool:
-    return scenario.lab.topology.client.call(probes.fetch, LAN_HOST_V4, WEB_PORT, 1.0) == LAN_GATEWAY_V4
-
-
-def processes(host: Namespace, word: str) -> list[psutil.Process]:
-    return [p for p in map(psutil.Process, host.processes()) if word in " ".join(p.cmdline())]
-
-
-def kill(process: psutil.Process) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.wait(LIMIT_S)
 
 
 def held_open(host: Namespace, address: str, port: int) -> socket.socket:
