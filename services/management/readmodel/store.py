@@ -82,9 +82,10 @@ class Store:
         Raises Unusable when it is not a read model of this version, CorruptFile when no file can be used there.
         """
         try:
-            connection = await aiosqlite.connect(path)
+            sqlite3.connect(path).close()  # where this fails, aiosqlite would leave a thread behind
         except sqlite3.Error as problem:
             raise CorruptFile(path, str(problem)) from None
+        connection = await aiosqlite.connect(path)
         try:
             await connection.execute("PRAGMA journal_mode = WAL")
             # A power cut may take the last transactions, never half of one. The log has them.
