@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 import nats.errors
-from faststream.nats.annotations import NatsMessage
-from faststream.nats.subscriber.usecases.core_subscriber import CoreSubscriber
+from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from services.management.core.commands.decision import Context, Decision
 from services.management.core.commands.enrol import AddressPicks, enrol
@@ -17,7 +17,6 @@ from services.management.core.model.commit import Actor
 from services.management.core.state import AccountState, Owner
 from services.management.errors import Contended, NotEnrolled, RetryLater
 from services.management.ports import NewestFold
-from shared.bus.broker import Broker
 from shared.bus.codec import decode, encode
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
@@ -30,6 +29,13 @@ REPLICAS = "enrolment"
 """Queue group: the bus hands each request to one replica."""
 
 CATCH_UP_WITHIN_S = 2.0
+
+STAYS_UNKNOWN_S = 1.0
+"""How long an unknown key is refused without asking the log again: anybody may come with one and ask without end, and
+those with a good key wait behind."""
+MOST_UNKNOWN = 10_000
+
+UNKNOWN = EnrolRefused(reason="unknown", message="the setup key is not known: check it, or ask for a new one")
 
 PICKS = 16
 """Random addresses tried before the next free one is taken."""
@@ -54,6 +60,17 @@ class Enrolment:
         self._commit = commit
         self._new_id = new_id
         self._undecodables = undecodables
+        self._unknown_until: dict[str, float] = {}
+
+    async def serve(self, connection: Client) -> Callable[[], Awaitable[None]]:
+        """Answer from now on; gives what ends that after the requests at work."""
+        subscription = await connection.subscribe(subjects.ENROL_ALL, queue=REPLICAS, cb=self._on_request)
+        return subscription.drain
+
+    async def _on_request(self, message: Msg) -> None:
+        reply = await self.answer(message.subject, message.data)
+        if message.reply:
+            await message.respond(encode(reply))
 
     async def answer(self, subject: str, data: bytes) -> EnrolReply:
         """Enrolled, or why not. What cannot be decoded is refused as invalid."""
@@ -64,13 +81,13 @@ class Enrolment:
     async def _reply(self, subject: str, data: bytes) -> EnrolReply:
         try:
             key_hash = subjects.parse_enrol(subject)
+            owner = await self._owner(key_hash)
+            if owner is None:
+                return UNKNOWN
             request = decode(subject, data, EnrolRequest)
         except (Undecodable, BadSubject) as problem:
             self._undecodables.note(subjects.ENROL_ALL, problem)
             return EnrolRefused(reason="invalid", message="the request cannot be read: update the agent")
-        owner = await self._owner(key_hash)
-        if owner is None:
-            return EnrolRefused(reason="unknown", message="the setup key is not known: check it, or ask for a new one")
         try:
             return await self._commit(owner.account, lambda state: self._decide(state, request, key_hash))
         except NotEnrolled as refusal:
@@ -81,33 +98,24 @@ class Enrolment:
     async def _owner(self, key_hash: str) -> Owner | None:
         """Whose setup key it is. One that another replica made a moment ago counts too."""
         owner = self._held.intent.setup_key_by_hash(key_hash)
-        if owner is None:
+        if owner is None and self._unknown_until.get(key_hash, 0.0) < time.monotonic():
             with contextlib.suppress(TimeoutError, nats.errors.Error):
                 async with asyncio.timeout(CATCH_UP_WITHIN_S):
                     await self._held.catch_up()
             owner = self._held.intent.setup_key_by_hash(key_hash)
+            if owner is None:
+                self._remember(key_hash)
         return owner
+
+    def _remember(self, unknown: str) -> None:
+        if len(self._unknown_until) >= MOST_UNKNOWN:
+            self._unknown_until.clear()
+        self._unknown_until[unknown] = time.monotonic() + STAYS_UNKNOWN_S
 
     def _decide(self, state: AccountState, request: EnrolRequest, key_hash: str) -> Decision[EnrolReply]:
         picks = AddressPicks(v4=_random(), v6=_random())
         context = Context(time.time(), Actor(id="sys"), self._new_id)
         return enrol(self._held.intent, state, request, key_hash, picks, context)  # type: ignore[return-value]
-
-
-def subscribe(broker: Broker, enrolment: Enrolment) -> Callable[[], Awaitable[None]]:
-    """Bind the subject, which is read once the broker starts; gives what ends that after the requests at work."""
-
-    @broker.subscriber(subjects.ENROL_ALL, queue=REPLICAS)
-    async def on_enrol(message: NatsMessage) -> bytes:
-        return encode(await enrolment.answer(message.raw_message.subject, message.body))
-
-    async def drain() -> None:
-        for subscriber in broker.subscribers:
-            if isinstance(subscriber, CoreSubscriber) and subscriber.subscription is not None:
-                ending, subscriber.subscription = subscriber.subscription, None  # FastStream would end it again
-                await ending.drain()  # type: ignore[no-untyped-call]
-
-    return drain
 
 
 def _random() -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from services.management.admission.withdrawal import Withdrawal
 from services.management.api.app import create_app
 from services.management.api.deps import Deps
 from services.management.bootstrap import ensure_account
-from services.management.enrolment import Enrolment, subscribe
+from services.management.enrolment import Enrolment
 from services.management.ids import new_id, new_setup_key
 from services.management.log import Log
 from services.management.presence import Presence
@@ -26,7 +26,6 @@ from services.management.projector.projector import Projector
 from services.management.readmodel.readmodel import ReadModel
 from services.management.serving import serve
 from services.management.settings import Settings
-from shared.bus.broker import Broker
 from shared.bus.connection import REPORT_EVERY_S, connect
 from shared.bus.keys import curve_key, read_seed
 from shared.bus.streams import ensure_streams
@@ -59,21 +58,18 @@ async def run(settings: Settings) -> None:
     seeds = read_seeds(settings.credentials)
     with held(settings.data_dir):
         listen = require_free(parse_listen(settings.api, "--api"), "--api")
-        broker = Broker(settings.bus, seeds.management, ROLE, ca=settings.bus_ca, name=settings.bus_name)
+        connection = await connect(settings.bus, seeds.management, ROLE, ca=settings.bus_ca, name=settings.bus_name)
         try:
-            connection = await broker.connect()
             system = await connect(settings.bus, seeds.system, "system", ca=settings.bus_ca, name=settings.bus_name)
             try:
-                await _run(settings, seeds, listen, broker, connection, system)
+                await _run(settings, seeds, listen, connection, system)
             finally:
                 await system.close()
         finally:
-            await broker.leave()
+            await connection.close()
 
 
-async def _run(
-    settings: Settings, seeds: Seeds, listen: Listen, broker: Broker, connection: Client, system: Client
-) -> None:
+async def _run(settings: Settings, seeds: Seeds, listen: Listen, connection: Client, system: Client) -> None:
     undecodables = Undecodables()
     await _insist("streams", partial(ensure_streams, connection.jetstream(), settings.stream_replicas))
     readmodel = ReadModel(connection, settings.data_dir / "readmodel.db", undecodables)
@@ -93,8 +89,7 @@ async def _run(
             tasks.create_task(Withdrawal(system, readmodel).run())
             callout = Callout(readmodel, seeds.issuer, curve_key(seeds.callout), undecodables)
             leave_admission = await callout.serve(connection)
-            leave_enrolment = subscribe(broker, Enrolment(readmodel, writer.commit, new_id, undecodables))
-            await broker.start()
+            leave_enrolment = await Enrolment(readmodel, writer.commit, new_id, undecodables).serve(connection)
             # An answer of the bus to this connection proves that it has the subscriptions before it.
             await _insist("log", readmodel.catch_up)
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from services.management.admission.callout import Callout
 from services.management.admission.withdrawal import Withdrawal
-from services.management.enrolment import Enrolment, subscribe
+from services.management.enrolment import Enrolment
 from services.management.ids import new_id
-from shared.bus.broker import Broker
 from shared.bus.connection import connect
 from shared.bus.keys import curve_key
 from shared.bus.streams import ensure_streams
@@ -36,10 +35,7 @@ async def admitting(bus: Bus, file: Path) -> AsyncIterator[Replica]:
     undecodables = Undecodables()
     async with running(bus, file) as replica:
         held = replica.readmodel
-        broker = Broker(bus.url, bus.keys.management, "management")
-        await broker.connect()
-        subscribe(broker, Enrolment(held, replica.log.commit, new_id, undecodables))
-        await broker.start()
+        await Enrolment(held, replica.log.commit, new_id, undecodables).serve(replica.connection)
         system = await connect(bus.url, bus.keys.system, "system")
         await Callout(held, bus.keys.issuer, curve_key(bus.keys.callout), undecodables).serve(replica.connection)
         withdrawing = asyncio.create_task(Withdrawal(system, held, grace_s=GRACE_S).run())
@@ -49,4 +45,3 @@ async def admitting(bus: Bus, file: Path) -> AsyncIterator[Replica]:
             withdrawing.cancel()
             await asyncio.gather(withdrawing, return_exceptions=True)
             await system.close()
-            await broker.leave()

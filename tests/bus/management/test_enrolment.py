@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from services.management.admission.grants import ENROL_USER
+from services.management.enrolment import UNKNOWN
 from shared.bus.codec import decode, encode
 from shared.events import subjects
 from shared.events.signals import Enrolled, EnrolRefused, EnrolReply, EnrolRequest, PeerMeta
@@ -17,6 +18,7 @@ from tests import builders
 from tests.bus.management.hosts import Host
 from tests.bus.management.plane import PlainBus, admitting
 from tests.bus.management.replica import Replica, append, whole_log
+from tests.support.bus import eventually
 
 KEY = "A1B2C3D4-0000-4000-8000-ABCDEFABCDEF"
 
@@ -133,3 +135,36 @@ def test_what_hosts_say_of_themselves_fits_the_enrolling_connections_limit() -> 
     meta = msgspec.convert({field: text for field in PeerMeta.__struct_fields__ if field != "ipv6"}, PeerMeta)
     request = replace(builders.enrol_request("alice", labels=["l" * 63] * 32), meta=meta)
     assert len(encode(request)) < 64 * 1024
+
+
+async def test_who_asks_without_end_with_an_unknown_key_does_not_have_the_log_asked_each_time(
+    plain_bus: PlainBus, plane: Replica
+) -> None:
+    await append(plain_bus, builders.commit(builders.setup_key("key", KEY)))
+    readmodel, asked = plane.readmodel, []
+    catch_up = readmodel.catch_up
+
+    async def counted() -> None:
+        asked.append(1)
+        await catch_up()
+
+    readmodel.catch_up = counted  # type: ignore[method-assign]
+    wrong = "wrong"
+    key_hash = subjects.setup_key_hash(wrong)
+    host = await Host(plain_bus.url, key_hash).connect(user=ENROL_USER, password=wrong)
+    for number in range(1_000):
+        await host.client.publish(subjects.enrol(key_hash), b"x", reply=f"{host.client.new_inbox()}{number}")
+    assert isinstance(await ask(plain_bus, KEY, encode(wanting("alice"))), Enrolled)
+    await host.leave()
+    assert len(asked) < 100
+
+
+async def test_an_unknown_key_is_known_a_moment_after_it_was_made(plain_bus: PlainBus, plane: Replica) -> None:
+    assert await ask(plain_bus, KEY, encode(wanting("alice"))) == UNKNOWN
+    plane.lag()
+    await append(plain_bus, builders.commit(builders.setup_key("key", KEY)))
+
+    async def enrolled() -> bool:
+        return isinstance(await ask(plain_bus, KEY, encode(wanting("alice"))), Enrolled)
+
+    await eventually(enrolled)
