@@ -35,7 +35,7 @@ def test_a_read_only_file_system_is_one_line(inside: str, tmp_path: Path) -> Non
         check=False,
     )
     said = ended.stderr.splitlines()
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert said[-1] == (
         f"whimbrel server: --data-dir: cannot write to {tmp_path / inside}: Read-only file system: "
         "choose another directory"
