@@ -1,6 +1,8 @@
 """Running a service as a process: from its settings to its exit code."""
 
 import asyncio
+import os
+import resource
 import signal
 import sys
 from collections.abc import Coroutine
@@ -22,11 +24,15 @@ MISTAKEN = 2
 
 STOP_TIMEOUT_S = 5.0
 
+MOST_FILES = 65_536
+"""Open at once, connections too, if the system grants as many to who asks: 1,024 without asking is usual."""
+
 log = structlog.get_logger()
 
 
 def run(name: str, service: Coroutine[Any, Any, None], *, stop_within_s: float = STOP_TIMEOUT_S) -> int:
     """Run the service until SIGTERM or SIGINT; gives the exit code."""
+    _prepare()
     try:
         uvloop.run(_until_stopped(name, service, stop_within_s))
     except (FileNotFoundError, PermissionError) as problem:
@@ -36,6 +42,14 @@ def run(name: str, service: Coroutine[Any, Any, None], *, stop_within_s: float =
     except (BusUnavailable, CorruptFile, NotStarted, Taken) as problem:
         return _refused(f"whimbrel {name}: {problem}")
     return 0
+
+
+def _prepare() -> None:
+    """What it and its children make is nobody else's to read, and whoever connects does not use up its files."""
+    os.umask(0o077)  # the directory may be one that others can enter
+    granted, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if granted < min(most, MOST_FILES):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, MOST_FILES), most))
 
 
 def _refused(line: str, code: int = REFUSED) -> int:

@@ -1,6 +1,7 @@
 """`whimbrel server`: the embedded control plane as processes."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,33 @@ async def test_management_without_usable_credentials_gets_one_line(tmp_path: Pat
     assert code == 1
     assert str(keys / "callout.nk") in said
     assert len(said.splitlines()) == 1, said
+
+
+async def test_connections_that_ask_nothing_keep_nobody_from_the_api(tmp_path: Path) -> None:
+    """They need no token: anybody who reaches the port can open some hundreds."""
+    async with serving(tmp_path / "data") as server:
+        host, port = server.api.split(":")
+        idle = [await asyncio.open_connection(host, int(port)) for _ in range(500)]
+        try:
+            assert (await server.get("/api/groups")).status_code == 200
+        finally:
+            for _, writer in idle:
+                writer.close()
+
+
+@pytest.mark.parametrize("existing", [False, True], ids=["made by the server", "made before, for everybody"])
+async def test_nobody_else_on_the_machine_can_read_what_the_server_keeps(tmp_path: Path, existing: bool) -> None:
+    data = tmp_path / "data"
+    before = os.umask(0)
+    try:
+        if existing:
+            data.mkdir(mode=0o755)
+        async with serving(data) as server:
+            assert (await server.post("/api/groups", {"name": "office"})).status_code == 200
+            open_to_others = [path for path in data.rglob("*") if path.stat().st_mode & 0o007]
+    finally:
+        os.umask(before)
+    assert open_to_others == []
 
 
 async def test_a_request_at_work_is_finished_before_the_api_stops() -> None:
