@@ -22,6 +22,14 @@ SERVICES = ("management", "signal", "resolver")
 MAX_PAYLOAD = 8 * 1024 * 1024
 """Room for one commit that changes the groups of 20,000 peers."""
 
+HOST_MAX_PAYLOAD = 4 * 1024 * 1024
+"""Of one message. A report that names 10,000 routes is 0.6 MB, and more if each has failed; a larger one ends the
+connection."""
+
+HOST_MAX_SUBSCRIPTIONS = 4096
+"""Of one connection: one for each audience, and a few. This and the payload are limits of the account: those of an
+answer to the auth callout have no effect, and whoever comes with any setup key is in the account."""
+
 CLUSTER = "whimbrel"
 """The name of the cluster, and of a server that is alone."""
 
@@ -198,7 +206,10 @@ jetstream {{ store_dir: "{store}", sync_interval: always }}
 system_account: {SYSTEM_ACCOUNT}
 accounts {{
   {BUS_ACCOUNT} {{ jetstream: enabled, users: {services}, exports: {_exports()} }}
-  {HOST_ACCOUNT} {{ imports: {_imports()} }}
+  {HOST_ACCOUNT} {{
+    limits {{ max_payload: {HOST_MAX_PAYLOAD}, max_subscriptions: {HOST_MAX_SUBSCRIPTIONS} }}
+    imports: {_imports()}
+  }}
   {SYSTEM_ACCOUNT} {{ users: [{_user("system", keys.system)}] }}
 }}
 authorization {{

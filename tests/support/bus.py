@@ -116,8 +116,6 @@ class Bus:
             account=HOST_ACCOUNT,
             publish=(subjects.signals_from(account, peer), subjects.beat(account, peer)),
             subscribe=(subjects.signals_to(account, peer), f"{subjects.inbox(peer)}.>"),
-            max_subscriptions=-1,
-            max_payload=-1,
         )
         answer = admit(request, grant, self.keys.issuer, time.time())
         await message.respond(seal(answer, server_key, curve_key(self.keys.callout)))

@@ -1,4 +1,8 @@
-"""What each connection may do: the whole list. The bus holds everybody to it."""
+"""What each connection may do: the whole list. The bus holds everybody to it.
+
+How much of it is the same for all (shared/bus/serverconfig.py): of limits in an answer to the auth callout nats-server
+takes no notice.
+"""
 
 import hashlib
 from collections.abc import Iterable
@@ -14,13 +18,6 @@ ENROL_USER = "enrol"
 """The bus user that anybody with a setup key may be; the key is the password."""
 
 ENROL_LIFETIME_S = 30.0
-ENROL_MAX_PAYLOAD = 64 * 1024
-
-PEER_MAX_PAYLOAD = 1024 * 1024
-"""A report that names 10,000 routes is 0.6 MB."""
-
-SPARE_SUBSCRIPTIONS = 64
-"""Beside one for each audience: signals, answers, readings under way."""
 
 
 def enrolling(setup_key: str, now: float) -> Grant:
@@ -32,8 +29,6 @@ def enrolling(setup_key: str, now: float) -> Grant:
         publish=(subjects.enrol(key_hash),),
         subscribe=(f"{subjects.inbox(key_hash)}.>",),
         expires_at=now + ENROL_LIFETIME_S,
-        max_subscriptions=8,
-        max_payload=ENROL_MAX_PAYLOAD,
     )
 
 
@@ -59,8 +54,6 @@ def peering(state: AccountState, peer: Peer) -> Grant:
             *(subjects.live_feed_of(account, audience) for audience in audiences),
         ),
         expires_at=login_expires_at(state, peer),
-        max_subscriptions=len(audiences) + SPARE_SUBSCRIPTIONS,
-        max_payload=PEER_MAX_PAYLOAD,
     )
 
 

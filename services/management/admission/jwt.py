@@ -77,8 +77,6 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
     expires_at: float = 0.0
-    max_subscriptions: int
-    max_payload: int
 
 
 def read_request(sealed: bytes, server_xkey: str, own: PrivateKey) -> Request:
@@ -107,8 +105,8 @@ def admit(request: Request, grant: Grant, issuer: str, now: float) -> bytes:
             "version": 2,
             "pub": {"allow": grant.publish},
             "sub": {"allow": grant.subscribe},
-            "subs": grant.max_subscriptions,
-            "payload": grant.max_payload,
+            "subs": -1,
+            "payload": -1,
             "data": -1,
         },
     }

@@ -182,8 +182,6 @@ class Plane(Bus):
             account=HOST_ACCOUNT,
             publish=publish,
             subscribe=subscribe,
-            max_subscriptions=-1,
-            max_payload=-1,
         )
 
     async def _enrol(self, message: Msg) -> None:

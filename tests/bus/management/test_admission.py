@@ -18,6 +18,7 @@ from services.management.admission import grants, withdrawal
 from services.management.admission.grants import login_expires_at
 from services.management.core.model.commit import Ref
 from shared.bus.keys import new_seed
+from shared.bus.serverconfig import HOST_MAX_PAYLOAD, HOST_MAX_SUBSCRIPTIONS
 from shared.bus.streams import FACTS, FEED, LOG
 from shared.events import subjects
 from tests import builders
@@ -232,6 +233,36 @@ async def test_what_the_bus_answers_cannot_be_sent_to_a_subject_that_the_asker_m
     assert after == {**before, "FACTS last_seq": 1, "FACTS messages": 1}
     assert [message.data for message in await bob.pull(SECRET)] == [f"for {SECRET}".encode()]
     assert [m for m in heard if "Nats-Sequence" in (m.headers or {})] == [], "nothing that passes for a document"
+
+
+@pytest.mark.parametrize("who", ["a peer", "somebody with any setup key"])
+async def test_a_message_larger_than_a_host_needs_ends_its_connection(two: Two, who: str) -> None:
+    host, subject = await _sender(two, who)
+    await host.client.publish(subject, b"x" * HOST_MAX_PAYLOAD)
+    await host.client.flush()
+    assert host.client.is_connected
+    await host.client.publish(subject, b"x" * (HOST_MAX_PAYLOAD + 1))
+    await asyncio.wait_for(host.closed.wait(), 10)
+
+
+@pytest.mark.parametrize("who", ["a peer", "somebody with any setup key"])
+async def test_a_host_has_no_more_subscriptions_than_it_needs(two: Two, who: str) -> None:
+    host, _ = await _sender(two, who)
+    for number in range(HOST_MAX_SUBSCRIPTIONS):
+        await host.client.subscribe(f"{subjects.inbox(host.name)}.{number}")
+    await host.client.flush()
+    assert host.client.is_connected
+    await host.client.subscribe(f"{subjects.inbox(host.name)}.more")
+    await asyncio.wait_for(host.closed.wait(), 10)
+    assert str(host.client.last_error) == "nats: maximum subscriptions exceeded"
+
+
+async def _sender(two: Two, who: str) -> tuple[Host, str]:
+    """A connection and a subject that it may publish to."""
+    if who == "a peer":
+        return await two.alice.connect(), subjects.beat(ACCOUNT, "alice")
+    host = await Host(two.bus.url, subjects.setup_key_hash("any")).connect(user="enrol", password="any")
+    return host, subjects.enrol(host.name)
 
 
 # Who gets in.
