@@ -8,8 +8,9 @@ from collections.abc import Callable
 import nats.errors
 import structlog
 
-from services.agent.errors import AdmissionRefused, EnrolmentRefused
+from services.agent.errors import AdmissionRefused, EnrolmentRefused, SetupKeyMissing
 from services.agent.ports import Dial, Login
+from services.agent.settings import Settings
 from shared.bus.codec import decode, encode
 from shared.bus.connection import REPORT_EVERY_S, wait_before
 from shared.errors import BusUnavailable, Undecodable
@@ -29,6 +30,26 @@ REMEDIES = {
 }
 
 log = structlog.get_logger()
+
+
+def read_setup_key(settings: Settings, *, wanted: bool) -> str:
+    """The key, "" when none is wanted: whoever is enrolled may have removed its file. A pipe is emptied and closed.
+
+    Raises SetupKeyMissing.
+    """
+    file, key = settings.setup_key_file, settings.setup_key.strip()
+    try:
+        if file is not None and file.parts[:3] == ("/", "dev", "fd"):
+            with open(int(file.name), closefd=True) as pipe:
+                key = pipe.read().strip()
+        elif file is not None and wanted:
+            key = file.read_text().strip()
+    except (OSError, ValueError) as problem:
+        said = getattr(problem, "strerror", None) or "not readable as text"
+        raise SetupKeyMissing(f"setup key file {file}: {said}") from None
+    if wanted and not key:
+        raise SetupKeyMissing("this host is not enrolled yet: give --setup-key or --setup-key-file")
+    return key if wanted else ""
 
 
 def _nobody(_: str) -> None: ...

@@ -2,15 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+import structlog
 
 from services.agent.core.candidates import InterfaceAddress, local_endpoints, reachable
 from services.agent.core.desired import Local
+from services.agent.core.documents import Documents
 from services.agent.core.kernel import PeerStats
 from services.agent.core.tunnel import PathBook, Reset, Send
 from shared.tasks import end_if_cancelled
 
 APART_S = 0.01
+
+log = structlog.get_logger()
 
 Introduce = Callable[[str, bool], Awaitable[None]]
 """Takes a peer id and whether its endpoints are asked for."""
@@ -19,13 +24,15 @@ Introduce = Callable[[str, bool], Awaitable[None]]
 class Paths:
     """Carries out what `book` decides.
 
-    host: whose interface and port they are. changed: called when a peer connected, was lost, or gets another endpoint.
+    host: whose interface and port they are. addresses: of this host, raises OSError. changed: called when a peer
+    connected, was lost, or gets another endpoint.
     """
 
     def __init__(
         self,
         book: PathBook,
         host: Local,
+        addresses: Callable[[], Iterable[InterfaceAddress]],
         stats: Callable[[], Awaitable[Mapping[str, PeerStats]]],
         introduce: Introduce,
         reset: Callable[[str], None],
@@ -33,19 +40,42 @@ class Paths:
     ) -> None:
         self._book = book
         self._host = host
+        self._addresses = addresses
         self._stats = stats
         self._introduce = introduce
         self._reset = reset
         self._changed = changed
         self._wake = asyncio.Event()
+        self._overlay: tuple[str, ...] | None = None
 
     def wake(self) -> None:
         """The book heard something."""
         self._wake.set()
 
-    def locate(self, addresses: Sequence[InterfaceAddress], overlay: Iterable[str]) -> None:
-        """These are the addresses of this host; overlay: its prefixes."""
-        overlay = tuple(overlay)
+    def reconnected(self) -> None:
+        """The bus is there again, and with it a way to other hosts."""
+        self._book.reconnected(time.monotonic())
+        self._wake.set()
+
+    def follow(self, documents: Documents) -> None:
+        """The book has the peers of these documents."""
+        settings = documents.settings
+        overlay = (settings.overlay_v4, settings.overlay_v6) if settings else ()
+        if overlay != self._overlay:
+            self._overlay = overlay
+            self.locate()
+        due = self._book.next_deadline()
+        if due is not None and due <= time.monotonic():
+            self._wake.set()
+
+    def locate(self) -> None:
+        """Find out where this host may be reached."""
+        try:
+            addresses = self._addresses()
+        except OSError as problem:
+            log.warning("cannot read this host's addresses", problem=str(problem))
+            return
+        overlay = self._overlay or ()
         local = reachable(addresses, interface=self._host.interface, overlay=overlay)
         endpoints = local_endpoints(local, self._host.listen_port)
         self._book.set_local(endpoints, time.monotonic(), addresses=local, overlay=overlay)

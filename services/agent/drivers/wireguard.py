@@ -1,8 +1,9 @@
-"""Which WireGuard this host has."""
+"""Which WireGuard this host has, and whether there is room for ours."""
 
 import errno
 import os
 import shutil
+import socket
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -10,7 +11,7 @@ from services.agent.drivers import netlink, rtnl_links, wg_uapi
 from services.agent.drivers.netlink import Netlink, Refusal, Request
 from services.agent.drivers.wg_process import PROGRAM
 from services.agent.drivers.wg_uapi import WireGuardGo
-from services.agent.errors import MechanismMissing
+from services.agent.errors import AlreadyRunning, MechanismMissing
 from services.agent.ports import WireGuardDriver
 
 Mechanism: TypeAlias = Literal["kernel", "wireguard-go"]
@@ -53,23 +54,45 @@ def open_wireguard(mechanism: Mechanism, rtnl: Netlink, interface: str, private_
     return WireGuardKernel(rtnl, interface, private_key)
 
 
-async def is_taken(mechanism: Mechanism, rtnl: Netlink, interface: str, public_key: str) -> bool:
-    """Whether somebody else has an interface of that name: one that is no WireGuard, or has another key.
+async def require_free(mechanism: Mechanism, rtnl: Netlink, interface: str, port: int, public_key: str) -> None:
+    """Raise AlreadyRunning when somebody else has the interface's name or the UDP port.
 
-    public_key: this host's, "" while it has none.
+    public_key: this host's, "" while it has none. An interface with that key is ours, left by a predecessor, and has
+    the port itself.
     """
     link = rtnl_links.find(rtnl, interface)
     if link is None:
-        return False
-    if link.kind == wg_uapi.KIND:
-        key = await wg_uapi.key_behind(interface)
-    elif mechanism == "kernel":
+        _require_free_port(port)
+    elif await _key_behind(mechanism, link.kind, interface) not in ("", public_key):
+        raise AlreadyRunning(
+            f"interface {interface} is somebody else's: choose another with --interface, "
+            f"or remove it with `ip link delete {interface}`"
+        )
+
+
+async def _key_behind(mechanism: Mechanism, kind: str, interface: str) -> str | None:
+    """The public key of an interface, "" when it has none yet or does not say, None when it is no WireGuard."""
+    if kind == wg_uapi.KIND:
+        return await wg_uapi.key_behind(interface)
+    if mechanism == "kernel":
         from services.agent.drivers import wg_kernel
 
-        key = await wg_kernel.key_behind(interface) if link.kind == wg_kernel.KIND else None
-    else:
-        key = None
-    return key not in ("", public_key)
+        return await wg_kernel.key_behind(interface) if kind == wg_kernel.KIND else None
+    return None
+
+
+def _require_free_port(port: int) -> None:
+    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as attempt:
+                if family == socket.AF_INET6:
+                    attempt.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                attempt.bind((address, port))
+        except OSError as problem:
+            if problem.errno == errno.EADDRINUSE:
+                raise AlreadyRunning(
+                    f"UDP port {port} is in use by another program: stop it, or choose another with --port"
+                ) from None
 
 
 def _may_administer() -> bool:

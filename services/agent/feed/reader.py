@@ -1,6 +1,7 @@
 """The feed for as long as the agent runs: one session after the other, the next one open before the last one closes."""
 
 import asyncio
+import contextlib
 import random
 import secrets
 import time
@@ -11,13 +12,12 @@ import structlog
 
 from services.agent.core.documents import Documents, FeedView
 from services.agent.errors import AdmissionRefused
-from services.agent.feed.session import Listener, Over, Peer, Progress, Session, boottime
+from services.agent.feed.session import RESUMABLE_S, Listener, Over, Peer, Progress, Session, boottime
 from services.agent.ports import Dial, Login
 from shared.bus.connection import REPORT_EVERY_S, wait_before
 from shared.bus.undecodable import Undecodables
 from shared.errors import BusUnavailable
 from shared.events import subjects
-from shared.events.documents import TOMBSTONE_TTL_S
 from shared.tasks import end_if_cancelled
 
 BANISHED_AFTER_S = 30.0
@@ -69,6 +69,7 @@ class Feed:
         self._heard_at: float | None = None
         self._refused_since: float | None = None
         self._reported_at = float("-inf")
+        self._known = asyncio.Event()
         self.banished = False
         self.standing: Standing = "connecting"
         self.since = time.time()
@@ -82,6 +83,12 @@ class Feed:
         if not self._progress.unread or boottime() - self._progress.since > HELD_BACK_S:
             self._whole = self._view.documents()
         return Documents(revision=self._whole.revision) if self.banished else self._whole
+
+    async def known(self) -> None:
+        """Returns once a session brought everything the bus holds for this host, after HELD_BACK_S at the latest."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HELD_BACK_S):
+                await self._known.wait()
 
     async def publish(self, subject: str, payload: bytes) -> bool:
         """Whether there was a connection to send it on."""
@@ -135,11 +142,12 @@ class Feed:
                 self._stand("connected")
                 if former is not None:
                     await former.close()
+                self._known.set()
                 self._listener.connected()
                 return session
 
     async def _attempt(self) -> Session:
-        whole = self._heard_at is None or boottime() - self._heard_at > TOMBSTONE_TTL_S / 2
+        whole = self._heard_at is None or boottime() - self._heard_at > RESUMABLE_S
         session = Session(self._peer, self._view, self._progress, self._listener, self._undecodables)
         connection = await self._dial(self._login, session.on_error, session.on_closed)
         opening = asyncio.ensure_future(session.open(connection, whole=whole))

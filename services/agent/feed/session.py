@@ -26,9 +26,11 @@ from shared.events.subjects import BadSubject, SignalKey
 PROOF_EVERY_S = 10.0
 PROOF_WITHIN_S = 10
 SELF = KINDS[SelfDoc]
+RESUMABLE_S = TOMBSTONE_TTL_S / 2
+"""After a longer absence deletions may be gone from the stream, so that everything is read anew."""
 CHECK_EVERY_S = 600.0
 """Servers that lose touch for a moment can swallow live copies unnoticed: what was written since the last reading is
-read again. Well below TOMBSTONE_TTL_S / 2, so that deletions are still there to be read."""
+read again. Well below RESUMABLE_S."""
 CHECK_AFTER_ELECTION_S = 10.0
 """The same within so long after a change of the stream's leader, not by all hosts at once."""
 READINGS_AT_ONCE = 8
@@ -205,7 +207,7 @@ class Session:
         missed, self._missed = self._missed & self._audiences, set()
         if missed:
             self._progress.begin(frozenset(missed))
-            await self._read(missed, whole=boottime() - self.heard_at > TOMBSTONE_TTL_S / 2)
+            await self._read(missed, whole=boottime() - self.heard_at > RESUMABLE_S)
             self._judge_rights()
 
     async def _read(self, audiences: Collection[str], *, whole: bool) -> None:
