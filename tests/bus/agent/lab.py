@@ -13,12 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from deploy.lab.netns import CommandFailed, Namespace
+from tests.bus.agent.plane import Plane
 from tests.support.bus import eventually
 
 COMMAND = str(Path(sys.executable).with_name("whimbrel"))
 BUS_PORT = 4222
 ANSWER_LIMIT = 64 << 20
 KEY = "0CD76A3C-7A8B-4F0E-9C3B-1A2B3C4D5E6F"
+
+OVERLAY = {"100.64.0.1/16", "fd00:64::1/64"}
+RULES = {("-4", 105), ("-4", 110), ("-6", 105), ("-6", 110)}
+"""What wt0's addresses and our rules are on the host of peer "me", as KernelState shows them."""
 
 
 class Road:
@@ -150,6 +155,21 @@ class AgentProcess:
         return self.log.read_text()
 
 
+async def in_step(agent: AgentProcess, plane: Plane, *, within_s: float = 10.0) -> None:
+    """Come back when the agent has applied all that was written."""
+    await eventually(lambda: agent.applied(plane.revision), within_s=within_s)
+
+
+async def run(words: list[str]) -> subprocess.CompletedProcess[str]:
+    """What a command says; the bus and the road to it go on meanwhile."""
+    return await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, timeout=30)
+
+
+async def whimbrel(agent: AgentProcess, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command that asks the agent."""
+    return await run([COMMAND, *words, "--socket", str(agent.socket)])
+
+
 class KernelState:
     """What the kernel of a host holds of ours, in tools' own words."""
 
@@ -208,6 +228,10 @@ class KernelState:
         lines = self.run("sysctl", "-a", "--pattern", r"ip_forward$|all.forwarding|src_valid|rp_filter|accept_ra$")
         pairs = (line.partition(" = ") for line in lines.splitlines() if "wt0" not in line)
         return {name: value for name, _, value in pairs}
+
+    def bare(self) -> bool:
+        """Whether nothing of an agent is there."""
+        return not self.link() and not self.rules() and not self.routes() and not self.table()
 
     def originals(self, agent: AgentProcess) -> bytes:
         """What the agent keeps of settings it changed."""

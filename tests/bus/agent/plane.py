@@ -1,9 +1,11 @@
 """What management is to an agent, on a real bus: admission by nkey, enrolment, and documents written by hand."""
 
+import base64
 import shutil
 import time
 from typing import TypeVar
 
+from nacl.public import PrivateKey
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -19,6 +21,7 @@ from shared.events.documents import (
     Document,
     FeedMessage,
     PeerDoc,
+    RouteDoc,
     SelfDoc,
     SettingsDoc,
     Tombstone,
@@ -44,6 +47,34 @@ def peer_doc(peer: str, number: int, *, key: str = "", groups: tuple[str, ...] =
         groups=groups,
         version="1.0.0",
     )
+
+
+def new_key() -> str:
+    """A WireGuard public key."""
+    return base64.b64encode(bytes(PrivateKey.generate().public_key)).decode()
+
+
+def lan(routing_peer: str) -> RouteDoc:
+    """A route to 10.9.0.0/16 that is kept while its routing peer does not answer (decision R2)."""
+    return RouteDoc(
+        route_id="r1",
+        network_id="office",
+        network="10.9.0.0/16",
+        domains=(),
+        metric=100,
+        masquerade=True,
+        keep_route=True,
+        skip_auto_apply=False,
+        routing_peers=(routing_peer,),
+        distribution=("all",),
+        permits=None,
+    )
+
+
+async def with_a_route(plane: "Plane") -> None:
+    """A gateway that never answers, and a route that is kept all the same."""
+    await plane.write(ALL, "gw", peer_doc("gw", 2, key=new_key()))
+    await plane.write(ALL, "r1", lan("gw"))
 
 
 class Plane(Bus):

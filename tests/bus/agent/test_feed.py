@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import nats.errors
 import pytest
 
-from services.agent.core.documents import FeedView
+from services.agent.core.documents import Documents, FeedView
 from services.agent.dial import Dialer
 from services.agent.feed.reader import Feed
 from services.agent.feed.session import Peer
 from shared.bus.keys import new_seed, public_key
 from shared.bus.undecodable import Undecodables
 from shared.events import subjects
-from shared.events.documents import PeerDoc
-from shared.events.subjects import SignalKey
+from shared.events.documents import FeedMessage, PeerDoc
+from shared.events.subjects import FeedKey, SignalKey
 from tests.bus.agent.plane import ACCOUNT, ALL, Plane, peer_doc
 from tests.support.bus import eventually
 
@@ -101,6 +101,24 @@ async def test_a_host_that_waits_for_its_own_document_goes_on_when_it_comes(plan
     assert reader.peers == set()
     await plane.place(ME, 1)
     await eventually(lambda: reader.peers == {"a"})
+
+
+async def test_a_picture_that_is_being_read_is_not_shown_until_it_is_whole(plane: Plane) -> None:
+    await plane.place(ME, 1)
+    seed = new_seed("user")
+    plane.peers[public_key(seed)] = ME
+    reader = Reader(plane, seed)
+    reader.view.apply(FeedKey(ACCOUNT, ALL, "peer", "a"), 7, FeedMessage(revision=7, document=peer_doc("a", 2)))
+    assert reader.peers == {"a"}
+    assert reader.feed.documents() == Documents()
+
+    running = asyncio.create_task(reader.feed.run())
+    await asyncio.wait_for(reader.feed.known(), 10.0)
+    assert reader.feed.documents() == reader.view.documents()
+    assert reader.feed.documents().self_doc is not None
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
 
 
 async def test_another_audience_is_read_at_once_over_a_new_session(plane: Plane, start: Start) -> None:

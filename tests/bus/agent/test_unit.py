@@ -6,9 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from tests.arch.tree import ROOT
-from tests.bus.agent.lab import AgentProcess, KernelState
-from tests.bus.agent.plane import ALL, Plane
-from tests.bus.agent.test_agent import bare, in_step, lan, with_a_route
+from tests.bus.agent.lab import AgentProcess, KernelState, in_step
+from tests.bus.agent.plane import ALL, Plane, lan, with_a_route
 
 pytestmark = pytest.mark.root
 
@@ -30,5 +29,5 @@ async def test_the_rights_that_the_unit_gives_are_enough(
     assert kernel.routes() == {"10.9.0.0/16"}
     assert kernel.sysctls() != before, "it forwards"
     assert await agent.stop() == 0
-    assert bare(kernel)
+    assert kernel.bare()
     assert kernel.sysctls() == before
