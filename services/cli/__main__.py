@@ -8,7 +8,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.config import Env
 
-from services.cli.errors import USAGE, Failed
+from services.cli.errors import INTERRUPTED, USAGE, Failed
 
 CONTROL_PLANE = Group("Control plane", sort_key=1)
 HOST = Group("This host", sort_key=2)
@@ -63,6 +63,8 @@ def main() -> None:
         _end(failed.message, failed.code)
     except CycloptsError as mistyped:
         _end(str(mistyped), USAGE)
+    except KeyboardInterrupt:  # while a command's module is imported: cyclopts catches it once the command runs
+        _end("interrupted", INTERRUPTED)
 
 
 def _end(message: str, code: int) -> NoReturn:

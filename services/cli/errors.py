@@ -3,6 +3,9 @@
 USAGE = 2
 """Exit code for a command line that makes no sense."""
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as cyclopts and shells have it."""
+
 
 class Failed(Exception):
     """Show `message`, one line with the remedy, and end with `code`."""

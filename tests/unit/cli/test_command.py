@@ -37,6 +37,24 @@ def test_a_command_loads_only_what_it_needs(arguments: list[str], needed: list[s
     assert ended.stdout.rpartition("loaded:")[2].split() == needed
 
 
+INTERRUPTED = """
+import sys
+from services.cli.__main__ import main
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "services.cli.lab":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+sys.argv = ["whimbrel", "lab", "run"]
+main()
+"""
+
+
+def test_ctrl_c_while_a_command_is_loaded_is_one_line() -> None:
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "error: interrupted\n")
+
+
 def test_help_shows_every_command(whimbrel: Run) -> None:
     shown = whimbrel("--help").out
     for command in ("server", "management", "signal", "resolver", "admin", "up", "down", "status", "networks", "lab"):
