@@ -40,6 +40,8 @@ class Remembered(Generic[T]):
             content = self._file.read_bytes()
         except FileNotFoundError:
             return initial
+        except IsADirectoryError:
+            content = b""
         digest, body = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
         try:
             if digest == _digest(body):

@@ -81,6 +81,15 @@ def test_a_corrupt_file_is_set_aside_and_the_host_goes_on(tmp_path: Path, conten
     assert remembered.picture(tmp_path).value == PICTURE
 
 
+@pytest.mark.parametrize("name", ["lastgood", "epoch"])
+def test_a_directory_in_a_files_place_is_set_aside_as_well(tmp_path: Path, name: str) -> None:
+    (tmp_path / name / "somebodys").mkdir(parents=True)
+    assert remembered.picture(tmp_path).value == Picture()
+    assert remembered.next_epoch(tmp_path, 1_000.0) == 1_000_000
+    assert (tmp_path / f"{name}.corrupt-1" / "somebodys").is_dir()
+    assert remembered.next_epoch(tmp_path, 1_000.0) == 1_000_001
+
+
 async def test_changes_are_kept_once_they_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.agent.state.lastgood.DEBOUNCE_S", 0.05)
     taken = []
