@@ -5,6 +5,7 @@ https://www.wireguard.com/xplatform/. Keys are hexadecimal there and base64 ever
 
 import asyncio
 import base64
+import errno
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,6 +19,9 @@ from services.agent.drivers.wg_plan import PeerChange
 ANSWER_WITHIN_S = 5.0
 CHUNK = 1 << 16
 
+OUT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""Errors that say what this process lacks, and nothing of who listens."""
+
 Fields: TypeAlias = list[tuple[str, str]]
 """Lines in order: the device's, then each peer's, which begin with its public_key."""
 
@@ -26,14 +30,24 @@ class Silent(Exception):
     """Start the device anew: nothing answers at its socket."""
 
 
+async def connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Raises Silent when nobody listens, OSError when this process cannot even try, as all of these functions do."""
+    try:
+        return await asyncio.open_unix_connection(path)
+    except OSError as problem:
+        if problem.errno in OUT_OF:
+            raise
+        raise Silent from None
+
+
 async def get(path: Path) -> Fields:
-    """Everything the device says of itself. Raises Silent."""
+    """Everything the device says of itself."""
     answer = await _transact(path, "get=1\n\n")
     return [(key, value) for key, _, value in (line.partition("=") for line in answer.strip().split("\n"))]
 
 
 async def set_(path: Path, lines: Iterable[tuple[str, str]]) -> str | None:
-    """Do what the lines say, up to the first bad one. The error, None when all is done. Raises Silent."""
+    """Do what the lines say, up to the first bad one. The error, None when all is done."""
     answer = await _transact(path, "set=1\n" + "".join(f"{key}={value}\n" for key, value in lines) + "\n")
     number = int(answer.strip().removeprefix("errno="))
     return os.strerror(abs(number)) if number else None
@@ -43,7 +57,7 @@ async def _transact(path: Path, message: str) -> str:
     answer = b""
     try:
         async with asyncio.timeout(ANSWER_WITHIN_S):
-            reader, writer = await asyncio.open_unix_connection(path)
+            reader, writer = await connect(path)
             try:
                 writer.write(message.encode())
                 while not answer.endswith(b"\n\n"):
@@ -53,7 +67,7 @@ async def _transact(path: Path, message: str) -> str:
                     answer += part
             finally:
                 writer.close()
-    except OSError:  # TimeoutError is one
+    except (ConnectionError, TimeoutError):
         raise Silent from None
     return answer.decode()
 

@@ -9,6 +9,7 @@ import struct
 import subprocess
 from pathlib import Path
 
+from services.agent.drivers.uapi import Silent, connect
 from services.agent.errors import MechanismMissing
 
 PROGRAM = "wireguard-go"
@@ -33,8 +34,8 @@ class WireGuardGoProcess:
     async def pid(self) -> int | None:
         """The process that listens on the socket, None when nobody does."""
         try:
-            _, writer = await asyncio.open_unix_connection(self.socket)
-        except OSError:
+            _, writer = await connect(self.socket)
+        except Silent:
             return None
         try:
             credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)

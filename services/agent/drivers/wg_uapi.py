@@ -96,8 +96,8 @@ class WireGuardGo:
             return "the device is to have a key that this host does not hold"
         try:
             current = uapi.device(await uapi.get(self._process.socket))
-        except Silent:
-            return self._silent()
+        except (Silent, OSError) as problem:
+            return self._why(problem)
         lines = []
         if current.public_key != device.public_key:
             lines.append(("private_key", self._private_key.hex()))
@@ -115,8 +115,8 @@ class WireGuardGo:
         changes = [line for change in plan(entries, held) for line in uapi.change_lines(change)]
         try:
             refused = await uapi.set_(self._process.socket, changes)
-        except Silent:
-            return dict.fromkeys(entries, self._silent())
+        except (Silent, OSError) as problem:
+            return dict.fromkeys(entries, self._why(problem))
         if refused is None:
             self._held = after(entries, held)
             return {}
@@ -133,10 +133,10 @@ class WireGuardGo:
         return dict.fromkeys(keys, error) if error else {}
 
     async def stats(self) -> dict[str, PeerStats]:
-        """What the device counts, by public key; nothing when it does not answer."""
+        """What the device counts, by public key; nothing when it does not answer or cannot be asked."""
         try:
             return uapi.stats(await uapi.get(self._process.socket))
-        except Silent:
+        except (Silent, OSError):
             return {}
 
     async def _answers(self) -> bool:
@@ -156,8 +156,10 @@ class WireGuardGo:
         lines = list(lines)
         try:
             return await uapi.set_(self._process.socket, lines) if lines else None
-        except Silent:
-            return self._silent()
+        except (Silent, OSError) as problem:
+            return self._why(problem)
 
-    def _silent(self) -> str:
+    def _why(self, problem: Silent | OSError) -> str:
+        if isinstance(problem, OSError):
+            return f"{PROGRAM} cannot be asked: {problem.strerror}"
         return f"{PROGRAM} does not answer at {self._process.socket}"

@@ -1,12 +1,15 @@
 """The life of wireguard-go: started, taken over, replaced, ended; and two of them that reach each other."""
 
+import contextlib
+import errno
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -162,6 +165,38 @@ def test_one_that_hangs_is_waited_for_once_however_many_peers_are_to_be_set(
         finally:
             server.send_signal(signal.SIGCONT)
         assert errors == dict.fromkeys(peers, f"wireguard-go does not answer at {SOCKET}")
+        await driver.destroy()
+
+    with_driver(host, scenario)
+
+
+@contextlib.contextmanager
+def no_more_files() -> Iterator[None]:
+    """Nothing can be opened meanwhile."""
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    next_one = os.dup(0)
+    os.close(next_one)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_one, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+
+
+def test_an_agent_that_can_open_no_more_files_says_so_and_blames_nobody(host: Namespace) -> None:
+    async def scenario(driver: WireGuardGo) -> None:
+        await driver.create()
+        before = servers(host)
+        with no_more_files():
+            for asked in (driver.observe, driver.create, driver.destroy):
+                with pytest.raises(OSError, match="Too many open files") as problem:
+                    await asked()
+                assert problem.value.errno == errno.EMFILE
+            assert await driver.configure(DEVICE) == "wireguard-go cannot be asked: Too many open files"
+            assert await driver.delete([OTHER]) == {OTHER: "wireguard-go cannot be asked: Too many open files"}
+            assert await driver.stats() == {}
+        assert (await driver.observe())[0] is not None
+        assert servers(host) == before
         await driver.destroy()
 
     with_driver(host, scenario)
