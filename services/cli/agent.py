@@ -242,11 +242,11 @@ def _path(given: Path | None, interface: str) -> Path:
     return given or Path("/run/whimbrel") / f"{interface}.sock"
 
 
-def _ask(path: Path, what: str, within_s: float | None = None, **options: Any) -> Any:
-    """The agent's answer; raises Failed when none comes in time, ANSWER_WITHIN_S unless `within_s` is given."""
+def _ask(path: Path, what: str, within_s: float = ANSWER_WITHIN_S, **options: Any) -> Any:
+    """The agent's answer; raises Failed when none comes in time."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
-            agent.settimeout(within_s or ANSWER_WITHIN_S)
+            agent.settimeout(within_s)
             agent.connect(str(path))
             with agent.makefile("rwb") as stream:
                 stream.write(json.dumps({"do": what, **options}).encode() + b"\n")
