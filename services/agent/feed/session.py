@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Collection
 from enum import Enum
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 import nats.errors
@@ -86,6 +86,16 @@ class Progress:
     def drop(self, audience: str) -> None:
         self.certain.pop(audience, None)
         self.unread.discard(audience)
+
+
+class _Election(msgspec.Struct, frozen=True):
+    """The server's word that a stream has another leader (nats-server, JSStreamLeaderElectedAdvisory).
+
+    Every host can have its own requests answered on this subject, and would so have all hosts read again; no answer of
+    the bus is of this type.
+    """
+
+    type: Literal["io.nats.jetstream.advisory.v1.stream_leader_elected"]
 
 
 class Over(Enum):
@@ -264,7 +274,12 @@ class Session:
             return
         self._take(message.subject, sequence, message.data, last)
 
-    async def _on_election(self, _: Msg) -> None:
+    async def _on_election(self, message: Msg) -> None:
+        try:
+            msgspec.json.decode(message.data, type=_Election)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+            self._undecodables.note("election", Undecodable(subjects.FEED_LEADER, str(problem)))
+            return
         self._check_at = min(self._check_at, boottime() + CHECK_AFTER_ELECTION_S * random.random())
         self._wake.set()
 

@@ -10,6 +10,7 @@ import pytest
 
 from services.agent.core.documents import Documents, FeedView
 from services.agent.dial import Dialer
+from services.agent.feed import session
 from services.agent.feed.reader import Feed
 from services.agent.feed.session import Peer
 from shared.bus.keys import new_seed, public_key
@@ -18,6 +19,7 @@ from shared.events import subjects
 from shared.events.documents import FeedMessage, PeerDoc
 from shared.events.subjects import FeedKey, SignalKey
 from tests.bus.agent.plane import ACCOUNT, ALL, Plane, peer_doc
+from tests.bus.management.hosts import Host
 from tests.support.bus import eventually
 
 ME = "me"
@@ -142,6 +144,35 @@ async def test_what_an_audience_showed_is_forgotten_on_leaving_it(plane: Plane, 
     await plane.write("g.db", "c", peer_doc("c", 4))
     await plane.write(ALL, "d", peer_doc("d", 5))
     await eventually(lambda: reader.peers == {"a", "d"})
+
+
+async def test_a_host_cannot_have_others_read_again_by_having_an_answer_sent_to_them(
+    plane: Plane, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bus answers to any subject the asker names, the one for elections too."""
+    monkeypatch.setattr(session, "CHECK_AFTER_ELECTION_S", 0.0)
+    await plane.place(ME, 1)
+    eve = Host(plane.url, "eve")
+    plane.peers[eve.bus_key] = "eve"
+    await eve.connect()
+    reader = await start()
+    await eventually(lambda: reader.feed.standing == "connected")
+    await plane.write(ALL, "a", peer_doc("a", 2))
+    await eventually(lambda: reader.peers == {"a"})
+    reader.view.drop_audience(ALL)  # reading again would bring it back
+
+    await eve.client.publish(subjects.report_fact(ACCOUNT, "eve"), b"", reply=subjects.FEED_LEADER)
+    audience = subjects.peer_audience("eve")
+    await eve.client.publish(subjects.create_catch_up(ACCOUNT, "eve", audience), b"", reply=subjects.FEED_LEADER)
+    await eve.make_catch_up(ACCOUNT, audience)
+    await eve.client.publish(subjects.pull_catch_up("eve", audience), b'{"no_wait": true}', reply=subjects.FEED_LEADER)
+    await eve.client.flush()
+    await eve.leave()
+    names = [f"b{number}" for number in range(10)]  # written one by one: time for several readings
+    for name in names:
+        await plane.write(ALL, name, peer_doc(name, 3))
+        await eventually(lambda name=name: name in reader.peers)  # type: ignore[misc]
+    assert reader.peers == set(names)
 
 
 async def test_no_document_is_lost_when_the_bus_is_killed_while_they_are_written(plane: Plane, start: Start) -> None:
