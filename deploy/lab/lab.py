@@ -1,6 +1,5 @@
 """One lab: its hosts, its processes and its files, from nothing to running and back to nothing."""
 
-import fcntl
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ from deploy.lab.api import Api, answers
 from deploy.lab.probes import leftovers, until
 from deploy.lab.processes import Processes, end_all
 from deploy.lab.topology import API_PORT, BUS_PORT, UNDERLAY_V4, WEB_PORT, Topology
+from shared.directory import locked
 
 START_LIMIT_S = 30.0
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,19}")
@@ -123,13 +123,10 @@ def lock(name: str) -> int:
         raise NotStarted("--name: a lab is named with at most 20 letters, digits and hyphens, as lab2")
     if os.geteuid() != 0:
         raise NotStarted("the lab makes network namespaces: run it as root")
-    descriptor = os.open(f"/run/whimbrel-lab.{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return locked(Path(f"/run/whimbrel-lab.{name}.lock"))
     except BlockingIOError:
-        os.close(descriptor)
         raise NotStarted(f"another `whimbrel lab` works on {name} at this moment: wait for it to end") from None
-    return descriptor
 
 
 def unlock(name: str, descriptor: int) -> None:

@@ -1,12 +1,12 @@
 """The agent's directory: held by one process, files of mode 0600, and a bad file is set aside, never deleted."""
 
 import errno
-import fcntl
 import os
 import socket
 from pathlib import Path
 
 from services.agent.errors import AlreadyRunning
+from shared.directory import locked
 
 
 class StateDirectory:
@@ -57,16 +57,13 @@ def set_aside(file: Path) -> Path:
 
 
 def _lock(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return locked(path)
     except BlockingIOError:
-        os.close(descriptor)
         raise AlreadyRunning(
             f"state directory {path.parent} is in use by another agent: stop it with `whimbrel down`, "
             "or choose another directory with --state-dir"
         ) from None
-    return descriptor
 
 
 def _claim(claimed: str) -> socket.socket:
