@@ -1,7 +1,7 @@
 """The three streams and their configuration."""
 
 from nats.js import JetStreamContext
-from nats.js.api import RePublish, StorageType, StreamConfig
+from nats.js.api import RePublish, StorageType, StreamConfig, StreamConsumerLimits
 from nats.js.errors import NotFoundError
 
 from shared.events import subjects
@@ -19,6 +19,9 @@ ANSWER_WITHIN_S = 3.0
 and has another one after 4 to 9 s."""
 
 _GIBIBYTE = 1024**3
+
+ABANDONED_AFTER_S = 300.0
+"""A consumer of FEED that nobody uses is gone after this long at the latest, whatever its maker, a host, asked for."""
 
 
 def configurations(replicas: int) -> tuple[StreamConfig, ...]:
@@ -60,6 +63,7 @@ def configurations(replicas: int) -> tuple[StreamConfig, ...]:
             allow_msg_ttl=True,
             republish=RePublish(src=subjects.FEED_ALL, dest=subjects.LIVE_FEED_ALL),
             max_consumers=100_000,
+            consumer_limits=StreamConsumerLimits(inactive_threshold=ABANDONED_AFTER_S),
         ),
     )
 

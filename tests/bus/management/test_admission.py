@@ -19,7 +19,7 @@ from services.management.admission.grants import login_expires_at
 from services.management.core.model.commit import Ref
 from shared.bus.keys import new_seed
 from shared.bus.serverconfig import HOST_MAX_PAYLOAD, HOST_MAX_SUBSCRIPTIONS
-from shared.bus.streams import FACTS, FEED, LOG
+from shared.bus.streams import ABANDONED_AFTER_S, FACTS, FEED, LOG
 from shared.events import subjects
 from tests import builders
 from tests.bus.management.hosts import Host
@@ -190,6 +190,23 @@ async def test_the_server_refuses_a_consumer_that_is_not_what_its_subject_says(
     answer = await alice.make_catch_up(ACCOUNT, OFFICE, **config)
     assert answer["error"]["code"] == 400
     assert [consumer.name for consumer in await two.bus.management.jetstream().consumers_info(FEED)] == []
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"inactive_threshold": 10**18},
+        {"inactive_threshold": 0},
+        {"inactive_threshold": 0, "durable_name": "alice_g_office", "mem_storage": False},
+    ],
+)
+async def test_no_consumer_of_a_host_outlives_it(two: Two, config: dict[str, Any]) -> None:
+    """There is room for so many; one that a deleted peer left behind would stand there for ever."""
+    alice = await two.alice.connect()
+    await alice.make_catch_up(ACCOUNT, OFFICE, **config)
+    jetstream = two.bus.management.jetstream()
+    lifetimes = [consumer.config.inactive_threshold for consumer in await jetstream.consumers_info(FEED)]
+    assert set(lifetimes) <= {ABANDONED_AFTER_S}
 
 
 @pytest.mark.parametrize(
