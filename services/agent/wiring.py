@@ -15,7 +15,7 @@ from services.agent.answers import Answers
 from services.agent.control import Control
 from services.agent.core.desired import Local
 from services.agent.core.documents import Documents, FeedView
-from services.agent.core.kernel import NFT_TABLE
+from services.agent.core.kernel import NFT_TABLE, PeerStats
 from services.agent.core.selection import Selection
 from services.agent.core.status import About
 from services.agent.core.tunnel import PathBook
@@ -237,7 +237,7 @@ class Member:
             parts.book,
             parts.loop.passed.local,
             partial(local_addresses, host.rtnl),
-            host.device.stats,
+            self._stats,
             self.signalling.introduce,
             parts.loop.reset,
             self.changed,
@@ -283,6 +283,11 @@ class Member:
                 self._loop.disturbed(parts)
             if "addresses" in disturbed:
                 self._paths.locate()
+
+    async def _stats(self) -> Mapping[str, PeerStats]:
+        stats = await self._host.device.stats()
+        self._loop.counted(stats)
+        return stats
 
     def changed(self) -> None:
         self._loop.changed()

@@ -65,12 +65,13 @@ class WireGuardPeer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeerStats(msgspec.Struct, frozen=True, kw_only=True):
-    """What the device counts for one peer. last_handshake: unix seconds, 0.0 = never."""
+    """What the device counts for one peer, and the prefixes it has. last_handshake: unix seconds, 0.0 = never."""
 
     endpoint: str
     last_handshake: float
     rx_bytes: int
     tx_bytes: int
+    allowed_ips: frozenset[str] = frozenset()
 
 
 class RouteEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -97,7 +97,7 @@ def peers(fields: Fields) -> dict[str, WireGuardPeer]:
     return {
         key: WireGuardPeer(
             public_key=key,
-            allowed_ips=frozenset(value for name, value in found if name == "allowed_ip"),
+            allowed_ips=_allowed_ips(found),
             endpoint=dict(found).get("endpoint", ""),
             keepalive_s=int(dict(found).get("persistent_keepalive_interval", 0)),
         )
@@ -106,17 +106,22 @@ def peers(fields: Fields) -> dict[str, WireGuardPeer]:
 
 
 def stats(fields: Fields) -> dict[str, PeerStats]:
-    return {key: _stats(dict(found)) for key, found in _by_peer(fields)}
+    return {key: _stats(dict(found), _allowed_ips(found)) for key, found in _by_peer(fields)}
 
 
-def _stats(values: Mapping[str, str]) -> PeerStats:
+def _stats(values: Mapping[str, str], allowed_ips: frozenset[str]) -> PeerStats:
     seconds, rest = values.get("last_handshake_time_sec", 0), values.get("last_handshake_time_nsec", 0)
     return PeerStats(
         endpoint=values.get("endpoint", ""),
         last_handshake=int(seconds) + int(rest) / 1e9,
         rx_bytes=int(values.get("rx_bytes", 0)),
         tx_bytes=int(values.get("tx_bytes", 0)),
+        allowed_ips=allowed_ips,
     )
+
+
+def _allowed_ips(found: Fields) -> frozenset[str]:
+    return frozenset(value for name, value in found if name == "allowed_ip")
 
 
 def _by_peer(fields: Fields) -> list[tuple[str, Fields]]:

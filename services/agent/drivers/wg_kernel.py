@@ -113,7 +113,8 @@ class WireGuardKernel:
             messages = await _info(self._genl, self._interface)
         except NetlinkError:
             return {}
-        return {key: _stats(peer) for key, peer in _each_peer(messages) if _begins(peer)}
+        whole = _peers(messages)
+        return {key: _stats(peer, whole[key].allowed_ips) for key, peer in _each_peer(messages) if _begins(peer)}
 
     async def _carry_out(self, changes: Iterable[PeerChange]) -> dict[str, str]:
         errors: dict[str, str] = {}
@@ -191,13 +192,14 @@ def _peers(messages: Iterable[Any]) -> dict[str, WireGuardPeer]:
     return found
 
 
-def _stats(peer: Any) -> PeerStats:
+def _stats(peer: Any, allowed_ips: frozenset[str]) -> PeerStats:
     handshake = peer.get_attr("WGPEER_A_LAST_HANDSHAKE_TIME")
     return PeerStats(
         endpoint=_endpoint(peer),
         last_handshake=handshake["tv_sec"] + handshake["tv_nsec"] / 1e9 if handshake else 0.0,
         rx_bytes=peer.get_attr("WGPEER_A_RX_BYTES") or 0,
         tx_bytes=peer.get_attr("WGPEER_A_TX_BYTES") or 0,
+        allowed_ips=allowed_ips,
     )
 
 

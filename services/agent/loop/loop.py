@@ -16,7 +16,7 @@ from services.agent.core import sysctls
 from services.agent.core.desired import Local, desired
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
-from services.agent.core.kernel import SysctlEntry
+from services.agent.core.kernel import PeerStats, SysctlEntry
 from services.agent.core.order import Step, plan
 from services.agent.core.selection import Selection
 from services.agent.core.tunnel import PathBook
@@ -89,6 +89,12 @@ class Loop:
         """Somebody may have changed the kernel."""
         self._kernel.disturb(parts)
         self._wake.set()
+
+    def counted(self, stats: Mapping[str, PeerStats]) -> None:
+        """What the device says whenever its counters are read: nobody tells when another program changes its peers."""
+        held = {key: peer.allowed_ips for key, peer in self._kernel.observed.peers.items()}
+        if self._left is not None and held != {key: one.allowed_ips for key, one in stats.items()}:
+            self.disturbed(("device",))
 
     def reset(self, public_key: str) -> None:
         """Remove the peer from the device and add it anew."""

@@ -151,6 +151,23 @@ async def test_drift_is_repaired_within_a_second_and_reported(
     await agent.stop()
 
 
+@pytest.mark.parametrize("change", [("allowed-ips", ""), ("remove",)], ids=" ".join)
+async def test_peers_that_another_program_changes_are_put_back_and_reported(
+    agent: AgentProcess, plane: Plane, kernel: KernelState, change: tuple[str, ...]
+) -> None:
+    await with_a_route(plane)
+    agent.start()
+    await in_step(agent, plane)
+    before = kernel.run("wg", "show", "wt0", "allowed-ips")
+    assert "10.9.0.0/16" in before
+    kernel.run("wg", "set", "wt0", "peer", before.split()[0], *change)
+    assert kernel.run("wg", "show", "wt0", "allowed-ips") != before
+    # WireGuard tells nobody; the agent sees it when it reads its counters, each second.
+    await eventually(lambda: kernel.run("wg", "show", "wt0", "allowed-ips") == before, within_s=5.0)
+    await eventually(lambda: '"peer": ' in agent.said().partition("somebody changed")[0].rpartition("\n")[2])
+    await agent.stop()
+
+
 async def test_a_wireguard_go_that_died_is_replaced(agent: AgentProcess, plane: Plane, kernel: KernelState) -> None:
     agent.start()
     await in_step(agent, plane)
