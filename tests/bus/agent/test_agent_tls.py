@@ -32,14 +32,6 @@ async def plane(tmp_path: Path, authority: Authority) -> AsyncIterator[Plane]:
     await plane.stop()
 
 
-@pytest.fixture
-async def road(host: Namespace, plane: Plane) -> AsyncIterator[Road]:
-    road = Road(host, plane.url)
-    await road.open()
-    yield road
-    await road.close()
-
-
 async def bus_of(agent: AgentProcess) -> tuple[bool, str]:
     """Whether it is connected, and what is in the way."""
     status = await agent.ask("status")
