@@ -14,6 +14,7 @@ from nats.aio.client import Client
 
 from services.management import oldfacts
 from services.management.admission.callout import Callout
+from services.management.admission.floods import Floods
 from services.management.admission.withdrawal import Withdrawal
 from services.management.api.app import create_app
 from services.management.api.deps import Deps
@@ -86,8 +87,9 @@ async def _run(settings: Settings, seeds: Seeds, listen: Listen, connection: Cli
             tasks.create_task(presence.follow(connection))
             tasks.create_task(Projector(connection, readmodel, undecodables).run())
             tasks.create_task(oldfacts.sweep(connection, readmodel))
-            tasks.create_task(Withdrawal(system, readmodel).run())
-            callout = Callout(readmodel, seeds.issuer, curve_key(seeds.callout), undecodables)
+            floods = Floods()
+            tasks.create_task(Withdrawal(system, readmodel, floods).run())
+            callout = Callout(readmodel, seeds.issuer, curve_key(seeds.callout), undecodables, floods)
             leave_admission = await callout.serve(connection)
             leave_enrolment = await Enrolment(readmodel, writer.commit, new_id, undecodables).serve(connection)
             # An answer of the bus to this connection proves that it has the subscriptions before it.

@@ -11,6 +11,7 @@ from nacl.public import PrivateKey
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from services.management.admission.floods import Floods
 from services.management.admission.grants import ENROL_USER, enrolling, login_expires_at, peering
 from services.management.admission.jwt import BadToken, Grant, Request, admit, read_request, refuse, seal, signed_by
 from services.management.ports import NewestFold
@@ -50,6 +51,7 @@ class Callout:
         issuer: str,
         xkey: PrivateKey,
         undecodables: Undecodables,
+        floods: Floods,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -57,6 +59,7 @@ class Callout:
         self._issuer = issuer
         self._xkey = xkey
         self._undecodables = undecodables
+        self._floods = floods
         self._clock = clock
         self._waiting: set[asyncio.Task[None]] = set()
 
@@ -126,6 +129,8 @@ class Callout:
         owner = intent.peer_by_bus_key(presented.nkey)
         if owner is None:
             raise Refused("unknown peer")
+        if self._floods.is_kept_out(owner.account, owner.id, now):
+            raise Refused("flooded the bus")
         state = intent.accounts[owner.account]
         peer = state.peers[owner.id]
         if 0.0 < login_expires_at(state, peer) <= now:

@@ -1,6 +1,7 @@
 """Rights are withdrawn, not requested: a connection whose rights are no longer the peer's is ended by the server.
 
-The agent sees the change in its own document and reconnects by itself; this is for the one that does not.
+The agent sees the change in its own document and reconnects by itself; this is for the one that does not, and for one
+that floods the bus.
 """
 
 import asyncio
@@ -8,6 +9,7 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -16,6 +18,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from services.management.admission.floods import Floods, Sent
 from services.management.admission.grants import connection_name, named_peer
 from services.management.core.feed.visibility import audiences_of
 from services.management.core.model.peer import Peer
@@ -28,26 +31,32 @@ from shared.tasks import end_if_cancelled
 GRACE_S = 5.0
 """How long a peer whose audiences changed has to reconnect by itself. A deleted one has none (decision C5)."""
 
-SWEEP_EVERY_S = 300.0
-"""How often all connections are looked at: for what happened while no management ran, or was missed."""
+SWEEP_EVERY_S = 10.0
+"""How often all connections are looked at: for what happened while no management ran, or was missed, and for floods."""
 
 MOST_BY_NAME = 16
 """Connections asked for one by one; for more, all are looked at."""
+
+OTHER_RIGHTS, FLOOD = "other rights", "flood"
 
 PAGE = 1024
 _LIST_ALL = "$SYS.REQ.SERVER.PING.CONNZ"
 
 log = structlog.get_logger()
 
-_ended = Counter("whimbrel_connections_ended", "Connections ended to withdraw their rights", registry=REGISTRY)
+_ended = Counter("whimbrel_connections_ended", "Connections that were ended", ["reason"], registry=REGISTRY)
 
 
 class _Connection(msgspec.Struct, frozen=True):
     cid: int
+    start: datetime
+    in_msgs: int = 0
+    in_bytes: int = 0
     authorized_user: str = ""
 
 
 class _Page(msgspec.Struct, frozen=True):
+    now: datetime
     connections: tuple[_Connection, ...] = ()
     offset: int = 0
 
@@ -70,14 +79,21 @@ class Withdrawal:
     """
 
     def __init__(
-        self, system: Client, fold: Fold, *, grace_s: float = GRACE_S, sweep_every_s: float = SWEEP_EVERY_S
+        self,
+        system: Client,
+        fold: Fold,
+        floods: Floods,
+        *,
+        grace_s: float = GRACE_S,
+        sweep_every_s: float = SWEEP_EVERY_S,
     ) -> None:
         self._system = system
         self._fold = fold
+        self._floods = floods
         self._grace_s = grace_s
         self._sweep_every_s = sweep_every_s
         self._due: dict[str, float] = {}
-        self._found: defaultdict[str, list[_Connection]] = defaultdict(list)
+        self._found: defaultdict[str, list[tuple[_Connection, str]]] = defaultdict(list)
         self._wake = asyncio.Event()
         self._inbox = system.new_inbox()
         fold.listen(self)
@@ -145,14 +161,28 @@ class Withdrawal:
         except msgspec.DecodeError as problem:
             log.warning("unreadable list of connections", problem=str(problem))
             return
-        server, page = listing.server.id, listing.data or _Page()
-        self._found[server] += (c for c in page.connections if self._outlived(c.authorized_user))
+        server, page = listing.server.id, listing.data
+        if page is None:
+            return
+        for connection in page.connections:
+            if reason := self._reason(server, connection, page.now.timestamp()):
+                self._found[server].append((connection, reason))
         if len(page.connections) == PAGE:
             await self._list({"acc": HOST_ACCOUNT}, server=server, offset=page.offset + PAGE)
             return
+        self._floods.forget(server, page.now.timestamp())
         # Not before the last page: each connection that ends moves the others up.
-        for connection in self._found.pop(server):
-            await self._end(server, connection)
+        for connection, reason in self._found.pop(server, ()):
+            await self._end(server, connection, reason)
+
+    def _reason(self, server: str, connection: _Connection, now: float) -> str:
+        """Why the connection is to end, "" when it may go on."""
+        sent = Sent(connection.in_msgs, connection.in_bytes, now)
+        if self._floods.flooding(server, connection.cid, sent, since=connection.start.timestamp()):
+            if named := named_peer(connection.authorized_user):
+                self._floods.keep_out(*named, time.time())
+            return FLOOD
+        return OTHER_RIGHTS if self._outlived(connection.authorized_user) else ""
 
     def _outlived(self, name: str) -> bool:
         """Whether a connection of that name has other rights than its peer now, and no time left."""
@@ -168,9 +198,9 @@ class Withdrawal:
         groups = self._fold.intent.accounts[account].groups_of(peer)
         return connection_name(account, peer.id, audiences_of(peer.id, groups))
 
-    async def _end(self, server: str, connection: _Connection) -> None:
-        log.info("ending a connection whose rights have changed", connection=connection.authorized_user)
-        _ended.inc()
+    async def _end(self, server: str, connection: _Connection, reason: str) -> None:
+        log.info("ending a connection", reason=reason, connection=connection.authorized_user)
+        _ended.labels(reason).inc()
         with contextlib.suppress(nats.errors.Error):
             # The server does nothing for a request without a reply subject.
             await self._system.publish(

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from services.management.admission.callout import Callout
+from services.management.admission.floods import Floods
 from services.management.admission.withdrawal import Withdrawal
 from services.management.enrolment import Enrolment
 from services.management.ids import new_id
@@ -17,6 +18,7 @@ from tests.bus.management.replica import Replica, running
 from tests.support.bus import Bus
 
 GRACE_S = 0.4
+SWEEP_EVERY_S = 1.0
 
 
 class PlainBus(Bus):
@@ -37,8 +39,10 @@ async def admitting(bus: Bus, file: Path) -> AsyncIterator[Replica]:
         held = replica.readmodel
         await Enrolment(held, replica.log.commit, new_id, undecodables).serve(replica.connection)
         system = await connect(bus.url, bus.keys.system, "system")
-        await Callout(held, bus.keys.issuer, curve_key(bus.keys.callout), undecodables).serve(replica.connection)
-        withdrawing = asyncio.create_task(Withdrawal(system, held, grace_s=GRACE_S).run())
+        floods, xkey = Floods(), curve_key(bus.keys.callout)
+        await Callout(held, bus.keys.issuer, xkey, undecodables, floods).serve(replica.connection)
+        withdrawal = Withdrawal(system, held, floods, grace_s=GRACE_S, sweep_every_s=SWEEP_EVERY_S)
+        withdrawing = asyncio.create_task(withdrawal.run())
         try:
             yield replica
         finally:

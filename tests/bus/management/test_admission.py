@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
@@ -444,6 +445,20 @@ async def test_other_changes_of_a_peer_leave_its_connection_alone(two: Two) -> N
     await append(two.bus, builders.commit(deletes=[Ref("peer", "bob")]))
     await asyncio.wait_for(bob.closed.wait(), 10)
     assert alice.client.is_connected
+
+
+async def test_a_host_that_floods_the_bus_is_ended_and_stays_out(two: Two) -> None:
+    alice, bob = await two.alice.connect(), await two.bob.connect()
+    with contextlib.suppress(nats.errors.Error):
+        for _ in range(25_000):
+            await alice.client.publish(subjects.beat(ACCOUNT, "alice"), b"once more")
+        await alice.client.flush()
+    await asyncio.wait_for(alice.closed.wait(), 15)
+    with pytest.raises(nats.errors.Error):
+        await Host(two.bus.url, "alice", alice.seed).connect()
+    assert bob.client.is_connected
+    again = await Host(two.bus.url, "bob", bob.seed).connect()
+    await again.leave()
 
 
 @pytest.mark.parametrize("page", [1, 2, withdrawal.PAGE])
