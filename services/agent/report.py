@@ -10,7 +10,7 @@ from services.agent.core.status import route_states
 from services.agent.ports import Passed, Publish
 from shared.bus.codec import encode
 from shared.events import subjects
-from shared.events.facts import ReportFact
+from shared.events.facts import SHORT, ReportFact
 from shared.events.signals import PeerMeta
 from shared.tasks import end_if_cancelled
 
@@ -22,10 +22,10 @@ def report(passed: Passed, meta: PeerMeta, peer_id: str, backend: str, desired_r
     refused = {key: error for (kind, key), error in passed.errors.items() if kind == "route"}
     return ReportFact(
         peer_id=peer_id,
-        version=meta.version,
-        hostname=meta.hostname,
-        os=meta.os,
-        kernel=meta.kernel_version,
+        version=meta.version[:SHORT],
+        hostname=meta.hostname[:SHORT],
+        os=meta.os[:SHORT],
+        kernel=meta.kernel_version[:SHORT],
         backend=backend,
         desired_revision=desired_revision,
         applied_revision=passed.applied_revision,

@@ -1,8 +1,15 @@
 """FACTS: what is observed, last value per subject. Never part of the log. All times are unix seconds."""
 
+from typing import Annotated, TypeAlias
+
 import msgspec
 
 from shared.events.documents import ResolvedName
+
+SHORT = 255
+"""Code points of a text that a host says of itself: the API shows it to everybody who looks at the peer."""
+
+Short: TypeAlias = Annotated[str, msgspec.Meta(max_length=SHORT)]
 
 
 class SessionFact(msgspec.Struct, frozen=True, kw_only=True, tag="session.v1"):
@@ -29,15 +36,16 @@ class ReportFact(msgspec.Struct, frozen=True, kw_only=True, tag="report.v1"):
     """What a host runs and how far it is. Producer: the agent itself. Consumers: management. Key: account, peer.
 
     desired_revision: newest LOG sequence among the documents it holds. applied_revision: the newest one whose
-    kernel state was read back without a difference. pending: entries that differ or failed.
+    kernel state was read back without a difference. pending: entries that differ or failed. A report with a text
+    longer than SHORT is none.
     """
 
     peer_id: str
-    version: str
-    hostname: str
-    os: str
-    kernel: str
-    backend: str
+    version: Short
+    hostname: Short
+    os: Short
+    kernel: Short
+    backend: Short
     desired_revision: int
     applied_revision: int
     pending: int
