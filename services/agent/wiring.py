@@ -122,6 +122,8 @@ class Agent:
         self._member: Member | None = None
         self._selection = remembered.selection(settings.state_dir)
         picture = remembered.picture(settings.state_dir)
+        if not who.enrolled:  # a former identity may have left it, whose audiences are not this one's
+            picture.keep(Picture(bus=picture.value.bus))
         host.dial.known.update(picture.value.bus)
         about, book, rules = meta(settings.hostname), PathBook(who.public_key), Rules(host.rtnl)
         self._loop = Loop(

@@ -68,6 +68,25 @@ async def test_a_host_enrols_and_loses_everything_when_its_peer_is_deleted(
     assert await agent.stop() == 0
 
 
+async def test_a_host_that_lost_its_identity_enrols_anew_beside_what_its_former_self_was_told(
+    control: ControlPlane, agent: AgentProcess
+) -> None:
+    key = await setup_key(control)
+    agent.start(key=key["key"])
+    await eventually(lambda: placed(agent))
+    former = (await agent.ask("status"))["netbirdIp"]
+    assert await agent.stop() == 0
+    (agent.state / "identity.json").unlink()
+    agent.start(key=key["key"])
+
+    async def connected() -> Any:
+        status = await agent.ask("status")
+        return status and status["management"]["connected"] and status["netbirdIp"]
+
+    assert await eventually(connected) != former
+    assert await agent.stop() == 0
+
+
 async def test_a_revoked_key_is_refused_with_its_reason(control: ControlPlane, agent: AgentProcess) -> None:
     key = await setup_key(control)
     answer = await control.api.put(f"/setup-keys/{key['id']}", json={"revoked": True, "auto_groups": []})
