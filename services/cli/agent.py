@@ -327,7 +327,7 @@ def _detach(environment: Mapping[str, str], pipe: int | None, state_dir: Path, p
 def _log(state_dir: Path) -> IO[bytes]:
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return (state_dir / LOG_NAME).open("ab")
+        return open(os.open(state_dir / LOG_NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
     except OSError as problem:
         raise Failed(f"{problem.filename}: {problem.strerror}: choose another with --state-dir") from None
 

@@ -80,6 +80,7 @@ async def test_daemon_comes_back_once_the_agent_runs(agent: AgentProcess, plane:
     assert done.returncode == 0
     assert f"its log is {agent.state}/agent.log" in done.stdout
     await in_step(agent, plane)
+    assert {path.stat().st_mode & 0o777 for path in agent.state.iterdir()} == {0o600}
     assert (await whimbrel(agent, "down")).returncode == 0
     await eventually(lambda: agent.host.processes() == [])
 
