@@ -57,7 +57,7 @@ def _status(troubles: Sequence[str]) -> HTTPStatus:
 @get("/metrics", tags=["Operation"], media_type=MediaType.TEXT, security=[{}])
 async def metrics() -> Response[bytes]:
     """The process's metrics in Prometheus' text format."""
-    return Response(exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(exposition(), media_type="text/plain; version=0.0.4")
 
 
 class Timing(ASGIMiddleware):

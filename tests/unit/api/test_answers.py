@@ -314,7 +314,7 @@ async def test_metrics_count_requests_by_path_template_and_never_by_id() -> None
     await world.call("GET", "routes/lan")
     await world.call("GET", "routes/missing-route")
     answer = await world.call("GET", "/metrics", caller="nobody")
-    assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     for status in ("200", "404"):
         labels = f'method="GET",path="/api/routes/{{id}}",status="{status}"'
         assert f"whimbrel_api_request_seconds_count{{{labels}}}" in answer.text
