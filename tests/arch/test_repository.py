@@ -117,5 +117,18 @@ def test_the_designs_name_tests_that_exist() -> None:
     assert [f"{path}: {test}" for path, test in named if not (ROOT / test).is_file()] == []
 
 
+def test_the_designs_name_metrics_that_exist() -> None:
+    made = re.compile(r'\b(Counter|Gauge|Histogram)\(\s*"(whimbrel_\w+)"')
+    code = "\n".join((ROOT / path).read_text(encoding="utf-8") for path in tracked() if path.suffix == ".py")
+    exist = {name + "_total" if kind == "Counter" else name for kind, name in made.findall(code)}
+    named = {
+        (str(path), metric)
+        for path in tracked()
+        if path.suffix == ".md"
+        for metric in re.findall(r"\bwhimbrel_\w+", (ROOT / path).read_text(encoding="utf-8"))
+    }
+    assert sorted((path, metric) for path, metric in named if metric not in exist) == []
+
+
 def test_there_is_a_map_of_the_services() -> None:
     assert Path("services/DESIGN.md") in tracked()
