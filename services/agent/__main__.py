@@ -4,11 +4,11 @@ import sys
 
 import uvloop
 
-from services.agent.errors import AgentError
+from services.agent.errors import AgentError, AlreadyRunning
 from services.agent.settings import Settings
 from services.agent.wiring import run
-from shared import log
-from shared.errors import BadSetting
+from shared import log, metrics
+from shared.errors import BadSetting, Taken
 from shared.settings import read
 
 
@@ -16,9 +16,12 @@ def main() -> int:
     try:
         settings = read(Settings)
         log.set_up(settings.log_level, settings.log_format)
-        return uvloop.run(run(settings))
+        with metrics.page(settings.metrics_port):
+            return uvloop.run(run(settings))
     except BadSetting as problem:
         return _ended(str(problem), 2)
+    except Taken as problem:
+        return _ended(str(problem), AlreadyRunning.exit_code)
     except AgentError as problem:
         return _ended(problem.message, problem.exit_code)
 

@@ -16,8 +16,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Run the agent of this host: `whimbrel up` is how it is started.
 
     bus: tls:// or nats:// addresses, comma separated. bus_ca: PEM file of whom to trust, the system's authorities by
-    default. setup_key_file: wins over setup_key; may be a pipe, /dev/fd/N, so that the key
-    stays out of this process's environment. socket: /run/whimbrel/<interface>.sock when not given. port: WireGuard's.
+    default. setup_key_file: wins over setup_key; may be a pipe, /dev/fd/N, so that the key stays out of this process's
+    environment. socket: /run/whimbrel/<interface>.sock when not given. port: WireGuard's. metrics_port: port on
+    loopback for Prometheus, none by default.
     """
 
     bus: str = "nats://127.0.0.1:4222"
@@ -29,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = LISTEN_PORT
     state_dir: Path = Path("/var/lib/whimbrel")
     socket: Path | None = None
+    metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
     log_level: Level = "info"
     log_format: Format = "auto"
 

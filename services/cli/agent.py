@@ -51,6 +51,7 @@ def up(
         "/var/lib/whimbrel"
     ),
     socket: Socket = None,
+    metrics_port: Annotated[int | None, Parameter(help="Port on loopback for Prometheus; none by default.")] = None,
     daemon: Annotated[bool, Parameter(negative="", help="Go to the background once the agent runs.")] = False,
     log_level: Annotated[str, Parameter(help="debug, info, warning or error.")] = "info",
 ) -> None:
@@ -73,6 +74,7 @@ def up(
         "port": port,
         "state_dir": state_dir.absolute(),
         "socket": socket and socket.absolute(),
+        "metrics_port": metrics_port,
         "log_level": log_level,
     }
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WHIMBREL_SETUP_KEY")}

@@ -2,6 +2,7 @@
 
 import socket
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -160,6 +161,26 @@ async def test_a_port_that_somebody_has_is_named(agent: AgentProcess, kernel: Ke
         "error: UDP port 51820 is in use by another program: stop it, or choose another with --port\n"
     )
     taken.close()
+    assert kernel.bare()
+
+
+async def test_machines_read_its_metrics_on_loopback(agent: AgentProcess, plane: Plane) -> None:
+    agent.start("--metrics-port", "9191")
+    await in_step(agent, plane)
+
+    def page() -> str:
+        with urlopen("http://127.0.0.1:9191/metrics", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    assert "whimbrel_agent_drift_repairs" in agent.host.call(page)
+    await agent.stop()
+
+
+async def test_a_metrics_port_that_somebody_has_is_named(agent: AgentProcess, kernel: KernelState) -> None:
+    with agent.host.call(socket.create_server, ("127.0.0.1", 9191)):
+        agent.start("--metrics-port", "9191")
+        assert await agent.ended() == 5
+    assert agent.said() == "error: 127.0.0.1:9191 is in use: choose another with --metrics-port\n"
     assert kernel.bare()
 
 
