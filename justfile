@@ -4,6 +4,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 set positional-arguments
 
 python := env("UV_PYTHON", "python3")
+workers := "--numprocesses 4 --dist worksteal" # more than cores: most tests wait for processes of their own
 export PATH := justfile_directory() / ".tools/bin" + ":" + env("PATH")
 export UV_SYSTEM_CERTS := "1"
 export UV_PYTHON_DOWNLOADS := "never"
@@ -48,7 +49,7 @@ check: setup
 
 # the suite without the lab: unit, property, contract, sim, bus
 unit *args: setup
-    .venv/bin/pytest --ignore=tests/e2e "$@"
+    .venv/bin/pytest {{ workers }} --ignore=tests/e2e "$@"
 
 # the lab with real hosts; as root
 e2e *args: setup
@@ -64,7 +65,7 @@ chaos seeds="2-10" rounds="30" *args: setup
 
 # everything that CI runs: check, the suite, the lab
 test *args: check
-    .venv/bin/pytest "$@"
+    .venv/bin/pytest {{ workers }} "$@"
 
 ci: test
 

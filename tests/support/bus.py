@@ -20,6 +20,7 @@ from shared.bus.server import NatsServer
 from shared.bus.serverconfig import HOST_ACCOUNT, Credentials, credentials
 from shared.bus.streams import ensure_streams
 from shared.events import subjects
+from tests.support.ports import free_port
 from tests.support.tls import Authority
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ class Bus:
         self.seeds = directory / "keys"
         self._directory = directory / "bus"
         self._tls = tls
-        self.server = NatsServer(self._directory, self.keys, tls=tls.files if tls else None)
+        self.server = NatsServer(self._directory, self.keys, port=free_port(), tls=tls.files if tls else None)
         self.management: Client
         self._clients: list[Client] = []
 

@@ -13,8 +13,8 @@ from shared.bus.serverconfig import Node, cluster_password
 from shared.bus.streams import FACTS, FEED, LOG, ensure_streams
 from shared.net.listen import Listen
 from tests.bus.management.plane import PlainBus
-from tests.bus.management.processes import free_port
 from tests.support.bus import eventually
+from tests.support.ports import free_port
 
 SERVERS = 3
 READY_WITHIN_S = 25.0

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -10,16 +9,11 @@ from types import TracebackType
 import httpx
 import psutil
 
+from tests.support.ports import free_port
+
 COMMAND = str(Path(sys.executable).with_name("whimbrel"))
 START_LIMIT_S = 40.0
 STOP_LIMIT_S = 20.0
-
-
-def free_port() -> int:
-    """A loopback port that nobody has at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class ControlPlane:

@@ -5,7 +5,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,13 +18,6 @@ from tests.support.bus import eventually
 
 READY_WITHIN_S = 40.0
 ANY_PORT = "127.0.0.1:0"
-
-
-def free_port() -> int:
-    """A port of loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def whimbrel(*arguments: str) -> tuple[int, str]:

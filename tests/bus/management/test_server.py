@@ -13,8 +13,9 @@ from litestar.types import Receive, Scope, Send
 from services.management.serving import serve
 from shared.bus.keys import seed_file
 from shared.net.listen import Listen
-from tests.bus.management.processes import ANY_PORT, Server, alive, free_port, kill, serving, whimbrel
+from tests.bus.management.processes import ANY_PORT, Server, alive, kill, serving, whimbrel
 from tests.support.bus import eventually
+from tests.support.ports import free_port
 
 EVERYBODY = {"nats-server", "management", "signal", "resolver"}
 

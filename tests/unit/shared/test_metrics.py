@@ -7,14 +7,9 @@ import pytest
 
 from shared.errors import Taken
 from shared.metrics import REGISTRY, Counter, page
+from tests.support.ports import free_port
 
 _seen = Counter("whimbrel_test_seen", "Seen by this test", registry=REGISTRY)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_the_page_shows_the_metrics_while_it_is_served() -> None:
