@@ -84,6 +84,9 @@ class Sessions:
             return
         self._facts[peer] = (sequence, fact)
         self._tracker.adopt(peer, fact.epoch, connected=fact.connected, now=self._clock())
+        edge = self._pending.get(peer)
+        if edge is not None and not self._tracker.stands(edge):
+            del self._pending[peer]  # what another replica has seen since is newer
         self._deadline_moved.set()
         self._something_to_write.set()
 

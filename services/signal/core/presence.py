@@ -143,6 +143,12 @@ class PresenceTracker:
     def session(self, peer: BeatKey) -> Session | None:
         return self._heard.get(peer) or self._quiet.get(peer)
 
+    def stands(self, edge: PresenceEvent) -> bool:
+        """Whether an edge of before is still what is known of its peer."""
+        now = self.session(edge.peer)
+        heard = isinstance(edge, PeerHeard)
+        return now is not None and (now.epoch, now.state is State.HEARD) == (edge.epoch, heard)
+
     @property
     def connected(self) -> int:
         """How many peers are heard."""

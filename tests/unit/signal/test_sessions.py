@@ -171,6 +171,19 @@ async def test_a_wrong_silence_of_another_replica_is_put_right_by_the_next_heart
     assert world.told() == (True, 1, 1005.0)
 
 
+async def test_an_edge_that_waited_while_another_replica_saw_the_end_is_not_written() -> None:
+    """A replica that starts hears a peer, and reads the facts only after the peer has fallen silent elsewhere."""
+    world = World()
+    world.beat()
+    theirs = SessionFact(peer_id="a", epoch=1, connected=False, since=1001.0)
+    world.facts.last[A] = (7, theirs)
+    world.sessions.begin()
+    world.reads(7, theirs)
+    world.sessions.caught_up()
+    await world.settle()
+    assert (world.told(), world.facts.written) == ((False, 1, 1001.0), 0)
+
+
 async def test_facts_that_the_bus_lost_are_written_again() -> None:
     world = World()
     world.ready()
