@@ -6,7 +6,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import ParseResult
+from urllib.parse import ParseResult, urlsplit
 
 import nats.errors
 from nats.aio.client import Client
@@ -40,6 +40,13 @@ class Dialer:
         self._bus = parse_bus(urls, ca)
         self._turn = 0
         self.known: dict[str, tuple[str, ...]] = {}
+
+    def addresses(self) -> frozenset[str]:
+        """Where the bus may be, as far as it is known."""
+        hosts = [str(urlsplit(url).hostname) for url in self._bus.urls]
+        return frozenset(
+            address for host in hosts for address in ((host,) if is_address(host) else self.known.get(host, ()))
+        )
 
     async def __call__(
         self,

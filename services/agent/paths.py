@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 
-from services.agent.core.candidates import InterfaceAddress, local_endpoints, reachable
+from services.agent.core.candidates import local_endpoints
 from services.agent.core.desired import Local
 from services.agent.core.documents import Documents
 from services.agent.core.kernel import PeerStats
 from services.agent.core.tunnel import PathBook, Reset, Send
+from services.agent.core.whereabouts import Told, Whereabouts, told
 from shared.tasks import end_if_cancelled
 
 APART_S = 0.01
@@ -24,15 +25,15 @@ Introduce = Callable[[str, bool], Awaitable[None]]
 class Paths:
     """Carries out what `book` decides.
 
-    host: whose interface and port they are. addresses: of this host, raises OSError. changed: called when a peer
-    connected, was lost, or gets another endpoint.
+    host: whose interface and port they are. whereabouts: of this host, with the ways to the addresses given; raises
+    OSError. changed: called when a peer connected, was lost, or gets another endpoint. told: what other hosts are told.
     """
 
     def __init__(
         self,
         book: PathBook,
         host: Local,
-        addresses: Callable[[], Iterable[InterfaceAddress]],
+        whereabouts: Callable[[Iterable[str]], Whereabouts],
         stats: Callable[[], Awaitable[Mapping[str, PeerStats]]],
         introduce: Introduce,
         reset: Callable[[str], None],
@@ -40,13 +41,14 @@ class Paths:
     ) -> None:
         self._book = book
         self._host = host
-        self._addresses = addresses
+        self._whereabouts = whereabouts
         self._stats = stats
         self._introduce = introduce
         self._reset = reset
         self._changed = changed
         self._wake = asyncio.Event()
         self._overlay: tuple[str, ...] | None = None
+        self.told = Told()
 
     def wake(self) -> None:
         """The book heard something."""
@@ -71,14 +73,15 @@ class Paths:
     def locate(self) -> None:
         """Find out where this host may be reached."""
         try:
-            addresses = self._addresses()
+            where = self._whereabouts(self._book.remotes())
         except OSError as problem:
             log.warning("cannot read this host's addresses", problem=str(problem))
             return
         overlay = self._overlay or ()
-        local = reachable(addresses, interface=self._host.interface, overlay=overlay)
-        endpoints = local_endpoints(local, self._host.listen_port)
-        self._book.set_local(endpoints, time.monotonic(), addresses=local, overlay=overlay)
+        self.told = told(where, interface=self._host.interface, overlay=overlay)
+        addresses = self.told.addresses
+        endpoints = local_endpoints(addresses, self._host.listen_port)
+        self._book.set_local(endpoints, time.monotonic(), addresses=addresses, overlay=overlay)
         self._wake.set()
 
     async def run(self) -> None:

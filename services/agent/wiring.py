@@ -5,7 +5,6 @@ import gc
 import signal
 import time
 from collections.abc import Mapping
-from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -19,9 +18,10 @@ from services.agent.core.kernel import NFT_TABLE, PeerStats
 from services.agent.core.selection import Selection
 from services.agent.core.status import About
 from services.agent.core.tunnel import PathBook
+from services.agent.core.whereabouts import Told
 from services.agent.dial import Dialer
 from services.agent.drivers import netlink
-from services.agent.drivers.addresses import local_addresses
+from services.agent.drivers.addresses import whereabouts
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.nft import Nft
 from services.agent.drivers.notifications import KernelNotifications
@@ -209,6 +209,7 @@ class Agent:
             bus_error=feed.problem if feed else self._in_the_way,
             applied_revision=passed.applied_revision,
             pending=passed.pending,
+            told=self._member.paths.told if self._member else Told(),
             now=time.monotonic(),
             wall=time.time(),
         )
@@ -235,10 +236,10 @@ class Member:
         )
         self.keeper = LastGoodKeeper(parts.picture, self._picture)
         self._reporter = Reporter(account, peer_id, self.feed.publish, self._report)
-        self._paths = Paths(
+        self.paths = Paths(
             parts.book,
             parts.loop.passed.local,
-            partial(local_addresses, host.rtnl),
+            lambda peers: whereabouts(host.rtnl, (*host.dial.addresses(), *peers)),
             self._stats,
             self.signalling.introduce,
             parts.loop.reset,
@@ -255,7 +256,7 @@ class Member:
             gc.freeze()
             await first_of(
                 self._reconcile(),
-                self._paths.run(),
+                self.paths.run(),
                 self.feed.run(),
                 self.signalling.beat(),
                 self._reporter.run(),
@@ -268,7 +269,7 @@ class Member:
     async def _recall(self) -> None:
         now, documents, book = time.monotonic(), self._parts.view.documents(), self._parts.book
         book.set_peers({peer.peer_id: peer.wireguard_key for peer in documents.peers.values()}, now)
-        self._paths.follow(documents)
+        self.paths.follow(documents)
         stats = await self._host.device.stats()
         lastgood.recall(self._parts.picture.value, book, stats, now, time.time())
 
@@ -284,7 +285,7 @@ class Member:
             if parts:
                 self._loop.disturbed(parts)
             if "addresses" in disturbed:
-                self._paths.locate()
+                self.paths.locate()
 
     async def _stats(self) -> Mapping[str, PeerStats]:
         stats = await self._host.device.stats()
@@ -297,17 +298,18 @@ class Member:
 
     def signal(self, key: SignalKey, sealed: bytes) -> None:
         if self.signalling.hear(key.sender, sealed):
-            self._paths.wake()
+            self.paths.wake()
 
     def connected(self) -> None:
         self.keeper.changed()
-        self._paths.reconnected()
+        self.paths.locate()
+        self.paths.reconnected()
         self.signalling.beat_now()
         self._reporter.again()
 
     def passed(self) -> None:
         """The loop has gone round."""
-        self._paths.follow(self._loop.passed.documents)
+        self.paths.follow(self._loop.passed.documents)
         self._reporter.changed()
 
     def _key_of(self, peer_id: str) -> str | None:

@@ -125,7 +125,7 @@ def status(
     if detail and shown["peers"]["details"]:
         print()
         print_table(shown["peers"]["details"], PEERS)
-    for title, field in (("pending", "pending"), ("not used", "unplaced")) if detail else ():
+    for title, field in DETAILS if detail else ():
         for name, reason in shown[field].items():
             print(f"{title}: {name}: {reason or 'about to be applied'}")
 
@@ -189,6 +189,9 @@ PEERS: Columns = {
     "NETWORKS": "networks",
 }
 
+DETAILS = (("pending", "pending"), ("not used", "unplaced"), ("not told", "notTold"))
+"""What follows the peers: title and field, a mapping from what it is to why."""
+
 NETWORKS: Columns = {
     "ID": "id",
     "NETWORK": lambda one: one["network"] or ", ".join(one["domains"]),
@@ -209,10 +212,17 @@ def _summary(shown: Mapping[str, Any]) -> dict[str, Any]:
         "Bus": bus["url"] if bus["connected"] else _in_the_way(bus),
         "Address": " ".join(filter(None, (shown["netbirdIp"], shown["netbirdIpv6"]))),
         "Interface": f"{shown['interface']}, {shown['wireguardBackend']}, port {shown['wireguardPort']}",
+        "Reached at": ", ".join(shown["localEndpoints"]) or _nowhere(shown["notTold"]),
         "Peers": f"{peers['connected']} of {peers['total']} connected",
         "Serves": ", ".join(shown["networks"]) or "nothing",
         "Applied": f"revision {shown['appliedRevision']}{progress}",
     }
+
+
+def _nowhere(not_told: Mapping[str, str]) -> str:
+    """Why other hosts are told of no address."""
+    reasons = "; ".join(f"{address}: {reason}" for address, reason in not_told.items())
+    return f"nowhere: {reasons or 'this host has no address that others could reach'}"
 
 
 def _in_the_way(bus: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from services.agent.core.candidates import local_endpoints
 from services.agent.core.desired import Local
 from services.agent.core.desired_state import Desired
 from services.agent.core.destinations import covers, parsed
@@ -17,6 +18,7 @@ from services.agent.core.fib import NO_ADDRESSES, NO_POLICY, NOBODY_CONNECTED
 from services.agent.core.hagroups import HaGroup, canonical, offered, serves
 from services.agent.core.selection import exit_bases, selected
 from services.agent.core.tunnel import PathStatus
+from services.agent.core.whereabouts import Told
 from shared.events.documents import PeerDoc, RouteDoc
 from shared.events.facts import RouteState
 
@@ -27,8 +29,8 @@ ABSENT = PathStatus(word="Idle", endpoint="", last_handshake=0.0, rx_bytes=0, tx
 class About(msgspec.Struct, frozen=True, kw_only=True):
     """What only the running agent knows. backend: "kernel" or "wireguard-go".
 
-    pending: kernel entries that differ or failed, "kind key" → error or "". now: monotonic seconds, wall: unix seconds,
-    both at this moment.
+    pending: kernel entries that differ or failed, "kind key" → error or "". told: where other hosts may reach this one.
+    now: monotonic seconds, wall: unix seconds, both at this moment.
     """
 
     version: str
@@ -38,6 +40,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     bus_error: str = ""
     applied_revision: int = 0
     pending: Mapping[str, str] = {}
+    told: Told = Told()
     now: float = 0.0
     wall: float = 0.0
 
@@ -94,7 +97,8 @@ class SshServer(msgspec.Struct, frozen=True, kw_only=True):
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """networks: what this host serves. pending: kernel entries as in About, a peer by its name. unplaced: what is not
-    used as it is → why; "route <network id> <where>", "peer <name>" or "rule <id> of policy <id>".
+    used as it is → why; "route <network id> <where>", "peer <name>" or "rule <id> of policy <id>". local_endpoints:
+    where other hosts are told to reach this one. not_told: this host's other addresses → why.
     """
 
     peers: Peers
@@ -126,6 +130,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     applied_revision: int
     pending: Mapping[str, str]
     unplaced: Mapping[str, str]
+    local_endpoints: tuple[str, ...]
+    not_told: Mapping[str, str]
 
 
 class Carrier(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -190,6 +196,8 @@ def status(
         applied_revision=about.applied_revision,
         pending=_pending(about.pending, documents),
         unplaced={_called(id, documents): reason for id, reason in desired.unplaced.items()},
+        local_endpoints=local_endpoints(about.told.addresses, local.listen_port),
+        not_told=about.told.left_out,
     )
 
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from services.agent.core.candidates import ranked
+from services.agent.core.candidates import ranked, split
 from services.agent.core.introduction import Introduction
 from services.agent.core.kernel import PeerStats
 from services.agent.core.path import WORDS, Path, State, Word
@@ -94,7 +94,7 @@ class PathBook:
     ) -> None:
         """Where this host may be reached, see candidates.local_endpoints; all peers are told when it changed.
 
-        addresses: see candidates.reachable. overlay: its prefixes.
+        addresses: of this host, with prefix length. overlay: its prefixes.
         """
         self._addresses, self._overlay = tuple(addresses), tuple(overlay)
         if tuple(endpoints) != self.local_endpoints:
@@ -176,6 +176,11 @@ class PathBook:
     def connected(self) -> frozenset[str]:
         """Ids of the peers WireGuard has a session with."""
         return frozenset(peer_id for peer_id, peer in self._peers.items() if peer.path.state is State.CONNECTED)
+
+    def remotes(self) -> frozenset[str]:
+        """The addresses at which peers are connected now."""
+        statuses = (_status(peer.path) for peer in self._peers.values() if peer.path.state is State.CONNECTED)
+        return frozenset(parts[0] for status in statuses if (parts := split(status.endpoint)))
 
     def statuses(self) -> dict[str, PathStatus]:
         return {peer_id: _status(peer.path) for peer_id, peer in self._peers.items()}

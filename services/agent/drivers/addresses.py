@@ -1,42 +1,144 @@
-"""The addresses of this host."""
+"""The addresses of this host, its interfaces, and the ways its packets take."""
 
 import socket
+import struct
+from collections.abc import Iterable, Iterator, Mapping
 
-from services.agent.core.candidates import InterfaceAddress
+from services.agent.core.kernel import CONTROL_MARK
+from services.agent.core.whereabouts import Interface, InterfaceAddress, Way, Whereabouts
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Message, Netlink, Refusal, Request
-from services.agent.drivers.rtnl import name_of, prefix_text
-from services.agent.drivers.rtnl_links import ADDRESS, IFA_ADDRESS, IFA_FLAGS, IFA_LOCAL, RTM_GETADDR
+from services.agent.drivers.rtnl import AF, address_text, name_of, pack_prefix, prefix_text
+from services.agent.drivers.rtnl_links import (
+    ADDRESS,
+    IFA_ADDRESS,
+    IFA_FLAGS,
+    IFA_LOCAL,
+    IFLA_IFNAME,
+    IFLA_INFO_KIND,
+    IFLA_LINKINFO,
+    LINK,
+    RTM_GETADDR,
+    RTM_GETLINK,
+)
+from services.agent.drivers.rtnl_routes import (
+    ROUTE,
+    RT_SCOPE_UNIVERSE,
+    RTA_DST,
+    RTA_OIF,
+    RTA_TABLE,
+    RTM_GETROUTE,
+    RTN_UNICAST,
+    RTN_UNSPEC,
+)
 from services.agent.drivers.rtnl_rules import NO_FAMILY
 
-RT_SCOPE_UNIVERSE = 0
 IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_F_TENTATIVE = 0x08, 0x20, 0x40
-UNUSABLE = IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_TENTATIVE
+PASSING = IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_TENTATIVE
+IFLA_MASTER, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS = 10, 29, 8
+RTA_PREFSRC, RTA_MULTIPATH, RTA_MARK = 7, 9, 16
+RT_TABLE_MAIN = 254
+
+NEXT_HOP = struct.Struct("=HBBi")
+"""rtnexthop: length, flags, hops, index."""
 
 
-def local_addresses(rtnl: Netlink) -> tuple[InterfaceAddress, ...]:
-    """Usable addresses of global scope, in the kernel's order: by interface, IPv4 first.
+def whereabouts(rtnl: Netlink, targets: Iterable[str]) -> Whereabouts:
+    """What the kernel says now. targets: addresses of the bus and of peers.
 
     Raises OSError when the kernel cannot be read.
     """
-    found: list[tuple[int, InterfaceAddress]] = []
-    for family in (socket.AF_INET, socket.AF_INET6):
-        listed = rtnl.dump(Request(RTM_GETADDR, 0, ADDRESS.pack(family, 0, 0, 0, 0)))
-        if isinstance(listed, Refusal):
-            if listed.number in NO_FAMILY:
+    names, interfaces = _interfaces(rtnl)
+    return Whereabouts(
+        addresses=tuple(_addresses(rtnl)),
+        interfaces=interfaces,
+        ways={target: way for target in targets if (way := _way(rtnl, target, names))},
+    )
+
+
+def _addresses(rtnl: Netlink) -> Iterator[InterfaceAddress]:
+    """By interface, IPv4 first."""
+    listed = [
+        message
+        for family in AF.values()
+        for message in _dump(rtnl, Request(RTM_GETADDR, 0, ADDRESS.pack(family, 0, 0, 0, 0)))
+    ]
+    for message in sorted(listed, key=lambda message: int(ADDRESS.unpack_from(message.body)[4])):
+        family, length, flags, _, index = ADDRESS.unpack_from(message.body)
+        attributes = netlink.attributes(message.body[ADDRESS.size :])
+        if IFA_FLAGS in attributes:
+            flags = netlink.read_u32(attributes[IFA_FLAGS])
+        packed = attributes.get(IFA_LOCAL) or attributes[IFA_ADDRESS]
+        if interface := name_of(index):
+            text = prefix_text(family, packed, length)
+            yield InterfaceAddress(interface=interface, address=text, passing=bool(flags & PASSING))
+
+
+def _interfaces(rtnl: Netlink) -> tuple[dict[int, str], dict[str, Interface]]:
+    """Index → name, and name → interface."""
+    names: dict[int, str] = {}
+    kinds: dict[int, str] = {}
+    ports: dict[int, set[str]] = {}
+    body = LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + netlink.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+    for message in _dump(rtnl, Request(RTM_GETLINK, 0, body)):
+        index = LINK.unpack_from(message.body)[2]
+        attributes = netlink.attributes(message.body[LINK.size :])
+        info = netlink.attributes(attributes.get(IFLA_LINKINFO, memoryview(b"")))
+        names[index] = netlink.read_text(attributes[IFLA_IFNAME])
+        kinds[index] = netlink.read_text(info[IFLA_INFO_KIND]) if IFLA_INFO_KIND in info else ""
+        if IFLA_MASTER in attributes:
+            ports.setdefault(netlink.read_u32(attributes[IFLA_MASTER]), set()).add(kinds[index])
+    defaults = frozenset(_defaults(rtnl))
+    return names, {
+        name: Interface(kind=kinds[index], ports=frozenset(ports.get(index, ())), has_default=index in defaults)
+        for index, name in names.items()
+    }
+
+
+def _defaults(rtnl: Netlink) -> Iterator[int]:
+    """Indexes of the interfaces that a default route of table main leads to."""
+    for family in AF.values():
+        body = ROUTE.pack(family, 0, 0, 0, 0, 0, RT_SCOPE_UNIVERSE, RTN_UNSPEC, 0)
+        for message in _dump(rtnl, Request(RTM_GETROUTE, 0, body + netlink.u32(RTA_TABLE, RT_TABLE_MAIN))):
+            _, length, _, _, table, _, _, kind, _ = ROUTE.unpack_from(message.body)
+            if length or kind != RTN_UNICAST or table != RT_TABLE_MAIN:
                 continue
-            raise OSError(listed.number, listed.text)
-        found += filter(None, map(_read, listed))
-    return tuple(address for _, address in sorted(found, key=lambda item: item[0]))
+            attributes = netlink.attributes(message.body[ROUTE.size :])
+            if RTA_OIF in attributes:
+                yield netlink.read_u32(attributes[RTA_OIF])
+            yield from _next_hops(attributes.get(RTA_MULTIPATH, memoryview(b"")))
 
 
-def _read(message: Message) -> tuple[int, InterfaceAddress] | None:
-    family, length, flags, scope, index = ADDRESS.unpack_from(message.body)
-    attributes = netlink.attributes(message.body[ADDRESS.size :])
-    if IFA_FLAGS in attributes:
-        flags = netlink.read_u32(attributes[IFA_FLAGS])
-    interface = name_of(index)
-    if scope != RT_SCOPE_UNIVERSE or flags & UNUSABLE or not interface:
+def _next_hops(data: memoryview) -> Iterator[int]:
+    at = 0
+    while at + NEXT_HOP.size <= len(data):
+        length, _, _, index = NEXT_HOP.unpack_from(data, at)
+        if length < NEXT_HOP.size:
+            break
+        yield index
+        at += (length + 3) & ~3
+
+
+def _way(rtnl: Netlink, target: str, names: Mapping[int, str]) -> Way | None:
+    """How a packet of the agent's gets there, None when it does not."""
+    family, packed, length = pack_prefix(target)
+    body = ROUTE.pack(family, length, 0, 0, 0, 0, RT_SCOPE_UNIVERSE, RTN_UNSPEC, 0)
+    body += netlink.attribute(RTA_DST, packed) + netlink.u32(RTA_MARK, CONTROL_MARK)
+    answer = rtnl.get(Request(RTM_GETROUTE, 0, body))
+    if isinstance(answer, Refusal):
         return None
-    packed = attributes.get(IFA_LOCAL) or attributes[IFA_ADDRESS]
-    return index, InterfaceAddress(interface=interface, address=prefix_text(family, packed, length))
+    attributes = netlink.attributes(answer.body[ROUTE.size :])
+    if RTA_PREFSRC not in attributes or RTA_OIF not in attributes:
+        return None
+    interface = names.get(netlink.read_u32(attributes[RTA_OIF]), "")
+    return Way(source=address_text(family, attributes[RTA_PREFSRC]), interface=interface)
+
+
+def _dump(rtnl: Netlink, request: Request) -> list[Message]:
+    """Nothing for a family that the kernel does not have."""
+    listed = rtnl.dump(request)
+    if isinstance(listed, Refusal):
+        if listed.number in NO_FAMILY:
+            return []
+        raise OSError(listed.number, listed.text)
+    return listed

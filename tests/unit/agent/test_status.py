@@ -13,6 +13,7 @@ from services.agent.core.fib import NO_POLICY, NOBODY_CONNECTED
 from services.agent.core.selection import Selection
 from services.agent.core.status import About, networks, route_states, status
 from services.agent.core.tunnel import PathStatus
+from services.agent.core.whereabouts import Told
 from shared.events.documents import RouteDoc
 from shared.events.facts import RouteState
 from tests.unit.agent import make
@@ -29,6 +30,7 @@ ABOUT = About(
     bus_connected=True,
     applied_revision=6,
     pending={"route 10.9.0.0/16": "busy"},
+    told=Told(addresses=("192.0.2.7/24",), left_out={"172.17.0.1/16": "a bridge"}),
     now=100.0,
     wall=WALL,
 )
@@ -83,6 +85,8 @@ def test_the_status_has_netbirds_fields_and_says_how_far_the_host_is() -> None:
         "appliedRevision": 6,
         "pending": {"route 10.9.0.0/16": "busy"},
         "unplaced": {},
+        "localEndpoints": ["192.0.2.7:51820"],
+        "notTold": {"172.17.0.1/16": "a bridge"},
     }
     assert (peers["total"], peers["connected"]) == (2, 1)
 

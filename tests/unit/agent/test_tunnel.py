@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.agent.core.candidates import InterfaceAddress, local_endpoints, ranked, reachable, split
+from services.agent.core.candidates import ranked, split
 from services.agent.core.introduction import Introduction
 from services.agent.core.kernel import PeerStats
 from services.agent.core.path import TRANSITIONS, Event, Path, State
@@ -361,40 +361,6 @@ def test_a_peer_with_another_key_is_another_peer() -> None:
     assert world.book.endpoints() == {}
     world.book.set_peers({}, 2.0)
     assert (world.book.statuses(), world.book.next_deadline()) == ({}, None)
-
-
-@pytest.mark.parametrize(
-    ("interface", "address", "told"),
-    [
-        ("eth0", "192.0.2.7/24", True),
-        ("lan0", "10.0.0.7/24", True),
-        ("eth0", "2001:db8::7/64", True),
-        ("veth1", "10.9.0.2/24", True),
-        ("br0", "10.9.0.3/24", True),
-        ("eth0", "fe80::7/64", False),
-        ("eth0", "169.254.1.7/16", False),
-        ("lo", "127.0.0.1/8", False),
-        ("lo", "192.0.2.99/32", False),
-        ("wt0", "100.64.0.1/16", False),
-        ("overlay9", "192.0.2.8/24", False),
-        ("eth0", "100.64.0.9/16", False),
-        ("docker0", "172.17.0.1/16", False),
-        ("podman0", "10.88.0.1/16", False),
-        ("cni0", "10.244.0.1/24", False),
-        ("br-1a2b3c", "172.18.0.1/16", False),
-        ("tailscale0", "100.100.1.1/32", False),
-        ("wg0", "10.200.0.1/24", False),
-    ],
-)
-def test_addresses_that_others_may_reach_are_told(interface: str, address: str, told: bool) -> None:
-    addresses = [InterfaceAddress(interface=interface, address=address)]
-    found = reachable(addresses, interface="overlay9", overlay=["100.64.0.0/16"])
-    assert found == ((address,) if told else ())
-
-
-def test_an_address_is_told_once_and_ipv4_first() -> None:
-    found = local_endpoints(["2001:db8::7/64", "192.0.2.7/24", "192.0.2.7/32"], 51821)
-    assert found == ("192.0.2.7:51821", "[2001:db8::7]:51821")
 
 
 def test_endpoints_on_a_network_of_ours_come_first_and_families_we_lack_last() -> None:

@@ -1,14 +1,14 @@
 """Where this host says that it may be reached, as its addresses and the overlay change."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
-from services.agent.core.candidates import InterfaceAddress
 from services.agent.core.desired import Local
 from services.agent.core.documents import Documents
 from services.agent.core.kernel import PeerStats
 from services.agent.core.tunnel import PathBook
+from services.agent.core.whereabouts import InterfaceAddress, Whereabouts
 from services.agent.paths import Paths
 from shared.events.documents import SettingsDoc
 
@@ -37,11 +37,11 @@ class Host:
         """What other hosts are told."""
         return list(self.book.local_endpoints)
 
-    def _list(self) -> tuple[InterfaceAddress, ...]:
+    def _list(self, remotes: Iterable[str]) -> Whereabouts:
         self.read += 1
         if self.addresses is None:
             raise OSError(105, "No buffer space available")
-        return self.addresses
+        return Whereabouts(addresses=self.addresses)
 
     async def _stats(self) -> Mapping[str, PeerStats]:
         return {}
