@@ -15,7 +15,7 @@ from services.management.core.commands.decision import Context, Decision
 from services.management.core.commands.enrol import AddressPicks, enrol
 from services.management.core.model.commit import Actor
 from services.management.core.state import AccountState, Owner
-from services.management.errors import Contended, NotEnrolled, RetryLater
+from services.management.errors import ChangesRefused, Contended, NotEnrolled, RetryLater
 from services.management.ports import NewestFold
 from shared.bus.codec import decode, encode
 from shared.bus.undecodable import Undecodables
@@ -92,7 +92,7 @@ class Enrolment:
             return await self._commit(owner.account, lambda state: self._decide(state, request, key_hash))
         except NotEnrolled as refusal:
             return EnrolRefused(reason=refusal.reason, message=refusal.message)
-        except (Contended, RetryLater) as problem:
+        except (ChangesRefused, Contended, RetryLater) as problem:
             return EnrolRefused(reason="unavailable", message=str(problem))
 
     async def _owner(self, key_hash: str) -> Owner | None:

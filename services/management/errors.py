@@ -62,6 +62,22 @@ class RetryLater(Exception):
         self.waited_s = waited_s
 
 
+class ChangesRefused(Exception):
+    """Put right what `lines` say: until then no change is taken (HTTP 503). Nothing was changed."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__(f"no change is taken: {'; '.join(lines)}")
+        self.lines = tuple(lines)
+
+
+class NotServing(Exception):
+    """Put right what `lines` say, or wait: until then nothing is answered (HTTP 503)."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = tuple(lines)
+
+
 class RaceLost(Exception):
     """Reload up to `sequence` and decide again."""
 

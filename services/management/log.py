@@ -58,9 +58,10 @@ class Held(Fold, Protocol):
 class Log:
     """One replica's writer. Writers of one account take turns here, and race only with other replicas."""
 
-    def __init__(self, connection: Client, held: Held) -> None:
+    def __init__(self, connection: Client, held: Held, require_changeable: Callable[[], None]) -> None:
         self._connection = connection
         self._held = held
+        self._require_changeable = require_changeable
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._last_known: defaultdict[str, int] = defaultdict(int)
         self._own: dict[str, int] = {}
@@ -70,8 +71,10 @@ class Log:
         """The decision's result, once the read model holds its commit. Without a commit nothing is appended.
 
         decide: called with the newest state, again after each lost race. Its Refusals come through; raises Contended
-        after MOST_TRIES lost races and RetryLater when the bus does not answer, besides.
+        after MOST_TRIES lost races, RetryLater when the bus does not answer, and what `require_changeable` raises while
+        no change may be taken, besides.
         """
+        self._require_changeable()
         begin = time.monotonic()
         decision, sequence = await self._in_turn(account, decide)
         if sequence:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from services.management.projector.projector import Projector
 from services.management.readmodel.readmodel import ReadModel
 from services.management.serving import serve
 from services.management.settings import Settings
+from services.management.troubles import Troubles
 from shared.bus.connection import REPORT_EVERY_S, connect
 from shared.bus.keys import curve_key, read_seed
 from shared.bus.streams import ensure_streams
@@ -72,6 +73,7 @@ async def run(settings: Settings) -> None:
 
 async def _run(settings: Settings, seeds: Seeds, listen: Listen, connection: Client, system: Client) -> None:
     undecodables = Undecodables()
+    troubles = Troubles(lambda: () if connection.is_connected else ("the bus does not answer",))
     await _insist("streams", partial(ensure_streams, connection.jetstream(), settings.stream_replicas))
     readmodel = ReadModel(connection, settings.data_dir / "readmodel.db", undecodables)
     await _insist("read model", readmodel.open)
@@ -82,7 +84,7 @@ async def _run(settings: Settings, seeds: Seeds, listen: Listen, connection: Cli
             await _insist("log", readmodel.catch_up)
             token_file = settings.admin_token or settings.data_dir / "admin.token"
             await ensure_account(connection, readmodel, token_file, settings.dns_domain, new_id)
-            writer = Log(connection, readmodel)
+            writer = Log(connection, readmodel, troubles.require_changeable)
             presence = Presence(undecodables)
             tasks.create_task(presence.follow(connection))
             tasks.create_task(Projector(connection, readmodel, undecodables).run())
@@ -94,10 +96,6 @@ async def _run(settings: Settings, seeds: Seeds, listen: Listen, connection: Cli
             leave_enrolment = await Enrolment(readmodel, writer.commit, new_id, undecodables).serve(connection)
             # An answer of the bus to this connection proves that it has the subscriptions before it.
             await _insist("log", readmodel.catch_up)
-
-            def troubles() -> Sequence[str]:
-                return () if connection.is_connected else ("the bus does not answer",)
-
             deps = Deps(
                 intent=readmodel.intent,
                 commit=writer.commit,

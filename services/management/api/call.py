@@ -53,10 +53,11 @@ class Authentication(AbstractAuthenticationMiddleware):
     """`user` of a request is the User whose token it presents, `auth` says of which account. Raises Unauthorized."""
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
+        deps: Deps = connection.app.state.deps
+        deps.troubles.require_serving()
         scheme, _, token = connection.headers.get("Authorization", "").partition(" ")
         if scheme.lower() not in SCHEMES:
             raise Unauthorized
-        deps: Deps = connection.app.state.deps
         owner = deps.intent.access_token_by_hash(hashlib.sha256(token.strip().encode()).hexdigest())
         if owner is None:
             raise Unauthorized

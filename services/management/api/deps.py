@@ -37,15 +37,26 @@ class FactsPort(Protocol):
     def report(self, account: str, peer: str, /) -> ReportFact | None: ...
 
 
-def _no_troubles() -> Sequence[str]:
-    return ()
+class TroublesPort(Protocol):
+    """What keeps this replica from taking changes, or from serving at all (services/management/troubles.py)."""
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """One for each trouble, oldest first; empty when all is well."""
+
+    @property
+    def serves(self) -> bool:
+        """Whether reads are answered."""
+
+    def require_serving(self) -> None:
+        """Raises NotServing while they are not."""
 
 
 class Deps(msgspec.Struct, frozen=True, kw_only=True):
     """intent: the fold of the log that this replica answers from.
 
     now: unix seconds. new_id: gives a new xid with each call. new_setup_key: gives a new key in clear text with each
-    call, an upper-case UUID. troubles: what keeps this replica from serving, one line each, empty when it serves.
+    call, an upper-case UUID. troubles: what keeps this replica from taking changes, or from serving.
     """
 
     intent: Intent
@@ -55,4 +66,4 @@ class Deps(msgspec.Struct, frozen=True, kw_only=True):
     now: Callable[[], float]
     new_id: Callable[[], str]
     new_setup_key: Callable[[], str]
-    troubles: Callable[[], Sequence[str]] = _no_troubles
+    troubles: TroublesPort

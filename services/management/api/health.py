@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Literal
 
 import msgspec
 from litestar import MediaType, Response, get, head
@@ -24,30 +25,35 @@ REQUESTS = Histogram(
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """status: "ok" or "unavailable". revision: LOG sequence this replica holds. troubles: why it does not serve."""
+    """status: "read-only" when no change is taken, "unavailable" when nothing is answered.
 
-    status: str
+    revision: LOG sequence this replica holds. troubles: why it is not "ok", one line each.
+    """
+
+    status: Literal["ok", "read-only", "unavailable"]
     revision: int
     troubles: list[str]
 
 
-NOT_SERVING = ResponseSpec(Health, generate_examples=False, description="it does not serve, troubles says why")
+NOT_WELL = ResponseSpec(Health, generate_examples=False, description="it takes no changes, troubles says why")
 
 
-@get("/healthz", tags=["Operation"], security=[{}], responses={HTTPStatus.SERVICE_UNAVAILABLE: NOT_SERVING})
+@get("/healthz", tags=["Operation"], security=[{}], responses={HTTPStatus.SERVICE_UNAVAILABLE: NOT_WELL})
 async def healthz(state: State) -> Response[Health]:
-    """200 while this replica serves, 503 with the reasons otherwise."""
+    """200 while this replica serves and takes changes, 503 with the reasons otherwise."""
     deps: Deps = state.deps
-    troubles = list(deps.troubles())
-    health = Health(status="unavailable" if troubles else "ok", revision=deps.intent.sequence, troubles=troubles)
-    return Response(health, status_code=_status(troubles))
+    lines = list(deps.troubles.lines)
+    status: Literal["ok", "read-only", "unavailable"] = "ok"
+    if lines:
+        status = "read-only" if deps.troubles.serves else "unavailable"
+    return Response(Health(status=status, revision=deps.intent.sequence, troubles=lines), status_code=_status(lines))
 
 
 @head("/healthz", include_in_schema=False)
 async def healthz_status(state: State) -> Response[None]:
     """The status alone: several probes ask with HEAD unless told otherwise."""
     deps: Deps = state.deps
-    return Response(None, status_code=_status(deps.troubles()))
+    return Response(None, status_code=_status(deps.troubles.lines))
 
 
 def _status(troubles: Sequence[str]) -> HTTPStatus:

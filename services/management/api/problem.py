@@ -11,10 +11,12 @@ from litestar.types import ExceptionHandlersMap
 
 from services.management.errors import (
     AlreadyThere,
+    ChangesRefused,
     Contended,
     Forbidden,
     InUse,
     Invalid,
+    NotServing,
     Refusal,
     RetryLater,
     Stale,
@@ -84,6 +86,10 @@ def _retry_later(_request: AnyRequest, problem: RetryLater) -> Response[Problem]
     return _answer(HTTPStatus.SERVICE_UNAVAILABLE, "the bus does not answer, try again later", headers)
 
 
+def _troubled(_request: AnyRequest, problem: ChangesRefused | NotServing) -> Response[Problem]:
+    return _answer(HTTPStatus.SERVICE_UNAVAILABLE, str(problem), {"Retry-After": str(TRY_AGAIN_AFTER_S)})
+
+
 def _of_http(request: AnyRequest, problem: HTTPException) -> Response[Problem]:
     """Unknown paths, wrong methods, bodies that are too large."""
     if problem.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:  # the framework's own complaint about our code
@@ -104,6 +110,8 @@ HANDLERS: ExceptionHandlersMap = {
     ValidationException: _unparsable,
     msgspec.ValidationError: _wrong_type,
     RetryLater: _retry_later,
+    ChangesRefused: _troubled,
+    NotServing: _troubled,
     HTTPException: _of_http,
     Exception: _unexpected,
 }

@@ -12,6 +12,7 @@ from services.management.core.model.commit import Commit
 from services.management.core.state import AccountState
 from services.management.log import Log
 from services.management.readmodel.readmodel import ReadModel
+from services.management.troubles import Troubles
 from shared.bus.codec import encode
 from shared.bus.connection import connect
 from shared.bus.streams import LOG
@@ -22,12 +23,13 @@ from tests.support.bus import Bus
 
 
 class Replica:
-    """connection: its own, as management. readmodel and log work while `running`."""
+    """connection: its own, as management. readmodel and log work while `running`, unless `troubles` has something."""
 
     def __init__(self, connection: Client, file: Path) -> None:
         self.connection = connection
         self.readmodel = ReadModel(connection, file, Undecodables())
-        self.log = Log(connection, self.readmodel)
+        self.troubles = Troubles()
+        self.log = Log(connection, self.readmodel, self.troubles.require_changeable)
 
     def lag(self) -> None:
         """Fold nothing from now on until the fold is asked to catch up."""

@@ -14,7 +14,7 @@ from services.management import log as log_module
 from services.management.core.commands.decision import Decision
 from services.management.core.model.commit import Commit
 from services.management.core.state import AccountState
-from services.management.errors import AlreadyThere, Contended, Invalid, RetryLater
+from services.management.errors import AlreadyThere, ChangesRefused, Contended, Invalid, RetryLater
 from shared.bus.codec import decode
 from shared.bus.streams import LOG
 from shared.events import subjects
@@ -190,6 +190,25 @@ async def test_without_a_bus_a_writer_is_told_to_come_back_later(
                 await replica.log.commit(builders.ACCOUNT, adding_group("nobody-hears"))
         finally:
             os.kill(account.server.pid, signal.SIGCONT)
+
+
+async def test_while_there_is_a_trouble_no_change_is_taken_and_the_refusal_names_it(
+    account: Bus, tmp_path: Path
+) -> None:
+    async with running(account, tmp_path / "a.db") as replica:
+        before = await whole_log(account)
+        replica.troubles.arise("disk", "the disk of the bus is full: make room")
+        replica.troubles.arise("log", "the log is shorter than it was: restore the backup")
+        with pytest.raises(ChangesRefused) as refused:
+            await replica.log.commit(builders.ACCOUNT, adding_group("late"))
+        assert "make room" in str(refused.value)
+        assert "restore the backup" in str(refused.value)
+        replica.troubles.end("disk")
+        with pytest.raises(ChangesRefused):
+            await replica.log.commit(builders.ACCOUNT, adding_group("late"))
+        assert await whole_log(account) == before
+        replica.troubles.end("log")
+        assert await replica.log.commit(builders.ACCOUNT, adding_group("late")) == "late"
 
 
 async def test_a_change_too_large_for_one_message_is_refused_before_it_is_sent(account: Bus, tmp_path: Path) -> None:

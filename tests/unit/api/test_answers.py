@@ -298,15 +298,35 @@ async def test_ready_while_nothing_is_wrong() -> None:
         200,
         {"status": "ok", "revision": world.server.intent.sequence, "troubles": []},
     )
-    world.server.troubles.append("the log is 12 s behind")
+    world.server.troubles.arise("log", "the log is 12 s behind")
     try:
         answer = await world.call("GET", "/healthz", caller="nobody")
         probed = await world.call("HEAD", "/healthz", caller="nobody")
+        read = await world.call("GET", "groups")
     finally:
-        world.server.troubles.clear()
+        world.server.troubles.end("log")
     assert (answer.status_code, answer.json()["troubles"]) == (503, ["the log is 12 s behind"])
+    assert answer.json()["status"] == "read-only"
     assert (probed.status_code, probed.content) == (503, b"")
+    assert read.status_code == 200
     assert (await world.call("HEAD", "/healthz", caller="nobody")).status_code == 200
+
+
+async def test_while_nothing_can_be_served_every_answer_says_why() -> None:
+    world = World()
+    world.server.troubles.arise("log", "the log is empty: restore the backup", serves=False)
+    try:
+        health = await world.call("GET", "/healthz", caller="nobody")
+        for caller in ("owner", "nobody"):
+            answer = await world.call("GET", "groups", caller=caller)
+            assert (answer.status_code, answer.json()) == (
+                503,
+                {"message": "the log is empty: restore the backup", "code": 503},
+            )
+            assert answer.headers["Retry-After"] == "1"
+    finally:
+        world.server.troubles.end("log")
+    assert (health.status_code, health.json()["status"]) == (503, "unavailable")
 
 
 async def test_metrics_count_requests_by_path_template_and_never_by_id() -> None:

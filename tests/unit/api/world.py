@@ -15,6 +15,7 @@ from services.management.api.deps import Deps
 from services.management.core.model.commit import Commit, Entity, Ref
 from services.management.core.model.user import AccessToken, Role, User
 from services.management.core.state import AccountState, Intent
+from services.management.troubles import Troubles
 from shared.events.facts import ReportFact, SessionFact
 from tests import builders
 from tests.builders import NOW, group, group_all, peer, policy, route, setup_key
@@ -47,7 +48,7 @@ class Server:
         self.intent = Intent()
         self.log = FakeLog(self.intent)
         self.facts = Facts()
-        self.troubles: list[str] = []
+        self.troubles = Troubles()
         self.ids = itertools.count(1)
         deps = Deps(
             intent=self.intent,
@@ -57,7 +58,7 @@ class Server:
             now=lambda: NOW,
             new_id=lambda: f"new-{next(self.ids)}",
             new_setup_key=lambda: SETUP_KEY,
-            troubles=lambda: self.troubles,
+            troubles=self.troubles,
         )
         self.app: Litestar = create_app(deps)
 
