@@ -9,6 +9,7 @@ from services.management.core.model.commit import Commit
 from shared.events import subjects
 from shared.events.documents import (
     KINDS,
+    Beacon,
     Document,
     PeerDoc,
     ResolutionDoc,
@@ -100,6 +101,14 @@ EVENTS: tuple[Event, ...] = (
     _document(RuleDoc, "agent"),
     _document(RouteDoc, "agent", "resolver"),
     _document(ResolutionDoc, "agent"),
+    Event(
+        struct=Beacon,
+        subject=_pattern(subjects.beacon("ACCOUNT", "g.AUDIENCE")).replace("g.{audience}", "{audience}"),
+        stream=None,
+        producers=("management",),
+        consumers=("agent",),
+        key="account, audience",
+    ),
     Event(
         struct=EnrolRequest,
         subject=_pattern(subjects.enrol("KEY_HASH")),

@@ -89,6 +89,7 @@ _PERMISSIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             subjects.LOG_ALL,
             subjects.FEED_ALL,
+            subjects.BEACON_ALL,
             *(f"$JS.API.STREAM.{what}.*" for what in ("CREATE", "UPDATE", "INFO", "MSG.GET")),
             "$JS.API.DIRECT.GET.>",
             "$JS.API.STREAM.PURGE.FACTS",

@@ -170,3 +170,15 @@ class FeedMessage(msgspec.Struct, frozen=True, array_like=True):
 
     revision: int
     document: Document | Tombstone
+
+
+class Beacon(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="beacon.v1"):
+    """What FEED holds for an audience, so that a reader notices what it missed: not stored, sent a few times.
+
+    After the message with sequence `after` as many as `count` were written to the audience, the last of them with
+    sequence `newest`. With count 0 both are the same.
+    """
+
+    after: int
+    newest: int
+    count: int

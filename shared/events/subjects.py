@@ -5,6 +5,7 @@
     fact.<account>.route.<route>.resolution         FACTS  last observation
     feed.<account>.<audience>.<kind>.<id>           FEED   last document; <audience> is two tokens, see audience
     live.feed.<account>.<audience>.<kind>.<id>      FEED as republished by the server
+    live.feed.<account>.<audience>.newest           a beacon: what FEED holds for that audience
     live.leader                                     FEED   has another leader (a cluster's own word): copies may be lost
     feed.owner                                      FEED   claim of the projector that writes everything else there
     enrol.<key hash>                                request/reply, the hash of the setup key that was presented
@@ -23,6 +24,7 @@ import msgspec
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\Z")
 _LIVE = "live."
+_BEACON = "newest"
 
 LOG_ALL = "log.*"
 FACT_ALL = "fact.>"
@@ -39,6 +41,9 @@ FEED_LEADER = "live.leader"
 """Hosts hear here that another server leads FEED: what the former one had stored may never have gone out live."""
 
 FEED_ROUTES = "feed.*.*.*.route.*"
+BEACON_ALL = "live.feed.*.*.*.newest"
+"""Beacons come with an audience's documents: whoever may hear those hears them, over the same subscription."""
+
 LIVE_FEED_ROUTES = "live.feed.*.*.*.route.*"
 ENROL_ALL = "enrol.*"
 SIGNAL_FROM_ALL = "signal.*.from.*.*"
@@ -154,6 +159,18 @@ def feed_of(account: str, audience: str) -> str:
 def live_feed_of(account: str, audience: str) -> str:
     """The subscription that brings an audience's documents as they are written."""
     return _LIVE + feed_of(account, audience)
+
+
+def beacon(account: str, audience: str) -> str:
+    return f"{_LIVE}feed.{token(account)}.{_audience(audience)}.{_BEACON}"
+
+
+def parse_beacon(subject: str) -> str | None:
+    """The audience of a beacon; None for what is none. `subject` came over a subscription to `live_feed_of`."""
+    match subject.split("."):
+        case ["live", "feed", _, kind, name, token] if token == _BEACON:
+            return f"{kind}.{name}"
+    return None
 
 
 def catch_up_consumer(peer: str, audience: str) -> str:

@@ -1,7 +1,7 @@
 """Whatever happened on the way: once everything has arrived, packets go exactly where intent says.
 
-The hosts hear late or not at all, lose connections, crash in the middle of a change and are meddled with, while the
-account changes. `just sim 100-2000` tries other worlds.
+The hosts hear late or not at all, read from servers that are behind, lose connections, crash in the middle of a change
+and are meddled with, while the account changes. `just sim 100-2000` tries other worlds.
 """
 
 import os
@@ -53,8 +53,14 @@ def happen(world: World, event: Event) -> None:
             world.hosts[name].miss()
         case ("lose", name):
             world.hosts[name].disconnect()
-        case ("return", name):
-            world.hosts[name].connect(world.state)
+        case ("return", name, spread):
+            world.hosts[name].connect(world.state, spread=spread)
+        case ("stall", name):
+            world.hosts[name].stall()
+        case ("catch up", name):
+            world.hosts[name].catch_up()
+        case ("pass", seconds):
+            world.let_pass(seconds)
         case ("crash", name):
             world.hosts[name].crash()
         case ("meddle", name, what):

@@ -1,7 +1,8 @@
 """A whole overlay in memory: one control plane, a bus, and hosts that hear late, lose, crash and are meddled with.
 
-Every part that decides is the real one: the fold, the feed index, the feed view, the desired state and the plan. The
-bus and the kernels are models.
+Every part that decides is the real one: the fold, the feed index, the beacons, the feed view, a host's certainty, the
+desired state and the plan. The bus and the kernels are models. Each host has a server of its own: it may spread the
+host's interest late, so that live messages pass by, and it may be behind the others when it answers a reading.
 """
 
 from collections import deque
@@ -9,40 +10,49 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
+from services.agent.core.certainty import Certainty
 from services.agent.core.desired import Local, desired
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents, FeedView
 from services.agent.core.order import plan
+from services.management.core.feed.beacons import Beacons
 from services.management.core.feed.compose import Resolutions, Unit, unit_documents, units
 from services.management.core.feed.incremental import FeedIndex
 from services.management.core.feed.published import Published
 from services.management.core.model.commit import Commit
 from services.management.core.state import AccountState
-from shared.events.documents import FeedMessage, Tombstone
+from shared.events.documents import TOMBSTONE_TTL_S, Beacon, FeedMessage, Tombstone
 from shared.events.subjects import FeedKey, group_audience, peer_audience
 from tests.builders import ACCOUNT, wireguard_key
 from tests.fakes.kernel import FakeKernel
 from tests.property.management_feed.histories import Fold
 
+SETTLED_AFTER_S = 60
+"""By then every beacon of a change has been sent but two."""
+
 SYSCTLS = {"net/ipv4/ip_forward": "0", "net/ipv6/conf/all/forwarding": "0"}
 
 
 class Bus:
-    """The stream FEED: the last message of each subject, with its sequence."""
+    """The stream FEED: the last message of each subject, with its sequence. undo: what each write replaced."""
 
     def __init__(self) -> None:
         self.sequence = 0
         self.held: dict[FeedKey, tuple[int, FeedMessage]] = {}
+        self.undo: list[tuple[FeedKey, tuple[int, FeedMessage] | None]] = []
 
     def write(self, key: FeedKey, message: FeedMessage) -> "Live":
-        before = self.held[key][0] if key in self.held else 0
+        before = self.held.get(key)
         self.sequence += 1
         self.held[key] = self.sequence, message
-        return Live(key, self.sequence, before, message)
+        self.undo.append((key, before))
+        return Live(key, self.sequence, before[0] if before else 0, message)
 
-    def read(self, audience: str, start: int) -> list[tuple[FeedKey, int, FeedMessage]]:
-        """What the audience's subjects hold from sequence `start` on."""
-        found = [(key, *held) for key, held in self.held.items() if key.audience == audience and held[0] >= start]
+    def read(self, audience: str, start: int, upto: int) -> list[tuple[FeedKey, int, FeedMessage]]:
+        """What the audience's subjects hold from sequence `start` on, on a server that has got everything to `upto`."""
+        former = dict(reversed(self.undo[upto:]))
+        held = ((key, former.get(key, newest)) for key, newest in self.held.items() if key.audience == audience)
+        found = [(key, *there) for key, there in held if there and there[0] >= start]
         return sorted(found, key=lambda one: one[1])
 
     def expire(self) -> None:
@@ -65,9 +75,13 @@ class Host:
         self.kernel = FakeKernel(sysctls=SYSCTLS)
         self._bus = bus
         self._view = FeedView()
-        self._queue: deque[Live] = deque()
+        self._queue: deque[Live | tuple[str, Beacon]] = deque()
         self._rights: frozenset[str] = frozenset()
-        self._certain: dict[str, int] = {}
+        self._following: frozenset[str] = frozenset()
+        self._certainty = Certainty()
+        self._now = 0.0
+        self._stalled_at: int | None = None
+        self._spread = True
         self._carriers: dict[str, str] = {}
         self._away_too_long = True
         self._banished = False
@@ -77,52 +91,91 @@ class Host:
         return bool(self._rights)
 
     def send(self, message: Live) -> None:
-        """What the bus does for a host that may read it and is connected."""
-        if message.key.audience in self._rights:
+        """What the bus does for a host that may read it, is connected and whose interest has spread."""
+        if self._spread and message.key.audience in self._following:
             self._queue.append(message)
 
-    def connect(self, state: AccountState) -> None:
-        """A session with the rights that the host has now, read wholly. A deleted peer is shown nothing (C5)."""
+    def tell(self, audience: str, beacon: Beacon) -> None:
+        """A beacon takes the same way."""
+        if self._spread and audience in self._following:
+            self._queue.append((audience, beacon))
+
+    def stall(self) -> None:
+        """The host's server gets nothing more of the stream."""
+        self._stalled_at = self._bus.sequence
+
+    def catch_up(self) -> None:
+        """The host's server has all of the stream, and the others know of the host's interest."""
+        self._stalled_at = None
+        self._spread = True
+
+    def connect(self, state: AccountState, *, spread: bool = True) -> None:
+        """A session with the rights that the host has now. A deleted peer is shown nothing (C5).
+
+        spread: whether the other servers know at once what the host listens to.
+        """
         self.disconnect()
         me = state.peers.get(self.name)
         if me is None:
             self._banished = True
             return
         self._banished = False
-        self._rights = frozenset({peer_audience(me.id), *map(group_audience, state.groups_of(me))})
+        self._spread = spread
         own = peer_audience(self.name)
+        self._rights = frozenset({own, *map(group_audience, state.groups_of(me))})
+        self._following = frozenset({own})
         self._read(own)
-        for audience in self._granted() & self._rights - {own}:
+        self._following |= self._granted() & self._rights
+        for audience in sorted(self._following - {own}):
             self._read(audience)
         self._forget_others()
         self._away_too_long = False
 
     def disconnect(self) -> None:
-        self._rights = frozenset()
+        self._rights = self._following = frozenset()
         self._queue.clear()
 
     def stay_away(self) -> None:
         """Be away for longer than deletions are kept."""
         self._away_too_long = True
 
-    def catch_up(self, state: AccountState) -> None:
-        """Hear all, and read again what was written since the last reading: live messages may be lost unnoticed."""
-        if not self.is_connected:
-            self.connect(state)
-        self.hear(len(self._queue), state)
-        for audience in sorted(self._rights):
+    def read_all(self, state: AccountState) -> None:
+        """Read again what was written since the last reading, as every ten minutes."""
+        for audience in sorted(self._following):
             self._read(audience)
         self._judge_rights(state)
 
     def hear(self, count: int, state: AccountState) -> None:
         """Take the next live messages."""
         for _ in range(min(count, len(self._queue))):
-            live = self._queue.popleft()
-            missed = self._view.gap(live.key, live.before)
-            self._view.apply(live.key, live.sequence, live.message)
-            if missed:
-                self._read(live.key.audience)
+            match self._queue.popleft():
+                case Live() as live:
+                    self._take(live)
+                case (str() as audience, Beacon() as beacon):
+                    self._certainty.told(audience, beacon, self._now, 0.0)
         self._judge_rights(state)
+
+    def hear_all(self, state: AccountState) -> None:
+        self.hear(len(self._queue), state)
+
+    def _take(self, live: Live) -> None:
+        if live.key.audience not in self._following:
+            return
+        missed = self._view.gap(live.key, live.before)
+        self._certainty.took(live.key.audience, live.sequence)
+        self._view.apply(live.key, live.sequence, live.message)
+        if missed:
+            self._read(live.key.audience)
+
+    def look(self, now: float, state: AccountState) -> None:
+        """Read again what there is reason to doubt, and ask for the rights that its document speaks of."""
+        self._now = now
+        for audience in sorted(self._certainty.take_due(now, 0.0) & self._following):
+            self._read(audience)
+        self._judge_rights(state)
+
+    def next_deadline(self) -> float | None:
+        return self._certainty.next_deadline() if self.is_connected else None
 
     def miss(self) -> None:
         """A live message never comes."""
@@ -132,7 +185,7 @@ class Host:
     def crash(self) -> None:
         """kill -9: what is on disk and in the kernel stays."""
         self._view = FeedView(self._view.export())
-        self._carriers, self._certain = {}, {}
+        self._carriers, self._certainty = {}, Certainty()
         self.disconnect()
         self.stay_away()
 
@@ -163,28 +216,31 @@ class Host:
         return frozenset(mine.audiences if mine else ()) | {peer_audience(self.name)}
 
     def _judge_rights(self, state: AccountState) -> None:
-        """Other rights want another session."""
+        """Other rights want another session; the next document will say so again when a reading is behind."""
         self._forget_others()
-        if self._rights and self._granted() != self._rights:
-            self.connect(state)
+        if self.is_connected and self._granted() != self._following:
+            self.connect(state, spread=self._spread)
 
     def _forget_others(self) -> None:
         for audience in self._view.audiences - self._granted():
             self._view.drop_audience(audience)
-            self._certain.pop(audience, None)
+            self._certainty.drop(audience)
 
     def _read(self, audience: str) -> None:
-        position = 0 if self._away_too_long else self._certain.get(audience, 0)
+        position = 0 if self._away_too_long else self._certainty.position(audience)
         found = self._pull(audience, position) if position else []
         if not found:
             self._view.begin_snapshot(audience)
+            self._certainty.begin(audience)
             found = self._pull(audience, 0)
             self._view.end_snapshot(audience)
-        self._certain[audience] = max(found, default=0)
+        self._certainty.read(audience, max(found, default=0))
 
     def _pull(self, audience: str, start: int) -> list[int]:
-        messages = self._bus.read(audience, start)
+        upto = self._bus.sequence if self._stalled_at is None else self._stalled_at
+        messages = self._bus.read(audience, start, upto)
         for key, sequence, message in messages:
+            self._certainty.took(audience, sequence)
             self._view.apply(key, sequence, message)
         return [sequence for _, sequence, _ in messages]
 
@@ -199,6 +255,8 @@ class World:
         self._resolutions = resolutions
         self._index = FeedIndex(self.state)
         self._published = Published({})
+        self._beacons = Beacons()
+        self._now = 0.0
         self._publish(units(self.state))
 
     @property
@@ -216,22 +274,53 @@ class World:
         wanted = {unit: unit_documents(self.state, self._resolutions, self._index, unit) for unit in touched}
         for key, document in self._published.update(ACCOUNT, wanted):
             live = self.bus.write(key, FeedMessage(self._fold.intent.sequence, document))
+            self._beacons.stored((key.account, key.audience), live.sequence, self._now)
             for host in self.hosts.values():
                 host.send(live)
+
+    def let_pass(self, seconds: float) -> None:
+        """Time passes: beacons are sent, and hosts see to what they doubt, though not to what they have not heard."""
+        until = self._now + seconds
+        while (deadline := self._next_deadline()) is not None and deadline <= until:
+            self._now = max(self._now, deadline)
+            self._tick()
+        self._now = until
+        self._tick()
+
+    def _next_deadline(self) -> float | None:
+        deadlines = (self._beacons.next_deadline(), *(host.next_deadline() for host in self.hosts.values()))
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def _tick(self) -> None:
+        for (_, audience), beacon in self._beacons.take(self._now, most=1000):
+            for host in self.hosts.values():
+                host.tell(audience, beacon)
+        for host in self.hosts.values():
+            host.look(self._now, self.state)
 
     def expire(self) -> None:
         """So much time passes that deletions expire; hosts that are connected have read everything twice by then."""
         for host in self.hosts.values():
+            host.catch_up()
             if host.is_connected:
-                host.catch_up(self.state)
+                host.hear_all(self.state)
+                host.read_all(self.state)
             else:
                 host.stay_away()
+        self.let_pass(TOMBSTONE_TTL_S)
         self.bus.expire()
 
     def settle(self) -> None:
-        """Everybody hears everything, reads again what may have been lost, and makes the kernel match."""
+        """The servers come together; everybody hears everything, beacons among it, and makes the kernel match."""
         for host in self.hosts.values():
-            host.catch_up(self.state)
+            host.catch_up()
+            if not host.is_connected:
+                host.connect(self.state)
+        for _ in range(SETTLED_AFTER_S):
+            self.let_pass(1.0)
+            for host in self.hosts.values():
+                host.hear_all(self.state)
+        for host in self.hosts.values():
             host.work()
 
 

@@ -14,13 +14,14 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from services.agent.core.certainty import Certainty
 from services.agent.core.documents import FeedView
 from services.agent.feed import catchup
 from shared.bus.codec import decode
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
 from shared.events import subjects
-from shared.events.documents import KINDS, TOMBSTONE_TTL_S, FeedMessage, SelfDoc
+from shared.events.documents import KINDS, TOMBSTONE_TTL_S, Beacon, FeedMessage, SelfDoc
 from shared.events.subjects import BadSubject, SignalKey
 
 PROOF_EVERY_S = 10.0
@@ -64,13 +65,12 @@ class Listener(Protocol):
 class Progress:
     """How far the feed is read, kept from session to session.
 
-    certain: audience → sequence up to which the last reading brought everything. What came live since says nothing of
-    what lies between. unread: audiences that are being read, or whose reading was cut off: until they are read the
-    picture is a mixture of before and after.
+    certainty: how far each audience is known to be complete. unread: audiences that are being read, or whose reading
+    was cut off: until they are read the picture is a mixture of before and after.
     """
 
     def __init__(self, unread: frozenset[str]) -> None:
-        self.certain: dict[str, int] = {}
+        self.certainty = Certainty()
         self.unread: set[str] = set(unread)
         self.since = boottime()
 
@@ -79,12 +79,12 @@ class Progress:
             self.since = boottime()
         self.unread |= audiences
 
-    def end(self, audience: str, certain: int) -> None:
-        self.certain[audience] = certain
+    def end(self, audience: str, last: int) -> None:
+        self.certainty.read(audience, last)
         self.unread.discard(audience)
 
     def drop(self, audience: str) -> None:
-        self.certain.pop(audience, None)
+        self.certainty.drop(audience)
         self.unread.discard(audience)
 
 
@@ -167,9 +167,10 @@ class Session:
         """Why the session is over, once it is; until then gaps are filled and the bus is asked for proof of itself."""
         while self.over is None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(PROOF_EVERY_S, self._check_at - boottime())):
+                async with asyncio.timeout(self._rest()):
                     await self._wake.wait()
             self._wake.clear()
+            self._missed |= self._progress.certainty.take_due(boottime(), random.random())
             if boottime() >= self._check_at:
                 self._check_at = boottime() + CHECK_EVERY_S
                 self._missed |= self._audiences
@@ -178,6 +179,12 @@ class Session:
                 await self._fill_gaps()
                 await self._prove()
         return self.over
+
+    def _rest(self) -> float:
+        """Seconds until there is something to do."""
+        doubted = self._progress.certainty.next_deadline()
+        checked = min(self._check_at, self._check_at if doubted is None else doubted)
+        return min(PROOF_EVERY_S, checked - boottime())
 
     async def ended(self) -> None:
         """Returns when the session is over."""
@@ -226,7 +233,7 @@ class Session:
 
         async def one(audience: str) -> None:
             async with room:
-                await self._read_one(audience, 0 if whole else self._progress.certain.get(audience, 0))
+                await self._read_one(audience, 0 if whole else self._progress.certainty.position(audience))
 
         await asyncio.gather(*map(one, sorted(audiences)))
         self.heard_at = boottime()
@@ -238,6 +245,7 @@ class Session:
         last = await self._pull(audience, position) if position else 0
         if not last:
             self._view.begin_snapshot(audience)
+            self._progress.certainty.begin(audience)
             last = await self._pull(audience, 0)
             if self._view.end_snapshot(audience):
                 self._listener.changed()
@@ -252,12 +260,13 @@ class Session:
         """One message of the feed. last_sequence: what the stream held before it, known of live ones."""
         try:
             key = subjects.parse_feed(subject)
+            if key.audience not in self._audiences:
+                return  # withdrawn while it was on its way
+            self._progress.certainty.took(key.audience, sequence)
             message = decode(subject, data, FeedMessage)
         except (BadSubject, Undecodable) as problem:
             self._undecodables.note("feed", problem)
             return
-        if key.audience not in self._audiences:
-            return  # withdrawn while it was on its way
         if last_sequence is not None and key.audience not in self._reading and self._view.gap(key, last_sequence):
             self._miss(frozenset({key.audience}))
         if self._view.apply(key, sequence, message):
@@ -266,6 +275,9 @@ class Session:
             self._listener.changed()
 
     async def _on_live(self, message: Msg) -> None:
+        if audience := subjects.parse_beacon(message.subject):
+            self._on_beacon(audience, message)
+            return
         headers = message.headers or {}
         try:
             sequence, last = int(headers["Nats-Sequence"]), int(headers["Nats-Last-Sequence"])
@@ -273,6 +285,19 @@ class Session:
             self._undecodables.note("feed", Undecodable(message.subject, "no sequence"))
             return
         self._take(message.subject, sequence, message.data, last)
+
+    def _on_beacon(self, audience: str, message: Msg) -> None:
+        try:
+            beacon = decode(message.subject, message.data, Beacon)
+        except Undecodable as problem:
+            self._undecodables.note("beacon", problem)
+            return
+        if audience not in self._audiences:
+            return  # withdrawn while it was on its way
+        before = self._progress.certainty.next_deadline()
+        self._progress.certainty.told(audience, beacon, boottime(), random.random())
+        if self._progress.certainty.next_deadline() != before:
+            self._wake.set()
 
     async def _on_election(self, message: Msg) -> None:
         try:

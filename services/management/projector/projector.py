@@ -16,6 +16,7 @@ from services.management.core.feed.incremental import FeedIndex
 from services.management.core.feed.published import Published
 from services.management.core.state import Change
 from services.management.ports import Fold
+from services.management.projector.beacons import BeaconSender
 from services.management.projector.facts import Facts
 from services.management.projector.pinned import PinnedConsumer
 from services.management.projector.reading import FeedReader
@@ -56,8 +57,9 @@ class Projector:
         self._fold = fold
         self._indexes = {account: FeedIndex(state) for account, state in fold.intent.accounts.items()}
         self._facts = Facts(fold, undecodables, self._resolved)
-        self._reader = FeedReader(client, undecodables)
-        self._writer = FencedWriter(client)
+        self._beacons = BeaconSender(client)
+        self._reader = FeedReader(client, undecodables, self._beacons.stood)
+        self._writer = FencedWriter(client, self._beacons.stored)
         self._consumer = PinnedConsumer(
             client, LOG, CONSUMER, subjects.LOG_ALL, on_message=self._delivered, on_lost=self._lost
         )
@@ -79,6 +81,7 @@ class Projector:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(follow(self._client, FACTS, subjects.FACT_RESOLUTIONS, self._facts))
                 tasks.create_task(self._consumer.run())
+                tasks.create_task(self._beacons.run())
                 tasks.create_task(self._work())
         finally:
             await self._hand_back(after_s=0)
@@ -115,6 +118,7 @@ class Projector:
         """Another replica may have written since: forget all that was known."""
         self._pin = ""
         self._published = None
+        self._beacons.forget()
         self._unacknowledged.clear()
         self._dirty.clear()
         _owner.set(0)
@@ -157,6 +161,7 @@ class Projector:
 
     async def _take_over(self, pin: str) -> None:
         claimed = await self._writer.claim()
+        self._beacons.forget()
         stored, newest = await self._reader.read(claimed)
         await self._facts.known()
         await self._fold.wait_for(newest)

@@ -1,6 +1,7 @@
 """FEED as it stands, read at once by a new owner."""
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 from nats.aio.client import Client
@@ -24,10 +25,14 @@ INACTIVE_S = 30.0
 
 
 class FeedReader:
-    """Reads every document that stands in FEED."""
+    """Reads every document that stands in FEED.
 
-    def __init__(self, client: Client, undecodables: Undecodables) -> None:
+    stood: told of each message, tombstones and what is unreadable too, with its sequence.
+    """
+
+    def __init__(self, client: Client, undecodables: Undecodables, stood: Callable[[FeedKey, int], None]) -> None:
         self._client = client
+        self._stood = stood
         self._undecodables = undecodables
 
     async def read(self, claimed: int) -> tuple[dict[FeedKey, Document | None], int]:
@@ -47,6 +52,7 @@ class FeedReader:
             try:
                 key = subjects.parse_feed(message.subject)
                 stored[key] = None
+                self._stood(key, message.metadata.sequence.stream)
                 held = decode(message.subject, message.data, FeedMessage)
             except (BadSubject, Undecodable) as problem:
                 self._undecodables.note(subjects.FEED_ALL, problem)

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from nats.aio.client import Client
@@ -26,6 +26,9 @@ _IN_FLIGHT = 10164
 """A replicated stream compares one message per fence at a time, and says so instead of comparing."""
 
 FeedWrite = tuple[FeedKey, FeedMessage]
+
+Stored = Callable[[FeedKey, int], None]
+"""Told of each message that FEED took, in the order of their sequences. It may not block."""
 
 
 class Superseded(Exception):
@@ -60,8 +63,9 @@ class FencedWriter:
     document that its successor has no reason to look at.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, stored: Stored) -> None:
         self._client = client
+        self._stored = stored
         self._claimed = 0
         self._inbox = client.new_inbox()
         self._subscribed = False
@@ -95,6 +99,9 @@ class FencedWriter:
         for _, error in refused:
             if error.err_code != _IN_FLIGHT:
                 raise NotStored(error.description)
+        for (key, _), answer in zip(writes, answers, strict=True):
+            if not answer.error:
+                self._stored(key, answer.seq)
         return [write for write, _ in refused]
 
     async def _publish_document(self, key: FeedKey, message: FeedMessage) -> asyncio.Future[_Answer]:

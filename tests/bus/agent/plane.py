@@ -18,6 +18,7 @@ from shared.events import subjects
 from shared.events.documents import (
     KINDS,
     SETTINGS_ID,
+    Beacon,
     Document,
     FeedMessage,
     PeerDoc,
@@ -142,6 +143,10 @@ class Plane(Bus):
         self.revision += 1
         message = encode(FeedMessage(self.revision, document))
         return (await self.management.jetstream().publish(subjects.feed(key), message)).seq
+
+    async def tell(self, audience: str, beacon: Beacon | FeedMessage) -> None:
+        """Send a beacon, or what is none where one is expected."""
+        await self.management.publish(subjects.beacon(ACCOUNT, audience), encode(beacon))
 
     async def kill(self) -> None:
         """End the server as a power cut would."""

@@ -16,7 +16,7 @@ from services.agent.feed.session import Peer
 from shared.bus.keys import new_seed, public_key
 from shared.bus.undecodable import Undecodables
 from shared.events import subjects
-from shared.events.documents import FeedMessage, PeerDoc
+from shared.events.documents import Beacon, FeedMessage, PeerDoc
 from shared.events.subjects import FeedKey, SignalKey
 from tests.bus.agent.plane import ACCOUNT, ALL, Plane, peer_doc
 from tests.bus.management.hosts import Host
@@ -235,6 +235,37 @@ async def test_a_lost_live_message_leads_to_reading_again(plane: Plane, start: S
     session._audiences = deaf
     await plane.write(ALL, "a", peer_doc("a", 5))
     await eventually(lambda: reader.peers == {"a", "b", "c"})
+    assert reader.sessions == 1
+
+
+async def test_what_was_neither_read_nor_heard_is_read_soon_after_a_beacon(plane: Plane, start: Start) -> None:
+    await plane.place(ME, 1)
+    reader = await start()
+    await eventually(lambda: reader.sessions == 1)
+    session = reader.feed._session
+    assert session is not None
+    hearing = session._audiences
+    session._audiences = frozenset({f"p.{ME}"})  # one live message passes unheard
+    lost = await plane.write(ALL, "a", peer_doc("a", 2))
+    await plane.write(f"p.{ME}", "b", peer_doc("b", 3))
+    await eventually(lambda: reader.peers == {"b"})
+    session._audiences = hearing
+    heard = await plane.write(ALL, "c", peer_doc("c", 4))
+    await eventually(lambda: reader.peers == {"b", "c"})
+    await plane.tell(ALL, Beacon(after=0, newest=heard, count=2))
+    await eventually(lambda: reader.peers == {"a", "b", "c"})
+    assert lost < heard == reader.feed._progress.certainty.position(ALL)
+    assert reader.sessions == 1
+
+
+async def test_what_is_no_beacon_is_passed_over(plane: Plane, start: Start) -> None:
+    await plane.place(ME, 1)
+    reader = await start()
+    await eventually(lambda: reader.sessions == 1)
+    await plane.tell(ALL, FeedMessage(revision=7, document=peer_doc("a", 2)))
+    await plane.write(ALL, "b", peer_doc("b", 3))
+    await eventually(lambda: reader.peers == {"b"})
+    assert reader.feed._progress.certainty.next_deadline() is None
     assert reader.sessions == 1
 
 

@@ -28,6 +28,10 @@ from tests.support.bus import Bus, eventually
 NewReplica = Callable[[], Awaitable[Replica]]
 
 
+def untold(key: FeedKey, sequence: int) -> None:
+    """For a writer that nobody wants to hear of."""
+
+
 class Plane:
     """The bus, a log to commit to, and what FEED should hold according to a fold of the test's own."""
 

@@ -5,7 +5,7 @@ from services.management.projector.writer import FencedWriter
 from shared.events.documents import ResolvedAddress, ResolvedName
 from shared.events.subjects import FeedKey
 from tests.builders import ACCOUNT, group, peer, policy, route
-from tests.bus.projector.conftest import NewReplica, Plane
+from tests.bus.projector.conftest import NewReplica, Plane, untold
 from tests.support.bus import eventually
 
 OFFICE = (group("office"), peer("alice", "office"), peer("gateway"), policy("default"))
@@ -70,7 +70,7 @@ async def test_an_owner_that_was_superseded_by_mistake_claims_the_feed_again(
     await new_replica()
     await plane.resolve("db", revision, names())
     await plane.becomes_right()
-    await FencedWriter(plane.bus.management).claim()
+    await FencedWriter(plane.bus.management, untold).claim()
     await plane.commit(deletes=(Ref("route", "db"),))
     await plane.becomes_right(within_s=1.0)
 

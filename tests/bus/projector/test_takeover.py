@@ -17,7 +17,7 @@ from shared.bus.streams import FEED
 from shared.events.documents import FeedMessage, RuleDoc
 from shared.events.subjects import FeedKey
 from tests.builders import ACCOUNT, group, peer, policy, route
-from tests.bus.projector.conftest import NewReplica, Plane
+from tests.bus.projector.conftest import NewReplica, Plane, untold
 from tests.support.bus import eventually
 
 TAKEOVER_S = 5.0
@@ -147,7 +147,7 @@ async def test_an_owner_that_was_suspended_changes_nothing_when_it_goes_on(
 
 
 async def test_a_write_under_an_older_claim_is_refused_even_for_a_document_nobody_has_written(plane: Plane) -> None:
-    old, new = FencedWriter(plane.bus.management), FencedWriter(plane.bus.management)
+    old, new = FencedWriter(plane.bus.management, untold), FencedWriter(plane.bus.management, untold)
     rule = RuleDoc(
         rule_id="r",
         policy_id="p",
