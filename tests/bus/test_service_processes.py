@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from shared.bus.serverconfig import credentials
-from tests.support.bus import Bus, eventually
+from tests.support.bus import LIMIT_S, Bus, eventually
 
 SERVICES = ["signal", "resolver"]
 NOBODY = "nats://127.0.0.1:9"  # the discard port, where nothing listens
@@ -38,7 +38,7 @@ class Service:
     def logged(self, event: str) -> int:
         return sum(line["event"].startswith(event) for line in self.lines)
 
-    async def ended(self, within_s: float = 10.0) -> int:
+    async def ended(self, within_s: float = LIMIT_S) -> int:
         async with asyncio.timeout(within_s):
             code = await self._process.wait()
             await self._reading

@@ -17,7 +17,7 @@ from tests.support.bus import eventually
 from tests.support.ports import free_port
 
 SERVERS = 3
-READY_WITHIN_S = 25.0
+READY_WITHIN_S = 40.0
 """A new cluster elects its first leader after 4 to 9 s."""
 
 

@@ -13,7 +13,7 @@ from deploy.lab.netns import Namespace
 from deploy.lab.scenario import Scenario
 from deploy.lab.topology import LAN_GATEWAY_V4, LAN_HOST_V4, WEB_PORT
 
-LIMIT_S = 15.0
+LIMIT_S = 30.0
 
 
 @contextmanager

@@ -46,4 +46,4 @@ def end_processes(host: Namespace) -> None:
     processes = [psutil.Process(pid) for pid in host.processes() if psutil.pid_exists(pid)]
     for process in processes:
         process.send_signal(signal.SIGKILL)
-    psutil.wait_procs(processes, timeout=5.0)
+    psutil.wait_procs(processes, timeout=15.0)

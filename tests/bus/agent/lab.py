@@ -14,7 +14,7 @@ from typing import Any
 
 from deploy.lab.netns import CommandFailed, Namespace
 from tests.bus.agent.plane import Plane
-from tests.support.bus import eventually
+from tests.support.bus import LIMIT_S, eventually
 
 COMMAND = str(Path(sys.executable).with_name("whimbrel"))
 BUS_PORT = 4222
@@ -115,7 +115,7 @@ class AgentProcess:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    async def ended(self, within_s: float = 15.0) -> int:
+    async def ended(self, within_s: float = LIMIT_S) -> int:
         """The exit code."""
         process = self._process
         assert process is not None
@@ -155,14 +155,14 @@ class AgentProcess:
         return self.log.read_text()
 
 
-async def in_step(agent: AgentProcess, plane: Plane, *, within_s: float = 10.0) -> None:
+async def in_step(agent: AgentProcess, plane: Plane, *, within_s: float = LIMIT_S) -> None:
     """Come back when the agent has applied all that was written."""
     await eventually(lambda: agent.applied(plane.revision), within_s=within_s)
 
 
 async def run(words: list[str]) -> subprocess.CompletedProcess[str]:
     """What a command says; the bus and the road to it go on meanwhile."""
-    return await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, timeout=30)
+    return await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, timeout=60)
 
 
 async def whimbrel(agent: AgentProcess, *words: str) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ import psutil
 from shared.leash import on_leash
 from tests.support.bus import eventually
 
-READY_WITHIN_S = 40.0
+READY_WITHIN_S = 90.0
 ANY_PORT = "127.0.0.1:0"
 
 
@@ -26,7 +26,7 @@ async def whimbrel(*arguments: str) -> tuple[int, str]:
         *(sys.executable, "-m", "services.cli", *arguments), stderr=asyncio.subprocess.PIPE
     )
     try:
-        _, said = await asyncio.wait_for(process.communicate(), 30)
+        _, said = await asyncio.wait_for(process.communicate(), 60)
     finally:
         if process.returncode is None:
             process.kill()

@@ -23,7 +23,7 @@ from shared.events.subjects import FeedKey
 from tests import builders
 from tests.builders import ACCOUNT
 from tests.bus.projector.replica import Replica, running
-from tests.support.bus import Bus, eventually
+from tests.support.bus import LIMIT_S, Bus, eventually
 
 NewReplica = Callable[[], Awaitable[Replica]]
 
@@ -97,7 +97,7 @@ class Plane:
         except Undecodable:
             return False
 
-    async def becomes_right(self, within_s: float = 10.0) -> None:
+    async def becomes_right(self, within_s: float = LIMIT_S) -> None:
         """Return once FEED holds exactly the documents of the log."""
         await eventually(self.right, within_s=within_s)
 

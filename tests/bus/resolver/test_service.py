@@ -12,7 +12,7 @@ from shared.events.documents import FeedMessage, RouteDoc, Tombstone
 from shared.events.facts import ResolutionFact
 from shared.events.subjects import FeedKey
 from shared.metrics import REGISTRY
-from tests.support.bus import Bus, eventually
+from tests.support.bus import LIMIT_S, Bus, eventually
 from tests.support.dns import SERVFAIL, SILENCE, DnsServer
 
 ACCOUNT = "acc"
@@ -69,7 +69,7 @@ def addresses(found: ResolutionFact | None) -> dict[str, list[str]]:
 
 
 async def told(
-    bus: Bus, expected: dict[str, list[str]], *, route: str = "r1", within_s: float = 10.0
+    bus: Bus, expected: dict[str, list[str]], *, route: str = "r1", within_s: float = LIMIT_S
 ) -> ResolutionFact:
     """The route's fact, once it has these addresses."""
 

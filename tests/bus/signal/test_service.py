@@ -18,7 +18,7 @@ from shared.events import subjects
 from shared.events.facts import SessionFact
 from shared.events.signals import Beat
 from shared.metrics import REGISTRY
-from tests.support.bus import Bus, eventually
+from tests.support.bus import LIMIT_S, Bus, eventually
 
 ACCOUNT = "acc"
 MAX_SILENCE_S = 1.0
@@ -60,7 +60,7 @@ async def session(bus: Bus, peer: str) -> SessionFact | None:
     return await bus.last("FACTS", subjects.session_fact(ACCOUNT, peer), SessionFact)
 
 
-async def told(bus: Bus, peer: str, *, connected: bool, epoch: int, within_s: float = 10.0) -> SessionFact:
+async def told(bus: Bus, peer: str, *, connected: bool, epoch: int, within_s: float = LIMIT_S) -> SessionFact:
     """The peer's fact, once it says so."""
 
     async def look() -> SessionFact | None:
