@@ -90,6 +90,7 @@ def desired(documents: Documents, local: Local) -> Desired:
         ),
         unplaced={**routes.unplaced, **unserved, **bad_rules, **bad_peers},
         carriers=routes.carriers,
+        served=frozenset(route.route_id for route in served),
     )
 
 

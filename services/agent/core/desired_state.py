@@ -22,7 +22,8 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
 
     revision: newest LOG sequence among the documents it was computed from. unplaced: routes that are offered but not
     installed, and whatever else could not be made, document id → reason for a person. carriers: route id → id of the
-    routing peer that carries it here; the next computation takes them as incumbents.
+    routing peer that carries it here; the next computation takes them as incumbents. served: ids of the routes that
+    this host forwards for.
     """
 
     revision: int = 0
@@ -35,6 +36,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     sysctls: Mapping[str, SysctlEntry] = {}
     unplaced: Mapping[str, str] = {}
     carriers: Mapping[str, str] = {}
+    served: frozenset[str] = frozenset()
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 
 import msgspec
 
 from services.agent.core.intervals import Network, parse
 from shared.events.documents import ResolutionDoc, RouteDoc, SelfDoc, SettingsDoc
+from shared.net.routable import unroutable
 
 
 class Overlay(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,25 +42,8 @@ def destinations(route: RouteDoc, resolution: ResolutionDoc | None, overlay: Ove
         return Destinations(refused=f"{route.network!r} is not a prefix")
     if network.version == 6 and not overlay.ipv6:
         return Destinations(refused=f"{network} needs an IPv6 address in the overlay, and this host has none")
-    refused = refusal(network, overlay.networks)
+    refused = unroutable(network, overlay.networks)
     return Destinations(refused=refused) if refused else Destinations(networks=(network,))
-
-
-def refusal(network: Network, overlay: Iterable[Network] = ()) -> str:
-    """Why a prefix may not be routed, "" when it may (reference agent §1.2). One wider than the overlay is allowed."""
-    base = network.network_address
-    if base.is_loopback:
-        return f"{network} is loopback"
-    if base.is_link_local:
-        return f"{network} is link-local"
-    if base.is_multicast:
-        return f"{network} is multicast"
-    if base.is_unspecified and network.prefixlen:
-        return f"{network} is part of the unspecified network"
-    if isinstance(base, IPv6Address) and base.ipv4_mapped is not None:
-        return f"{network} is IPv4 written as IPv6"
-    inside = next((other for other in overlay if _is_subnet(network, other)), None)
-    return f"{network} lies inside the overlay {inside}" if inside is not None else ""
 
 
 def covers(pattern: str, name: str) -> bool:
@@ -97,15 +81,11 @@ def _addresses(route: RouteDoc, resolution: ResolutionDoc | None, overlay: Overl
             continue
         for resolved in name.addresses:
             network = parsed(resolved.address) if is_address(resolved.address) else None
-            if network is None or network in seen or refusal(network, overlay.networks):
+            if network is None or network in seen or unroutable(network, overlay.networks):
                 continue
             if network.version == 4 or overlay.ipv6:
                 seen.add(network)
                 yield network
-
-
-def _is_subnet(network: Network, other: Network) -> bool:
-    return network.version == other.version and network.prefixlen >= other.prefixlen and network.overlaps(other)
 
 
 def _plain(name: str) -> str:

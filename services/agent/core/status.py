@@ -96,8 +96,8 @@ class SshServer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """networks: what this host serves. pending: kernel entries as in About, a peer by its name. unplaced: what is not
-    used as it is → why; "route <network id> <where>", "peer <name>" or "rule <id> of policy <id>". local_endpoints:
+    """networks: what this host forwards for. pending: kernel entries as in About, a peer by its name. unplaced: what is
+    not used as it is → why; "route <network id> <where>", "peer <name>" or "rule <id> of policy <id>". local_endpoints:
     where other hosts are told to reach this one. not_told: this host's other addresses → why.
     """
 
@@ -191,7 +191,7 @@ def status(
         interface=local.interface,
         fqdn=me.fqdn if me else "",
         peer_id=me.peer_id if me else "",
-        networks=tuple(_where(route) for route in documents.routes.values() if me and serves(me.peer_id, route)),
+        networks=tuple(_where(route) for route_id, route in documents.routes.items() if route_id in desired.served),
         desired_revision=desired.revision,
         applied_revision=about.applied_revision,
         pending=_pending(about.pending, documents),

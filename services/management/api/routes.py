@@ -106,7 +106,8 @@ async def list_routes(call: NamedDependency[Call]) -> Response[list[RouteRespons
 @get("/{id:str}")
 async def get_route(call: NamedDependency[Call], id: FromPath[str]) -> Response[RouteResponse]:
     """One route."""
-    return _one(call, found(call.state.routes, id, "route"))
+    route = found(call.state.routes, id, "route")
+    return _answer(call, route, warnings.of_route(call.state, route))
 
 
 @post("/", status_code=200)
@@ -137,11 +138,8 @@ async def delete_route(call: NamedDependency[Call], id: FromPath[str]) -> Respon
 def _saved(call: Call, saved: commands.SavedRoute) -> Response[RouteResponse]:
     """The route as it is now, which may be later than the caller's own change; the ETag says so."""
     current = call.state.routes.get(saved.route.id)
-    return _one(call, current) if current else _answer(call, saved.route, saved.warnings)
-
-
-def _one(call: Call, route: Route) -> Response[RouteResponse]:
-    return _answer(call, route, warnings.of_route(call.state, route))
+    of_route = warnings.of_route(call.state, current) if current else saved.warnings
+    return _answer(call, current or saved.route, (*saved.of_request, *of_route))
 
 
 def _answer(call: Call, route: Route, told: Iterable[warnings.Warning]) -> Response[RouteResponse]:

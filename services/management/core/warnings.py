@@ -1,6 +1,7 @@
 """What is allowed but perhaps not meant; the API shows it beside what was written."""
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import msgspec
 
@@ -8,11 +9,15 @@ from services.management.core.feed.offers import routing_peers
 from services.management.core.model.route import Route
 from services.management.core.state import AccountState
 from services.management.errors import names
-from shared.net.prefix import is_default, overlap
+from shared.net.prefix import is_default, network, overlap
+from shared.net.routable import unroutable
 
 
 class Warning(msgspec.Struct, frozen=True, kw_only=True):
-    """code: "open-route", "overlap" or "masquerade-off-in-ha-set". message: one line for a person."""
+    """message: one line for a person.
+
+    code: "open-route", "overlap", "masquerade-off-in-ha-set", "unroutable" or "host-bits".
+    """
 
     code: str
     message: str
@@ -20,7 +25,20 @@ class Warning(msgspec.Struct, frozen=True, kw_only=True):
 
 def of_route(state: AccountState, route: Route) -> tuple[Warning, ...]:
     """The warnings of a route, stored or about to be."""
-    return tuple(warning for check in (_open_route, _overlap, _masquerade) for warning in check(state, route))
+    checks = (_unroutable, _open_route, _overlap, _masquerade)
+    return tuple(warning for check in checks for warning in check(state, route))
+
+
+def of_request(given: str, route: Route) -> tuple[Warning, ...]:
+    """What the route no longer shows: a prefix of length 0 was given with an address, and became an exit (decision R6).
+
+    given: the prefix as it was asked for, "" for names.
+    """
+    address = given.partition("/")[0]
+    if not is_default(route.network) or ip_address(address).is_unspecified:
+        return ()
+    message = f"{given} without its host bits is {route.network}: an exit route, which all traffic takes"
+    return (Warning(code="host-bits", message=message),)
 
 
 def _open_route(state: AccountState, route: Route) -> Iterator[Warning]:
@@ -65,6 +83,14 @@ def _masquerade(state: AccountState, route: Route) -> Iterator[Warning]:
             "replies must find their way back to whichever of them a client uses"
         )
         yield Warning(code="masquerade-off-in-ha-set", message=message)
+
+
+def _unroutable(state: AccountState, route: Route) -> Iterator[Warning]:
+    """Hosts judge by the same rule and leave such a route out."""
+    overlay = (state.account.network_v4, state.account.network_v6)
+    reason = unroutable(network(route.network), map(network, overlay)) if route.network else ""
+    if reason:
+        yield Warning(code="unroutable", message=f"no host uses this route: {reason}")
 
 
 def _same_ha_set(route: Route, other: Route) -> bool:

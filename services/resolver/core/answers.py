@@ -1,20 +1,18 @@
 """What a name's addresses become when a new answer arrives (decision R1)."""
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import msgspec
 
 from shared.events.documents import ResolvedAddress
+from shared.net.routable import unroutable
 
 PER_NAME = 1_024
 """Addresses kept for one name at most (decision R1)."""
 
 KEEP_MAX_AGE_S = 7 * 86_400.0
 """How long an address is kept after it was last seen (decision R1)."""
-
-_BROADCAST = IPv4Address("255.255.255.255")
-_THIS_NETWORK = 0  # 0.0.0.0/8, RFC 6890
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,10 +37,10 @@ class KeepLimits(msgspec.Struct, frozen=True, kw_only=True):
 def usable(addresses: Iterable[str]) -> tuple[str, ...]:
     """The addresses a route may lead to, in canonical text, sorted, each once.
 
-    Loopback, link-local, multicast, broadcast and unspecified ones are left out: whoever owns the name could otherwise
-    take a piece of every client's own host into the tunnel.
+    Those that no host would route are left out: whoever owns the name could otherwise take a piece of every client's
+    own host into the tunnel.
     """
-    return tuple(sorted({str(parsed) for parsed in map(_plain, addresses) if _routable(parsed)}))
+    return tuple(sorted({str(parsed) for parsed in map(_plain, addresses) if not unroutable(ip_network(parsed))}))
 
 
 def fold(
@@ -119,9 +117,3 @@ def _version(address: str) -> int:
 def _plain(text: str) -> IPv4Address | IPv6Address:
     address = ip_address(text)
     return (address.version == 6 and address.ipv4_mapped) or address
-
-
-def _routable(address: IPv4Address | IPv6Address) -> bool:
-    special = address.is_unspecified or address.is_loopback or address.is_link_local or address.is_multicast
-    first_byte_v4 = address.packed[0] if address.version == 4 else None
-    return not special and address != _BROADCAST and first_byte_v4 != _THIS_NETWORK

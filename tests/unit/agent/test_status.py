@@ -140,6 +140,18 @@ def test_what_is_not_as_it_should_be_is_named_as_people_know_it() -> None:
     assert found.pending == {"peer gw.whimbrel.test": "busy", "link wt0": ""}
 
 
+def test_a_routing_peer_serves_what_may_be_routed_and_says_why_not_of_the_rest() -> None:
+    there = world(
+        make.served("good", "10.5.0.0/16"), make.served("bad", "240.0.0.0/4"), make.served("own", "100.64.7.0/24")
+    )
+    found = shown(there, make.local(["gw"]))
+    assert found["networks"] == ["10.5.0.0/16"]
+    assert found["unplaced"] == {
+        "route bad 240.0.0.0/4": "240.0.0.0/4 is reserved",
+        "route own 100.64.7.0/24": "100.64.7.0/24 lies inside the overlay 100.64.0.0/16",
+    }
+
+
 def test_a_host_without_documents_has_a_status() -> None:
     found = shown(Documents(), make.local())
     assert (found["peers"]["total"], found["fqdn"], found["netbirdIp"]) == (0, "", "")
@@ -177,6 +189,8 @@ def test_a_network_of_names_shows_what_they_resolve_to() -> None:
         (make.route("r1"), make.local(), True, "no routing peer is connected"),
         (make.route("r1", "127.0.0.0/8"), make.local(["gw"]), True, "127.0.0.0/8 is loopback"),
         (make.route("r1"), make.local(["gw"], selection=Selection(none=True)), False, ""),
+        (make.route("r1", "240.0.0.0/4"), make.local(["gw"]), True, "240.0.0.0/4 is reserved"),
+        (make.route("r1", "255.255.255.255/32"), make.local(), True, "255.255.255.255/32 is the broadcast address"),
         (make.route("r1", "no prefix"), make.local(["gw"]), True, "'no prefix' is not a prefix"),
     ],
 )

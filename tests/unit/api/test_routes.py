@@ -182,6 +182,18 @@ async def test_g7_masquerade_off_with_several_routing_peers_is_taken_with_a_warn
     assert {warning["code"] for warning in created.json()["warnings"]} == {"open-route", "masquerade-off-in-ha-set"}
 
 
+async def test_a_route_that_no_host_uses_is_taken_with_a_warning() -> None:
+    created = await World().call("POST", "routes", body(network="127.0.0.0/8"))
+    assert [warning["code"] for warning in created.json()["warnings"]] == ["unroutable", "open-route"]
+
+
+async def test_r6_a_route_that_became_an_exit_by_masking_is_answered_with_a_warning_by_post_and_put() -> None:
+    there = World()
+    for method, path in (("POST", "routes"), ("PUT", "routes/new-1")):
+        answer = await there.call(method, path, body(network="1.2.3.4/0"))
+        assert (answer.json()["network"], answer.json()["warnings"][0]["code"]) == ("0.0.0.0/0", "host-bits")
+
+
 async def test_routes_are_listed_without_their_warnings() -> None:
     listed = await World().get("routes")
     assert [(route["id"], route["network"], route["domains"]) for route in listed] == [

@@ -26,6 +26,42 @@ def test_a2_a_route_without_access_control_groups_is_open() -> None:
 
 
 @pytest.mark.parametrize(
+    "network, reason",
+    [
+        ("127.0.0.0/8", "127.0.0.0/8 is loopback"),
+        ("::1/128", "::1/128 is loopback"),
+        ("169.254.0.0/16", "169.254.0.0/16 is link-local"),
+        ("fe80::/10", "fe80::/10 is link-local"),
+        ("224.0.0.0/4", "224.0.0.0/4 is multicast"),
+        ("ff02::1/128", "ff02::1/128 is multicast"),
+        ("0.1.2.0/24", "0.1.2.0/24 is part of the unspecified network"),
+        ("240.0.0.0/4", "240.0.0.0/4 is reserved"),
+        ("255.255.255.255/32", "255.255.255.255/32 is the broadcast address"),
+        ("100.64.7.0/24", "100.64.7.0/24 lies inside the overlay 100.64.0.0/16"),
+        ("fd00:64::7/128", "fd00:64::7/128 lies inside the overlay fd00:64::/64"),
+    ],
+)
+def test_a_route_that_no_host_uses_is_taken_with_the_hosts_reason(network: str, reason: str) -> None:
+    [warning] = created(fixture(), **CLOSED, network=network).warnings
+    assert (warning.code, warning.message) == ("unroutable", f"no host uses this route: {reason}")
+
+
+@pytest.mark.parametrize("given, stored", [("1.2.3.4/0", "0.0.0.0/0"), ("2001:db8::1/0", "::/0")])
+def test_r6_host_bits_that_were_masked_into_an_exit_are_reported(given: str, stored: str) -> None:
+    saved = created(fixture(), **CLOSED, network=given)
+    assert [warning.code for warning in saved.of_request] == ["host-bits"]
+    assert f"{given} without its host bits is {stored}" in saved.of_request[0].message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"network": "0.0.0.0/0"}, {"network": "::/0"}, {"network": "10.5.5.5/16"}, {"domains": ("example.com",)}],
+)
+def test_r6_a_route_that_leads_where_it_was_asked_to_is_not_reported(fields: dict[str, Any]) -> None:
+    assert created(fixture(), **CLOSED, **fields).of_request == ()
+
+
+@pytest.mark.parametrize(
     "other, network, groups, overlaps",
     [
         ("192.168.0.0/16", "192.168.0.0/16", ("rg1",), True),

@@ -103,6 +103,7 @@ def test_r1_the_default_bounds() -> None:
         pytest.param(["0.0.0.0", "0.1.2.3", "::"], (), id="blackholes"),
         pytest.param(["169.254.169.254", "fe80::1"], (), id="link-local"),
         pytest.param(["224.0.0.1", "ff02::1", "255.255.255.255"], (), id="multicast and broadcast"),
+        pytest.param(["240.0.0.1", "255.255.255.254", "192.0.2.1"], ("192.0.2.1",), id="reserved"),
     ],
 )
 def test_only_addresses_that_a_route_may_lead_to_count(addresses: list[str], expected: tuple[str, ...]) -> None:

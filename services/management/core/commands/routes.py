@@ -40,7 +40,10 @@ class RouteRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SavedRoute(msgspec.Struct, frozen=True):
+    """of_request: warnings of how it was asked for, which the route does not show. warnings: of the route itself."""
+
     route: Route
+    of_request: tuple[warnings.Warning, ...]
     warnings: tuple[warnings.Warning, ...]
 
 
@@ -48,7 +51,7 @@ def create_route(state: AccountState, request: RouteRequest, context: Context) -
     """Raises Invalid, Unsuitable or AlreadyThere."""
     route = _route(state, context.new_id(), request)
     check_carriers(state, route)
-    return _saved(state, None, route, context)
+    return _saved(state, None, route, request, context)
 
 
 def update_route(state: AccountState, id: str, request: RouteRequest, context: Context) -> Decision[SavedRoute]:
@@ -57,7 +60,7 @@ def update_route(state: AccountState, id: str, request: RouteRequest, context: C
     route = _route(state, id, request)
     if not old.served_alike(route):  # who came in by enrolling must not keep a route from being switched off
         check_carriers(state, route)
-    return _saved(state, old, route, context)
+    return _saved(state, old, route, request, context)
 
 
 def delete_route(state: AccountState, id: str, context: Context) -> Decision[None]:
@@ -67,8 +70,10 @@ def delete_route(state: AccountState, id: str, context: Context) -> Decision[Non
     return changed(context, state.account.id, None, [activity], deletes=[ref(route)])
 
 
-def _saved(state: AccountState, old: Route | None, route: Route, context: Context) -> Decision[SavedRoute]:
-    saved = SavedRoute(route, warnings.of_route(state, route))
+def _saved(
+    state: AccountState, old: Route | None, route: Route, request: RouteRequest, context: Context
+) -> Decision[SavedRoute]:
+    saved = SavedRoute(route, warnings.of_request(request.network or "", route), warnings.of_route(state, route))
     if route == old:
         return unchanged(saved)
     activity = Activity(code="route.update" if old else "route.add", target_id=route.id, meta=_meta(route))
