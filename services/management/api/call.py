@@ -30,7 +30,11 @@ READING = ("GET", "HEAD", "OPTIONS")
 
 
 class StrictRequest(Request[User, Owner, State]):
-    """A request whose body is decoded once, straight into the handler's type, and never coerced: "5" is no number."""
+    """A request whose body is a JSON object, and is never coerced into the handler's type: "5" is no number.
+
+    It is decoded twice: a decoder for a type skips fields that it does not know unread, and complains of a wrong type
+    before it has seen what is malformed behind it.
+    """
 
     async def body(self) -> bytes:
         try:
@@ -42,11 +46,12 @@ class StrictRequest(Request[User, Owner, State]):
         field = self.route_handler.parsed_data_field
         body = await self.body()
         try:
-            return msgspec.json.decode(body, type=field.annotation if field else Any)
-        except msgspec.ValidationError:
-            raise
+            given = msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
             raise Unparsable from problem
+        if not isinstance(given, dict):
+            raise Unparsable
+        return msgspec.json.decode(body, type=field.annotation) if field else given
 
 
 class Authentication(AbstractAuthenticationMiddleware):

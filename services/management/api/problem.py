@@ -54,7 +54,7 @@ class Unauthorized(Exception):
 
 
 class Unparsable(Exception):
-    """Send JSON (HTTP 400)."""
+    """Send a JSON object (HTTP 400)."""
 
 
 def _answer(status: int, message: str, headers: dict[str, str] | None = None) -> Response[Problem]:
