@@ -15,8 +15,8 @@ from nats.js.errors import APIError, NotFoundError
 from services.management.core.commands.decision import Decision
 from services.management.core.model.commit import Commit
 from services.management.core.state import AccountState
-from services.management.errors import Contended, Invalid, RaceLost, RetryLater, Unknown
-from services.management.ports import Fold
+from services.management.errors import ChangesRefused, Contended, Invalid, RaceLost, RetryLater, Unknown
+from services.management.ports import PATIENCE_S, Fold
 from shared.bus.codec import encode
 from shared.bus.streams import LOG, WRONG_LAST_SEQUENCE
 from shared.events import subjects
@@ -24,9 +24,6 @@ from shared.metrics import REGISTRY, Counter, Histogram
 
 MOST_TRIES = 5
 ANSWER_WITHIN_S = 2.0
-PATIENCE_S = 12.0
-"""A cluster that lost the stream's leader takes no writes for 4–8 s (measurements.md, bus)."""
-
 POLITE_S = 0.005
 """After a commit, a replica that has met another writer of the account lets it go first for up to this long; without
 it each try is a coin tossed, and one commit in thirty would lose five times."""
@@ -145,6 +142,10 @@ class Log:
                 pass
             except nats.errors.Error:
                 await asyncio.sleep(ANSWER_WITHIN_S / 10)
+            try:
+                self._require_changeable()
+            except ChangesRefused as refused:
+                raise RetryLater("; ".join(refused.lines), time.monotonic() - begin) from refused
         _commits.labels("no answer").inc()
         raise RetryLater("the bus", waited)
 

@@ -5,6 +5,20 @@ from typing import Protocol
 
 from services.management.core.state import Change, Intent
 
+PATIENCE_S = 12.0
+"""What may be over by itself is waited for this long: a cluster that lost the stream's leader takes no writes for
+4 to 8 s (measurements.md, bus)."""
+
+
+class TroublesPort(Protocol):
+    """Where to tell what keeps changes from being taken (troubles.py)."""
+
+    def arise(self, cause: str, line: str, *, passing: bool = False) -> None:
+        """No change is taken until `end(cause)`. passing: only once it has lasted PATIENCE_S."""
+
+    def end(self, cause: str) -> None:
+        """It is over."""
+
 
 class FoldListener(Protocol):
     """Wants to know what each commit changed."""

@@ -12,7 +12,7 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 
-from services.management import oldfacts
+from services.management import buswatch, oldfacts
 from services.management.admission.callout import Callout
 from services.management.admission.floods import Floods
 from services.management.admission.withdrawal import Withdrawal
@@ -73,7 +73,7 @@ async def run(settings: Settings) -> None:
 
 async def _run(settings: Settings, seeds: Seeds, listen: Listen, connection: Client, system: Client) -> None:
     undecodables = Undecodables()
-    troubles = Troubles(lambda: () if connection.is_connected else ("the bus does not answer",))
+    troubles = Troubles(lambda: () if connection.is_connected else (buswatch.AWAY,))
     await _insist("streams", partial(ensure_streams, connection.jetstream(), settings.stream_replicas))
     readmodel = ReadModel(connection, settings.data_dir / "readmodel.db", undecodables)
     await _insist("read model", readmodel.open)
@@ -87,6 +87,7 @@ async def _run(settings: Settings, seeds: Seeds, listen: Listen, connection: Cli
             writer = Log(connection, readmodel, troubles.require_changeable)
             presence = Presence(undecodables)
             tasks.create_task(presence.follow(connection))
+            tasks.create_task(buswatch.watch(connection, system, troubles))
             tasks.create_task(Projector(connection, readmodel, undecodables).run())
             tasks.create_task(oldfacts.sweep(connection, readmodel))
             floods = Floods()

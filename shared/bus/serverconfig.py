@@ -37,6 +37,14 @@ PING_EVERY_S = 10
 """A machine that vanished without a word counts as gone after three of these: its replica of management would otherwise
 be asked about every other connection for minutes."""
 
+MAX_FILE_STORE = 1024**5
+"""More than any disk. Without a figure nats-server takes 75 % of what is free when it starts, and counts what streams
+may grow to (FACTS a GiB) against that: on a small or nearly full disk there would be no stream, then or at any later
+start. A disk that is full says so itself."""
+
+MAX_MEMORY_STORE = 1024**3
+"""No stream is in memory."""
+
 LOG_KEPT_BYTES = 16 * 1024 * 1024
 
 
@@ -121,7 +129,12 @@ _PERMISSIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (subjects.LIVE_FEED_ROUTES, "_INBOX.resolver.>"),
     ),
     "system": (
-        ("$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.*.CONNZ", "$SYS.REQ.SERVER.*.KICK"),
+        (
+            "$SYS.REQ.SERVER.PING.CONNZ",
+            "$SYS.REQ.SERVER.*.CONNZ",
+            "$SYS.REQ.SERVER.*.KICK",
+            subjects.SERVER_HEALTH,
+        ),
         ("_INBOX.system.>",),
     ),
 }
@@ -203,7 +216,12 @@ ping_max: 2
 write_deadline: "10s"
 logfile_size_limit: {LOG_KEPT_BYTES}
 logfile_max_num: 2
-jetstream {{ store_dir: "{store}", sync_interval: always }}
+jetstream {{
+  store_dir: "{store}"
+  sync_interval: always
+  max_file_store: {MAX_FILE_STORE}
+  max_memory_store: {MAX_MEMORY_STORE}
+}}
 system_account: {SYSTEM_ACCOUNT}
 accounts {{
   {BUS_ACCOUNT} {{ jetstream: enabled, users: {services}, exports: {_exports()} }}

@@ -50,7 +50,7 @@ def configurations(replicas: int) -> tuple[StreamConfig, ...]:
             max_msgs_per_subject=1,
             allow_msg_ttl=True,
             allow_direct=True,
-            max_bytes=_GIBIBYTE,
+            max_bytes=_GIBIBYTE,  # a limit; it is not set aside (MAX_FILE_STORE)
             max_consumers=100_000,
         ),
         StreamConfig(

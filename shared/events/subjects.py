@@ -50,6 +50,7 @@ SIGNAL_FROM_ALL = "signal.*.from.*.*"
 SIGNAL_TO_ALL = "signal.*.to.*.*"
 BEAT_ALL = "signal.*.beat.*"
 AUTH_CALLOUT = "$SYS.REQ.USER.AUTH"
+SERVER_HEALTH = "$SYS.REQ.SERVER.PING.HEALTHZ"
 HOST_API = "hostapi"
 """What hosts write in place of `$JS.API`: the few requests of the JetStream API that the bus hands on for them."""
 

@@ -24,6 +24,7 @@ from services.agent.feed import session as session_module
 from services.agent.feed.reader import Feed
 from services.agent.feed.session import Peer
 from services.agent.ports import Login
+from services.management import troubles as troubles_module
 from services.management.core.model.commit import Commit
 from services.management.core.model.policy import Policy
 from services.resolver import wiring as resolver
@@ -314,3 +315,41 @@ async def test_a_reading_is_done_again_when_the_server_of_its_consumer_is_dead(s
             assert await eventually(read, within_s=15)
     finally:
         await raw.close()
+
+
+async def test_without_a_majority_of_servers_reads_go_on_and_changes_are_refused_with_the_reason(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last test of the cluster: two of three servers are stopped at once."""
+    monkeypatch.setattr(troubles_module, "PATIENCE_S", 1.0)
+    [client, *_] = system.api
+    leader = await eventually(lambda: system.bus.leader(LOG))
+    stopped = [server for name, server in system.bus.servers.items() if name != leader]
+
+    async def health() -> tuple[int, int]:
+        return tuple([(await client.get(path)).status_code for path in ("/healthz", "/readyz")])  # type: ignore[return-value]
+
+    assert await health() == (200, 200)
+    await asyncio.gather(*(server.stop() for server in stopped))
+
+    async def reads_only() -> bool:
+        return await health() == (503, 200)
+
+    await eventually(reads_only, within_s=40)
+    said = (await client.get("/healthz")).json()
+    assert said["status"] == "read-only"
+
+    async def refused() -> Any:
+        answer = await client.post("/api/groups", json={"name": "refused"})
+        assert answer.status_code == 503
+        return "more than half" in answer.json()["message"]
+
+    await eventually(refused, within_s=40)
+    assert await get(client, "policies")
+    await asyncio.gather(*(server.start() for server in stopped))
+
+    async def changes() -> Any:
+        return (await client.post("/api/groups", json={"name": "taken"})).status_code == 200
+
+    await eventually(changes, within_s=40)
+    assert await eventually(lambda: health()) == (200, 200)

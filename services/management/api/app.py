@@ -61,6 +61,8 @@ def create_app(deps: Deps) -> Litestar:
             docs.browser_assets(),
             health.healthz,
             health.healthz_status,
+            health.readyz,
+            health.readyz_status,
             health.metrics,
         ],
         middleware=[health.Timing()],

@@ -48,6 +48,10 @@ class TroublesPort(Protocol):
     def serves(self) -> bool:
         """Whether reads are answered."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether reads are answered here as well as anywhere."""
+
     def require_serving(self) -> None:
         """Raises NotServing while they are not."""
 

@@ -1,7 +1,6 @@
 """What machines ask: does it serve, and how much. Neither needs a token; keep them off the internet."""
 
 import time
-from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Literal
 
@@ -35,29 +34,48 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     troubles: list[str]
 
 
-NOT_WELL = ResponseSpec(Health, generate_examples=False, description="it takes no changes, troubles says why")
+NOT_WELL = ResponseSpec(Health, generate_examples=False, description="it does not, troubles says why")
+DESCRIBED: dict[int, ResponseSpec] = {HTTPStatus.SERVICE_UNAVAILABLE: NOT_WELL}
 
 
-@get("/healthz", tags=["Operation"], security=[{}], responses={HTTPStatus.SERVICE_UNAVAILABLE: NOT_WELL})
+@get("/healthz", tags=["Operation"], security=[{}], responses=DESCRIBED)
 async def healthz(state: State) -> Response[Health]:
-    """200 while this replica serves and takes changes, 503 with the reasons otherwise."""
+    """For monitoring: 200 while this replica serves and takes changes, 503 with the reasons otherwise."""
     deps: Deps = state.deps
-    lines = list(deps.troubles.lines)
-    status: Literal["ok", "read-only", "unavailable"] = "ok"
-    if lines:
-        status = "read-only" if deps.troubles.serves else "unavailable"
-    return Response(Health(status=status, revision=deps.intent.sequence, troubles=lines), status_code=_status(lines))
+    return Response(_health(deps), status_code=_status(not deps.troubles.lines))
 
 
 @head("/healthz", include_in_schema=False)
 async def healthz_status(state: State) -> Response[None]:
     """The status alone: several probes ask with HEAD unless told otherwise."""
     deps: Deps = state.deps
-    return Response(None, status_code=_status(deps.troubles.lines))
+    return Response(None, status_code=_status(not deps.troubles.lines))
 
 
-def _status(troubles: Sequence[str]) -> HTTPStatus:
-    return HTTPStatus.SERVICE_UNAVAILABLE if troubles else HTTPStatus.OK
+@get("/readyz", tags=["Operation"], security=[{}], responses=DESCRIBED)
+async def readyz(state: State) -> Response[Health]:
+    """For balancers: 200 while reads are answered here as well as anywhere, 503 with the reasons otherwise."""
+    deps: Deps = state.deps
+    return Response(_health(deps), status_code=_status(deps.troubles.ready))
+
+
+@head("/readyz", include_in_schema=False)
+async def readyz_status(state: State) -> Response[None]:
+    """The status alone."""
+    deps: Deps = state.deps
+    return Response(None, status_code=_status(deps.troubles.ready))
+
+
+def _health(deps: Deps) -> Health:
+    lines = list(deps.troubles.lines)
+    status: Literal["ok", "read-only", "unavailable"] = "ok"
+    if lines:
+        status = "read-only" if deps.troubles.serves else "unavailable"
+    return Health(status=status, revision=deps.intent.sequence, troubles=lines)
+
+
+def _status(fine: bool) -> HTTPStatus:
+    return HTTPStatus.OK if fine else HTTPStatus.SERVICE_UNAVAILABLE
 
 
 @get("/metrics", tags=["Operation"], media_type=MediaType.TEXT, security=[{}])

@@ -211,6 +211,25 @@ async def test_while_there_is_a_trouble_no_change_is_taken_and_the_refusal_names
         assert await replica.log.commit(builders.ACCOUNT, adding_group("late")) == "late"
 
 
+async def test_a_writer_that_waits_for_the_bus_stops_when_it_is_known_to_be_of_no_use(
+    account: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "ANSWER_WITHIN_S", 0.1)
+    monkeypatch.setattr(log_module, "PATIENCE_S", 3600.0)
+    async with running(account, tmp_path / "a.db") as replica:
+        os.kill(account.server.pid, signal.SIGSTOP)
+        try:
+            waiting = asyncio.create_task(replica.log.commit(builders.ACCOUNT, adding_group("nobody-hears")))
+            done, _ = await asyncio.wait({waiting}, timeout=0.3)
+            assert not done
+            replica.troubles.arise("disk", "the disk is full")
+            with pytest.raises(RetryLater) as given_up:
+                await asyncio.wait_for(waiting, 20)
+            assert given_up.value.what == "the disk is full"
+        finally:
+            os.kill(account.server.pid, signal.SIGCONT)
+
+
 async def test_a_change_too_large_for_one_message_is_refused_before_it_is_sent(account: Bus, tmp_path: Path) -> None:
     def decide(state: AccountState) -> Decision[None]:
         return Decision(builders.commit(*(builders.group("x" * 1000, id=str(n)) for n in range(9_000))), None)

@@ -312,6 +312,26 @@ async def test_ready_while_nothing_is_wrong() -> None:
     assert (await world.call("HEAD", "/healthz", caller="nobody")).status_code == 200
 
 
+async def test_a_replica_that_reads_is_ready_for_a_balancer_though_it_takes_no_changes() -> None:
+    """It is not taken out: the others take none either."""
+    world = World()
+    world.server.troubles.arise("disk", "the disk of the bus is full")
+    try:
+        health, ready = [await world.call("GET", path, caller="nobody") for path in ("/healthz", "/readyz")]
+        probed = [(await world.call("HEAD", path, caller="nobody")).status_code for path in ("/healthz", "/readyz")]
+        world.server.troubles.arise("log", "the log is empty", serves=False)
+        empty = await world.call("GET", "/readyz", caller="nobody")
+    finally:
+        world.server.troubles.end("disk")
+        world.server.troubles.end("log")
+    assert (health.status_code, ready.status_code) == (503, 200)
+    assert probed == [503, 200]
+    assert health.json() == ready.json()
+    assert (ready.json()["status"], ready.json()["troubles"]) == ("read-only", ["the disk of the bus is full"])
+    assert empty.status_code == 503
+    assert (await world.call("GET", "/readyz", caller="nobody")).json()["status"] == "ok"
+
+
 async def test_while_nothing_can_be_served_every_answer_says_why() -> None:
     world = World()
     world.server.troubles.arise("log", "the log is empty: restore the backup", serves=False)

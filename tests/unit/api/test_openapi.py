@@ -28,6 +28,7 @@ OPERATIONS = {
     "/api/users/current": "get",
     "/api/accounts": "get",
     "/healthz": "get",
+    "/readyz": "get",
     "/metrics": "get",
 }
 BODIES: dict[str, type[msgspec.Struct]] = {
@@ -120,8 +121,9 @@ async def test_every_body_has_an_example_that_the_api_can_read() -> None:
     assert examples == 9
 
 
-async def test_what_healthz_answers_when_it_does_not_serve_is_described() -> None:
-    responses = (await description())["paths"]["/healthz"]["get"]["responses"]
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_what_health_answers_when_it_does_not_serve_is_described(path: str) -> None:
+    responses = (await description())["paths"][path]["get"]["responses"]
     assert set(responses) == {"200", "503"}
     schemas = [responses[status]["content"]["application/json"]["schema"] for status in ("200", "503")]
     assert schemas == [{"$ref": "#/components/schemas/Health"}] * 2

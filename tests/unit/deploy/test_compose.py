@@ -164,6 +164,7 @@ def test_the_api_is_published_at_one_address_whatever_the_number_of_replicas() -
     assert SERVICES["api"].ports == ["127.0.0.1:8080:8080"]
     assert "bind :8080" in HAPROXY
     assert f"management:{port} check" in HAPROXY
+    assert "httpchk GET /readyz" in HAPROXY, "a replica that reads is not taken out when none takes changes"
     assert f"127.0.0.1:{port}/healthz" in " ".join(SERVICES["management"].healthcheck["test"])
 
 
