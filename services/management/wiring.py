@@ -19,6 +19,7 @@ from services.management.admission.withdrawal import Withdrawal
 from services.management.api.app import create_app
 from services.management.api.deps import Deps
 from services.management.bootstrap import ensure_account
+from services.management.drain import drained
 from services.management.enrolment import Enrolment
 from services.management.ids import new_id, new_setup_key
 from services.management.log import Log
@@ -109,7 +110,7 @@ async def _run(settings: Settings, seeds: Seeds, listen: Listen, connection: Cli
             )
             log.info("serving", api=f"http://{listen}")
             try:
-                await serve(create_app(deps), listen)
+                await serve(drained(create_app(deps)), listen)
             finally:
                 await _hand_over(leave_admission, leave_enrolment)
     except* (CorruptFile, Taken) as problems:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from services.cli.__main__ import main
+from services.management.drain import drained
 from services.management.serving import serve
 from shared.net.listen import Listen, require_free
 from tests.unit.api.world import World, server
@@ -33,7 +34,7 @@ def api() -> Iterator[str]:
     """The address of the API, served by the server that runs in production."""
     listen = require_free(Listen("127.0.0.1", 0), "--api")
     loop = asyncio.new_event_loop()
-    serving = loop.create_task(serve(server().app, listen))
+    serving = loop.create_task(serve(drained(server().app), listen))
     thread = threading.Thread(target=_run, args=(loop, serving))
     thread.start()
     _wait_for(listen)
