@@ -12,6 +12,14 @@ class CorruptFile(Exception):
         self.problem = problem
 
 
+class NoRoom(Exception):
+    """Make room on the disk of `path`, which is full: what was to be written there is not."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} cannot be written, its disk is full: make room there")
+        self.path = path
+
+
 class Taken(Exception):
     """Free it or choose another: a port or a directory that somebody else uses. `what` names it."""
 

@@ -25,6 +25,8 @@ from services.management.ports import NewestFold
 from shared.bus.codec import encode
 from shared.bus.keys import write_secret
 from shared.bus.streams import WRONG_LAST_SEQUENCE
+from shared.disk import NO_ROOM
+from shared.errors import NoRoom
 from shared.events import subjects
 from shared.tasks import end_if_cancelled
 
@@ -62,11 +64,16 @@ async def ensure_account(
     """Make the first account unless the log has one; its owner's token is then in `token_file`, mode 0600.
 
     Of several replicas that try at once one succeeds; the others remove the token they had written.
-    held: has caught up with the log.
+    held: has caught up with the log. Raises NoRoom when the token cannot be written.
     """
     if held.intent.accounts:
         return
-    token = _token_in(token_file)
+    try:
+        token = _token_in(token_file)
+    except OSError as problem:
+        if problem.errno in NO_ROOM:
+            raise NoRoom(token_file) from None
+        raise
     token_hash = hashlib.sha256(token.encode()).hexdigest()
     commit = _first_commit(token_hash, dns_domain, new_id)
     await _publish_next(connection, commit, held.sequence)

@@ -34,7 +34,7 @@ from shared.bus.keys import curve_key, read_seed
 from shared.bus.streams import ensure_streams
 from shared.bus.undecodable import Undecodables
 from shared.directory import held
-from shared.errors import CorruptFile, Taken
+from shared.errors import CorruptFile, NoRoom, Taken
 from shared.net.listen import Listen, parse_listen, require_free
 from shared.tasks import end_if_cancelled
 
@@ -76,7 +76,7 @@ async def _run(settings: Settings, seeds: Seeds, listen: Listen, connection: Cli
     undecodables = Undecodables()
     troubles = Troubles(lambda: () if connection.is_connected else (buswatch.AWAY,))
     await _insist("streams", partial(ensure_streams, connection.jetstream(), settings.stream_replicas))
-    readmodel = ReadModel(connection, settings.data_dir / "readmodel.db", undecodables)
+    readmodel = ReadModel(connection, settings.data_dir / "readmodel.db", undecodables, troubles)
     await _insist("read model", readmodel.open)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -84,7 +84,8 @@ async def _run(settings: Settings, seeds: Seeds, listen: Listen, connection: Cli
             tasks.create_task(readmodel.save())
             await _insist("log", readmodel.catch_up)
             token_file = settings.admin_token or settings.data_dir / "admin.token"
-            await ensure_account(connection, readmodel, token_file, settings.dns_domain, new_id)
+            founding = partial(ensure_account, connection, readmodel, token_file, settings.dns_domain, new_id)
+            await _insist("first account", founding)
             writer = Log(connection, readmodel, troubles.require_changeable)
             presence = Presence(undecodables)
             tasks.create_task(presence.follow(connection))
@@ -135,7 +136,7 @@ async def _insist(what: str, attempt: Callable[[], Awaitable[None]]) -> None:
         try:
             await attempt()
             return
-        except (nats.errors.Error, TimeoutError) as problem:
+        except (nats.errors.Error, NoRoom, TimeoutError) as problem:
             if time.monotonic() - reported_at >= REPORT_EVERY_S:
                 reported_at = time.monotonic()
                 log.warning(f"{what} not ready, going on trying", problem=str(problem) or type(problem).__name__)

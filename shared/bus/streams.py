@@ -1,5 +1,7 @@
 """The three streams and their configuration."""
 
+from dataclasses import fields, replace
+
 from nats.js import JetStreamContext
 from nats.js.api import RePublish, StorageType, StreamConfig, StreamConsumerLimits
 from nats.js.errors import NotFoundError
@@ -19,6 +21,8 @@ ANSWER_WITHIN_S = 3.0
 and has another one after 4 to 9 s."""
 
 _GIBIBYTE = 1024**3
+_REMEMBERS_IDS_S = 120
+"""nats-server's default, written out so that a stream that needs no update is known from its configuration."""
 
 ABANDONED_AFTER_S = 300.0
 """A consumer of FEED that nobody uses is gone after this long at the latest, whatever its maker, a host, asked for."""
@@ -39,7 +43,7 @@ def configurations(replicas: int) -> tuple[StreamConfig, ...]:
             deny_delete=True,
             deny_purge=True,
             max_consumers=-1,
-            duplicate_window=120,
+            duplicate_window=_REMEMBERS_IDS_S,
         ),
         StreamConfig(
             name=FACTS,
@@ -48,6 +52,7 @@ def configurations(replicas: int) -> tuple[StreamConfig, ...]:
             storage=StorageType.FILE,
             num_replicas=replicas,
             max_msgs_per_subject=1,
+            duplicate_window=_REMEMBERS_IDS_S,
             allow_msg_ttl=True,
             allow_direct=True,
             max_bytes=_GIBIBYTE,  # a limit; it is not set aside (MAX_FILE_STORE)
@@ -60,6 +65,7 @@ def configurations(replicas: int) -> tuple[StreamConfig, ...]:
             storage=StorageType.FILE,
             num_replicas=replicas,
             max_msgs_per_subject=1,
+            duplicate_window=_REMEMBERS_IDS_S,
             allow_msg_ttl=True,
             republish=RePublish(src=subjects.FEED_ALL, dest=subjects.LIVE_FEED_ALL),
             max_consumers=100_000,
@@ -81,4 +87,12 @@ async def ensure_streams(jetstream: JetStreamContext, replicas: int = 1) -> None
         except NotFoundError:
             await jetstream.add_stream(config)
         else:
-            await jetstream.update_stream(config, num_replicas=max(replicas, found.num_replicas or 1))
+            wanted = replace(config, num_replicas=max(replicas, found.num_replicas or 1))
+            if not _has(found, wanted):
+                await jetstream.update_stream(wanted)
+
+
+def _has(found: StreamConfig, wanted: StreamConfig) -> bool:
+    """Whether an update would change nothing. A server whose disk is full refuses it all the same."""
+    asked = ((field.name, getattr(wanted, field.name)) for field in fields(wanted))
+    return all(getattr(found, name) == value for name, value in asked if value is not None)

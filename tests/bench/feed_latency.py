@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 
 from services.management.projector.projector import Projector
 from services.management.readmodel.readmodel import ReadModel
+from services.management.troubles import Troubles
 from shared.bus.codec import decode, encode
 from shared.bus.connection import connect
 from shared.bus.server import NatsServer
@@ -84,7 +85,7 @@ async def _measure(directory: Path, sizes: tuple[int, ...], changes: int) -> lis
 async def _with_replica(
     directory: Path, own: Client, writer: Client, reader: Client, sizes: tuple[int, ...], changes: int
 ) -> list[Figure]:
-    readmodel = ReadModel(own, directory / "readmodel.sqlite", Undecodables())
+    readmodel = ReadModel(own, directory / "readmodel.sqlite", Undecodables(), Troubles())
     await readmodel.open()
     tasks = [asyncio.create_task(work()) for work in (readmodel.follow, readmodel.save)]
     await readmodel.catch_up()

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import sqlite3
-import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from nats.js.errors import NotFoundError
 from services.management.core.model.account import Account
 from services.management.core.model.commit import Commit, Entity, Ref
 from services.management.core.state import Intent
-from services.management.ports import FoldListener
+from services.management.ports import FoldListener, TroublesPort
 from services.management.readmodel import tail
 from services.management.readmodel.progress import Progress
 from services.management.readmodel.store import Batch, Checkpoint, Store, Unusable, set_aside
@@ -36,6 +35,9 @@ REMEMBERED_IDS = 10_000
 MOST_UNSAVED = 1_000
 """Commits in memory but not in the file, beyond which a long log is held back."""
 
+SAVE_AGAIN_S = 1.0
+CAUSE = "read model"
+
 log = structlog.get_logger()
 
 _sequence = Gauge("whimbrel_log_sequence", "LOG sequence up to which this replica holds the log", registry=REGISTRY)
@@ -45,11 +47,13 @@ _saving = Histogram("whimbrel_readmodel_save_seconds", "Time a transaction of th
 class ReadModel:
     """Fold of ports.py, and more. `open`, then run `follow` and `save` as tasks, then `catch_up` before serving."""
 
-    def __init__(self, connection: Client, path: Path, undecodables: Undecodables) -> None:
+    def __init__(self, connection: Client, path: Path, undecodables: Undecodables, troubles: TroublesPort) -> None:
         self.intent = Intent()
         self._connection = connection
         self._path = path
         self._undecodables = undecodables
+        self._troubles = troubles
+        self._saves = True
         self._listeners: list[FoldListener] = []
         self._taken = Progress()
         self._saved = Progress()
@@ -73,7 +77,8 @@ class ReadModel:
         await self._saved.reach(sequence)
 
     async def settled(self) -> None:
-        await self._saved.reach(self.sequence - MOST_UNSAVED)
+        if self._saves:
+            await self._saved.reach(self.sequence - MOST_UNSAVED)
 
     async def events(self, account: str, limit: int, /) -> Sequence[tuple[int, Commit]]:
         """The newest commits of an account with their sequences, newest first, without the entities they changed."""
@@ -161,7 +166,10 @@ class ReadModel:
                 self._ids.popitem(last=False)
 
     async def save(self) -> None:
-        """Write what was folded to the file, as it comes, all that waits in one transaction. Raises CorruptFile."""
+        """Write what was folded to the file, as it comes, all that waits in one transaction. Raises CorruptFile.
+
+        While there is no room for it, it stays in memory, and no change is taken.
+        """
         while True:
             end_if_cancelled()
             await self._has_unsaved.wait()
@@ -169,13 +177,21 @@ class ReadModel:
             unsaved, self._unsaved = self._unsaved, _Unsaved()
             if unsaved.checkpoint is None:
                 continue
-            begin = time.perf_counter()
             try:
-                await self._store.save(unsaved.batch(unsaved.checkpoint))
+                with _saving.time():
+                    await self._store.save(unsaved.batch(unsaved.checkpoint))
+            except sqlite3.OperationalError as problem:
+                self._saves = False
+                self._troubles.arise(CAUSE, f"{self._path} cannot be written ({problem}): make room on its disk")
+                self._unsaved = unsaved.followed_by(self._unsaved)
+                self._has_unsaved.set()
+                await asyncio.sleep(SAVE_AGAIN_S)
             except sqlite3.Error as problem:
                 raise CorruptFile(self._path, f"cannot be written: {problem}") from None
-            _saving.observe(time.perf_counter() - begin)
-            self._saved.advance(unsaved.checkpoint.sequence)
+            else:
+                self._saves = True
+                self._saved.advance(unsaved.checkpoint.sequence)
+                self._troubles.end(CAUSE)
 
 
 class _Unsaved:
@@ -186,6 +202,14 @@ class _Unsaved:
         self.revisions: dict[str, int] = {}
         self.entities: dict[tuple[str, Ref], Entity | None] = {}
         self.events: list[tuple[int, Commit]] = []
+
+    def followed_by(self, later: "_Unsaved") -> "_Unsaved":
+        """Both in one."""
+        self.checkpoint = later.checkpoint or self.checkpoint
+        self.revisions |= later.revisions
+        self.entities |= later.entities
+        self.events += later.events
+        return self
 
     def batch(self, checkpoint: Checkpoint) -> Batch:
         return Batch(checkpoint, self.revisions, self.entities, self.events)

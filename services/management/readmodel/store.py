@@ -9,7 +9,7 @@ import aiosqlite
 import msgspec
 
 from services.management.core.model.commit import Commit, Entity, Ref
-from shared.errors import CorruptFile
+from shared.errors import CorruptFile, NoRoom
 
 APPLICATION_ID = 0x57684272
 """PRAGMA application_id: the file is a read model of ours."""
@@ -79,7 +79,8 @@ class Store:
     async def open(cls, path: Path) -> Self:
         """Open the file or make a new one.
 
-        Raises Unusable when it is not a read model of this version, CorruptFile when no file can be used there.
+        Raises Unusable when it is not a read model of this version, NoRoom when the disk is full, CorruptFile when no
+        file can be used there.
         """
         try:
             sqlite3.connect(path).close()  # where this fails, aiosqlite would leave a thread behind
@@ -87,6 +88,8 @@ class Store:
             raise CorruptFile(path, str(problem)) from None
         connection = await aiosqlite.connect(path)
         try:
+            # Its index is then in this process's memory: one that others could share takes room, also for reading.
+            await connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             await connection.execute("PRAGMA journal_mode = WAL")
             # A power cut may take the last transactions, never half of one. The log has them.
             await connection.execute("PRAGMA synchronous = NORMAL")
@@ -98,6 +101,8 @@ class Store:
                 raise Unusable("it is not a read model of this version")
         except BaseException as problem:
             await connection.close()  # its thread would keep the process from ending
+            if isinstance(problem, sqlite3.OperationalError) and problem.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise NoRoom(path) from None
             if isinstance(problem, sqlite3.OperationalError):
                 raise CorruptFile(path, str(problem)) from None
             if isinstance(problem, sqlite3.DatabaseError):

@@ -27,8 +27,8 @@ class Replica:
 
     def __init__(self, connection: Client, file: Path) -> None:
         self.connection = connection
-        self.readmodel = ReadModel(connection, file, Undecodables())
         self.troubles = Troubles()
+        self.readmodel = ReadModel(connection, file, Undecodables(), self.troubles)
         self.log = Log(connection, self.readmodel, self.troubles.require_changeable)
 
     def lag(self) -> None:

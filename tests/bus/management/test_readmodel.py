@@ -11,15 +11,19 @@ import structlog.testing
 
 from services.management.core.model.commit import Ref
 from services.management.core.state import Change
+from services.management.errors import ChangesRefused
 from services.management.readmodel import readmodel as readmodel_module
 from services.management.readmodel import store as store_module
 from shared.bus.streams import LOG
-from shared.errors import CorruptFile
+from shared.errors import CorruptFile, NoRoom
 from shared.events import subjects
 from shared.metrics import REGISTRY
 from tests import builders
 from tests.bus.management.replica import Replica, adding_group, append, running, whole_log
 from tests.support.bus import Bus, eventually
+from tests.support.smalldisk import SmallDisk, disk
+
+__all__ = ["disk"]
 
 FILE = "readmodel.db"
 
@@ -206,6 +210,55 @@ async def test_a_consumer_that_vanished_is_made_anew(account: Bus, tmp_path: Pat
         await jetstream.delete_consumer(LOG, consumer.name)
         await append(account, builders.commit(builders.group("later")))
         await eventually(lambda: "later" in replica.account.groups, within_s=20)
+
+
+async def test_on_a_full_disk_it_reads_and_follows_and_saves_what_it_missed_when_there_is_room(
+    account: Bus, disk: SmallDisk
+) -> None:
+    file = disk.root / FILE
+    await some_history(account)
+    async with running(account, file) as replica:
+        await replica.readmodel.wait_saved(replica.readmodel.sequence)
+        disk.fill()
+        for number in range(40):
+            await append(account, builders.commit(builders.group("x" * 9_000, id=f"late-{number}")))
+        await replica.readmodel.catch_up()
+        await eventually(lambda: replica.troubles.lines)
+        assert str(file) in replica.troubles.lines[0]
+        with pytest.raises(ChangesRefused):
+            await replica.log.commit(builders.ACCOUNT, adding_group("refused"))
+        assert "late-39" in replica.account.groups
+        assert await replica.readmodel.events(builders.ACCOUNT, 100)
+        disk.empty()
+        await eventually(lambda: not replica.troubles.lines)
+        assert await replica.log.commit(builders.ACCOUNT, adding_group("taken")) == "taken"
+        before = answers(replica)
+    async with running(account, file) as again:
+        assert answers(again) == before
+        trail = await again.readmodel.events(builders.ACCOUNT, 100)
+        assert len(trail) == len(await whole_log(account))
+
+
+async def test_a_start_on_a_full_disk_takes_over_what_the_file_holds(account: Bus, disk: SmallDisk) -> None:
+    file = disk.root / FILE
+    await some_history(account)
+    async with running(account, file) as first:
+        await first.readmodel.wait_saved(first.readmodel.sequence)
+        before = answers(first)
+    disk.fill()
+    async with running(account, file) as second:
+        assert answers(second) == before
+        await append(account, builders.commit(builders.group("meanwhile")))
+        await eventually(lambda: "meanwhile" in second.account.groups)
+    assert not list(disk.root.glob("*aside*"))
+
+
+async def test_without_room_for_a_first_file_it_says_so(account: Bus, disk: SmallDisk) -> None:
+    disk.fill()
+    with pytest.raises(NoRoom) as problem:
+        async with running(account, disk.root / FILE):
+            pass
+    assert str(disk.root / FILE) in str(problem.value)
 
 
 KILLED_AFTER_PUBLISH = """

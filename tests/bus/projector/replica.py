@@ -13,6 +13,7 @@ from nats.aio.client import Client
 
 from services.management.projector.projector import Projector
 from services.management.readmodel.readmodel import ReadModel
+from services.management.troubles import Troubles
 from shared.bus.connection import connect
 from shared.bus.keys import read_seed
 from shared.bus.undecodable import Undecodables
@@ -23,7 +24,7 @@ class Replica:
 
     def __init__(self, connection: Client, directory: Path) -> None:
         self.connection = connection
-        self.readmodel = ReadModel(connection, directory / "readmodel.sqlite", Undecodables())
+        self.readmodel = ReadModel(connection, directory / "readmodel.sqlite", Undecodables(), Troubles())
         self.projector: Projector
         self._save: asyncio.Task[None]
         self._follow: asyncio.Task[None]
