@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 import nats.errors
+from msgspec.structs import replace
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -21,7 +22,7 @@ from shared.bus.codec import decode, encode
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
 from shared.events import subjects
-from shared.events.signals import EnrolRefused, EnrolReply, EnrolRequest
+from shared.events.signals import EnrolRefused, EnrolReply, EnrolRequest, PeerStanding
 from shared.events.subjects import BadSubject
 from shared.metrics import REGISTRY, Counter
 
@@ -35,7 +36,9 @@ STAYS_UNKNOWN_S = 1.0
 those with a good key wait behind."""
 MOST_UNKNOWN = 10_000
 
-UNKNOWN = EnrolRefused(reason="unknown", message="the setup key is not known: check it, or ask for a new one")
+UNKNOWN = EnrolRefused(
+    reason="unknown", message="the setup key is not known: check it, or ask for a new one", peer="unknown"
+)
 
 PICKS = 16
 """Random addresses tried before the next free one is taken."""
@@ -51,14 +54,23 @@ class CommitPort(Protocol):
 
 
 class Enrolment:
-    """Answers requests on `enrol.<hash of the setup key>`; the bus vouches that the sender presented the key."""
+    """Answers requests on `enrol.<hash of the setup key>`; the bus vouches that the sender presented the key.
+
+    standing: how the peer with a bus key stands with admission.
+    """
 
     def __init__(
-        self, held: NewestFold, commit: CommitPort, new_id: Callable[[], str], undecodables: Undecodables
+        self,
+        held: NewestFold,
+        commit: CommitPort,
+        new_id: Callable[[], str],
+        standing: Callable[[str], PeerStanding],
+        undecodables: Undecodables,
     ) -> None:
         self._held = held
         self._commit = commit
         self._new_id = new_id
+        self._standing = standing
         self._undecodables = undecodables
         self._unknown_until: dict[str, float] = {}
 
@@ -83,7 +95,7 @@ class Enrolment:
             key_hash = subjects.parse_enrol(subject)
             owner = await self._owner(key_hash)
             if owner is None:
-                return UNKNOWN
+                return self._unknown(subject, data)
             request = decode(subject, data, EnrolRequest)
         except (Undecodable, BadSubject) as problem:
             self._undecodables.note(subjects.ENROL_ALL, problem)
@@ -94,6 +106,14 @@ class Enrolment:
             return EnrolRefused(reason=refusal.reason, message=refusal.message)
         except (ChangesRefused, Contended, RetryLater) as problem:
             return EnrolRefused(reason="unavailable", message=str(problem))
+
+    def _unknown(self, subject: str, data: bytes) -> EnrolRefused:
+        """Anybody may come with an unknown key: what cannot be read of them is not worth a word."""
+        try:
+            bus_key = decode(subject, data, EnrolRequest).bus_key
+        except Undecodable:
+            return UNKNOWN
+        return replace(UNKNOWN, peer=self._standing(bus_key))
 
     async def _owner(self, key_hash: str) -> Owner | None:
         """Whose setup key it is. One that another replica made a moment ago counts too."""

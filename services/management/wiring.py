@@ -96,7 +96,9 @@ async def _run(settings: Settings, seeds: Seeds, listen: Listen, connection: Cli
             tasks.create_task(Withdrawal(system, readmodel, floods).run())
             callout = Callout(readmodel, seeds.issuer, curve_key(seeds.callout), undecodables, floods)
             leave_admission = await callout.serve(connection)
-            leave_enrolment = await Enrolment(readmodel, writer.commit, new_id, undecodables).serve(connection)
+            leave_enrolment = await Enrolment(readmodel, writer.commit, new_id, callout.standing, undecodables).serve(
+                connection
+            )
             # An answer of the bus to this connection proves that it has the subscriptions before it.
             await _insist("log", readmodel.catch_up)
             deps = Deps(

@@ -41,11 +41,21 @@ class Enrolled(msgspec.Struct, frozen=True, kw_only=True, tag="enrolled.v1"):
 EnrolReason: TypeAlias = Literal["unknown", "revoked", "expired", "used-up", "key-in-use", "invalid", "unavailable"]
 
 
+PeerStanding: TypeAlias = Literal["", "admitted", "unknown", "expired", "flooding"]
+"""How the owner of a bus key stands: it is let in; no peer has the key (any more); its login has expired; it sent too
+much and is kept out for a while. "" when nothing is said of it."""
+
+
 class EnrolRefused(msgspec.Struct, frozen=True, kw_only=True, tag="enrol-refused.v1"):
-    """Why not: `message` is one line for a person and never holds the key."""
+    """Why not: `message` is one line for a person and never holds the key.
+
+    peer: with reason "unknown", how the request's bus key stands. A peer that the bus does not admit asks so, with a
+    setup key that nobody has, whether that is management's word.
+    """
 
     reason: EnrolReason
     message: str
+    peer: PeerStanding = ""
 
 
 EnrolReply: TypeAlias = Enrolled | EnrolRefused

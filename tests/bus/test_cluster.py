@@ -47,8 +47,9 @@ from tests.support.cluster import SERVERS, Cluster
 LEADERS = (LOG, FEED, "projector") if "WHIMBREL_TEST_LONG" in os.environ else (LOG,)
 """Whose servers are killed, one after the other."""
 
-ELECTED_WITHIN_S = 15.0
-"""nats-server calls an election 4 to 9 s after it last heard of a leader."""
+ELECTED_WITHIN_S = 40.0
+"""nats-server calls an election 4 to 9 s after it last heard of a leader, and another one when a busy machine made the
+first fail."""
 TAKEOVER_S = 5.0
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -227,19 +228,17 @@ async def test_what_was_written_while_a_subscription_spread_is_read_within_secon
 
 async def unheard(system: System, host: Host) -> str:
     """A new policy that every host shows but this one, to which nothing live came meanwhile."""
-    session = host.feed._session
-    assert session is not None
+    session = await eventually(lambda: host.feed._session, within_s=30)
     live = session._on_live
-    subscriptions = [s for s in session._connection._subs.values() if s._cb == live]  # type: ignore[union-attr]
+    subscriptions = [s for s in session._connection._subs.values() if s._cb == live]
     for subscription in subscriptions:
         subscription._cb = swallow
-    policy = await system.change(system.api[0])
-    assert policy
+    policy = await eventually(lambda: system.change(system.api[0]), within_s=30)
     await eventually(lambda: all(policy in other.policies for other in system.hosts if other is not host))
     assert policy not in host.policies
     for subscription in subscriptions:
         subscription._cb = live
-    return policy
+    return str(policy)
 
 
 @pytest.mark.parametrize("led", LEADERS)

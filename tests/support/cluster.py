@@ -17,6 +17,9 @@ from tests.support.bus import eventually
 from tests.support.ports import free_port
 
 SERVERS = 3
+LEADER_ANSWERS_WITHIN_S = 2.0
+"""Who asks while there is no leader is not answered, and has to ask again."""
+
 READY_WITHIN_S = 40.0
 """A new cluster elects its first leader after 4 to 9 s."""
 
@@ -60,7 +63,7 @@ class Cluster(PlainBus):
     async def leader(self, stream: str, consumer: str = "") -> str:
         """Name of the server that leads the stream, or a consumer of it; "" while nobody does."""
         try:
-            jetstream = self.management.jetstream()
+            jetstream = self.management.jetstream(timeout=LEADER_ANSWERS_WITHIN_S)
             cluster = (
                 (await jetstream.consumer_info(stream, consumer)).cluster
                 if consumer

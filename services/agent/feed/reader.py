@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import random
-import secrets
 import time
 from typing import Literal, TypeAlias
 
@@ -12,12 +11,13 @@ import structlog
 
 from services.agent.core.documents import Documents, FeedView
 from services.agent.errors import AdmissionRefused
+from services.agent.feed import standing
 from services.agent.feed.session import RESUMABLE_S, Listener, Over, Peer, Progress, Session, boottime
 from services.agent.ports import Dial, Login
 from shared.bus.connection import REPORT_EVERY_S, wait_before
+from shared.bus.keys import public_key
 from shared.bus.undecodable import Undecodables
 from shared.errors import BusUnavailable
-from shared.events import subjects
 from shared.tasks import end_if_cancelled
 
 BANISHED_AFTER_S = 30.0
@@ -31,11 +31,6 @@ HELD_BACK_S = 5.0
 Standing: TypeAlias = Literal["connecting", "connected", "refused"]
 
 log = structlog.get_logger()
-
-NOT_ADMITTED = (
-    "the bus does not admit this peer: it may be deleted or blocked in its account; to enrol anew, stop the agent, "
-    "remove identity.json from its state directory and start it with a setup key"
-)
 
 
 class Feed:
@@ -133,7 +128,6 @@ class Feed:
                 session = await self._attempt()
             except AdmissionRefused:
                 await self._refused()
-                self._tell(NOT_ADMITTED)
             except (BusUnavailable, nats.errors.Error, TimeoutError) as problem:
                 self._refused_since = None
                 self._tell(str(problem) or type(problem).__name__)
@@ -166,14 +160,13 @@ class Feed:
         return session
 
     async def _refused(self) -> None:
-        """Find out whether management refused, or nobody was there to answer for it."""
-        try:
-            stranger = secrets.token_hex(16)
-            login = Login(name="enrol", inbox=subjects.setup_key_hash(stranger), user="enrol", password=stranger)
-            await (await self._dial(login)).close()
-        except (BusUnavailable, AdmissionRefused, nats.errors.Error):
+        """Find out whether management refuses this peer, or nobody was there to answer for it."""
+        said = await standing.ask(self._dial, public_key(self._login.seed))
+        if said is None or said == "admitted":
             self._refused_since = None
+            self._tell(standing.NOBODY)
             return
+        self._tell(standing.REFUSALS[said], at_once=self._refused_since is None)
         now = boottime()
         self._refused_since = self._refused_since or now
         if now - self._refused_since >= self._banished_after_s and not self.banished:
@@ -195,8 +188,8 @@ class Feed:
             self.standing, self.since = standing, time.time()
             log.info("bus", standing=standing)
 
-    def _tell(self, problem: str) -> None:
+    def _tell(self, problem: str, *, at_once: bool = False) -> None:
         self.problem = problem
-        if boottime() - self._reported_at >= REPORT_EVERY_S:
+        if at_once or boottime() - self._reported_at >= REPORT_EVERY_S:
             self._reported_at = boottime()
             log.warning("no session on the bus, going on trying", problem=problem)

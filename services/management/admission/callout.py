@@ -18,6 +18,7 @@ from services.management.ports import NewestFold
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
 from shared.events import subjects
+from shared.events.signals import PeerStanding
 from shared.metrics import REGISTRY, Counter
 
 REPLICAS = "admission"
@@ -28,6 +29,12 @@ CATCH_UP_WITHIN_S = 2.0
 
 MOST_WAITING = 64
 LONGEST_SETUP_KEY = 256
+
+REASONS: dict[PeerStanding, str] = {
+    "unknown": "unknown peer",
+    "expired": "login expired",
+    "flooding": "flooded the bus",
+}
 
 log = structlog.get_logger()
 
@@ -117,22 +124,29 @@ class Callout:
     def _grant(self, request: Request, now: float) -> Grant:
         presented = request.presented
         if presented.nkey:
-            return self._peer_grant(request, now)
+            return self._peer_grant(request)
         if presented.user == ENROL_USER and 0 < len(presented.password) <= LONGEST_SETUP_KEY:
             return enrolling(presented.password, now)
         raise Refused("neither a peer nor enrolling")
 
-    def _peer_grant(self, request: Request, now: float) -> Grant:
+    def _peer_grant(self, request: Request) -> Grant:
         presented, intent = request.presented, self._held.intent
         if not signed_by(presented.nkey, presented.sig, request.client.nonce):
             raise Refused("wrong signature")
+        standing = self.standing(presented.nkey)
         owner = intent.peer_by_bus_key(presented.nkey)
-        if owner is None:
-            raise Refused("unknown peer")
-        if self._floods.is_kept_out(owner.account, owner.id, now):
-            raise Refused("flooded the bus")
+        if owner is None or standing != "admitted":
+            raise Refused(REASONS[standing])
         state = intent.accounts[owner.account]
-        peer = state.peers[owner.id]
-        if 0.0 < login_expires_at(state, peer) <= now:
-            raise Refused("login expired")
-        return peering(state, peer)
+        return peering(state, state.peers[owner.id])
+
+    def standing(self, bus_key: str) -> PeerStanding:
+        """Whether the peer with this key is let in now."""
+        now, intent = self._clock(), self._held.intent
+        owner = intent.peer_by_bus_key(bus_key)
+        if owner is None:
+            return "unknown"
+        if self._floods.is_kept_out(owner.account, owner.id, now):
+            return "flooding"
+        state = intent.accounts[owner.account]
+        return "expired" if 0.0 < login_expires_at(state, state.peers[owner.id]) <= now else "admitted"

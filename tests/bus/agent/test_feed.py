@@ -10,7 +10,7 @@ import pytest
 
 from services.agent.core.documents import Documents, FeedView
 from services.agent.dial import Dialer
-from services.agent.feed import session
+from services.agent.feed import session, standing
 from services.agent.feed.reader import Feed
 from services.agent.feed.session import Peer
 from shared.bus.keys import new_seed, public_key
@@ -246,7 +246,7 @@ async def test_what_was_neither_read_nor_heard_is_read_soon_after_a_beacon(plane
     assert session is not None
     hearing = session._audiences
     session._audiences = frozenset({f"p.{ME}"})  # one live message passes unheard
-    lost = await plane.write(ALL, "a", peer_doc("a", 2))
+    await plane.write(ALL, "a", peer_doc("a", 2))
     await plane.write(f"p.{ME}", "b", peer_doc("b", 3))
     await eventually(lambda: reader.peers == {"b"})
     session._audiences = hearing
@@ -254,7 +254,7 @@ async def test_what_was_neither_read_nor_heard_is_read_soon_after_a_beacon(plane
     await eventually(lambda: reader.peers == {"b", "c"})
     await plane.tell(ALL, Beacon(after=0, newest=heard, count=2))
     await eventually(lambda: reader.peers == {"a", "b", "c"})
-    assert lost < heard == reader.feed._progress.certainty.position(ALL)
+    await eventually(lambda: reader.feed._progress.certainty.position(ALL) == heard)
     assert reader.sessions == 1
 
 
@@ -330,6 +330,26 @@ async def test_c5_a_bus_without_management_refuses_nobody_for_good(plane: Plane,
     refused_since = reader.feed._refused_since
     assert refused_since is None
     assert not reader.feed.banished
+    assert reader.feed.problem == standing.NOBODY
+
+
+async def test_c5_a_peer_that_only_nobody_answered_for_is_not_told_that_it_may_be_deleted(
+    plane: Plane, start: Start
+) -> None:
+    """The bus refuses in the same words; and somebody who asks a moment later may well be answered."""
+    await plane.place(ME, 1)
+    reader = await start()
+    await eventually(lambda: reader.sessions == 1)
+    plane.silent = True
+    await plane.kill()
+    await plane.revive()
+    await eventually(lambda: reader.feed.problem == standing.NOBODY, within_s=30.0)
+    refused = len(plane.enrolments)
+    await eventually(lambda: len(plane.enrolments) > refused + 1, within_s=40.0)
+    assert reader.feed.problem == standing.NOBODY
+    assert not reader.feed.banished
+    plane.silent = False
+    await eventually(lambda: reader.sessions == 2, within_s=30.0)
 
 
 async def test_signals_for_this_host_arrive_with_their_sender(plane: Plane, start: Start) -> None:

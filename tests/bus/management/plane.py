@@ -37,10 +37,11 @@ async def admitting(bus: Bus, file: Path) -> AsyncIterator[Replica]:
     undecodables = Undecodables()
     async with running(bus, file) as replica:
         held = replica.readmodel
-        await Enrolment(held, replica.log.commit, new_id, undecodables).serve(replica.connection)
         system = await connect(bus.url, bus.keys.system, "system")
         floods, xkey = Floods(), curve_key(bus.keys.callout)
-        await Callout(held, bus.keys.issuer, xkey, undecodables, floods).serve(replica.connection)
+        callout = Callout(held, bus.keys.issuer, xkey, undecodables, floods)
+        await Enrolment(held, replica.log.commit, new_id, callout.standing, undecodables).serve(replica.connection)
+        await callout.serve(replica.connection)
         withdrawal = Withdrawal(system, held, floods, grace_s=GRACE_S, sweep_every_s=SWEEP_EVERY_S)
         withdrawing = asyncio.create_task(withdrawal.run())
         try:

@@ -1,6 +1,7 @@
 """Hosts that become peers, over the real bus."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from services.management.admission.grants import ENROL_USER
+from services.management.core.model.commit import Ref
 from services.management.enrolment import UNKNOWN
 from shared.bus.codec import decode, encode
 from shared.events import subjects
@@ -157,6 +159,24 @@ async def test_who_asks_without_end_with_an_unknown_key_does_not_have_the_log_as
     assert isinstance(await ask(plain_bus, KEY, encode(wanting("alice"))), Enrolled)
     await host.leave()
     assert len(asked) < 100
+
+
+async def test_c5_who_asks_with_a_key_that_nobody_has_is_told_how_its_peer_stands(
+    plain_bus: PlainBus, plane: Replica
+) -> None:
+    async def standing(bus_key: str) -> str:
+        refusal = await ask(plain_bus, KEY, encode(wanting("whoever", bus_key)))
+        assert isinstance(refusal, EnrolRefused)
+        return refusal.peer
+
+    alice, bob = Host(plain_bus.url, "alice"), Host(plain_bus.url, "bob")
+    expired = {"user_id": "carol", "login_expiration_enabled": True, "last_login": time.time() - 86_401}
+    await append(plain_bus, builders.commit(replace(builders.peer("alice"), bus_key=alice.bus_key)))
+    await append(plain_bus, builders.commit(replace(builders.peer("bob"), bus_key=bob.bus_key, **expired)))
+    assert await standing(alice.bus_key) == "admitted"
+    assert await standing(bob.bus_key) == "expired"
+    await append(plain_bus, builders.commit(deletes=[Ref("peer", "alice")]))
+    assert await standing(alice.bus_key) == "unknown"
 
 
 async def test_an_unknown_key_is_known_a_moment_after_it_was_made(plain_bus: PlainBus, plane: Replica) -> None:
