@@ -97,6 +97,16 @@ class Dialer:
         raise BusUnavailable(url, problem)
 
 
+def ends(connection: Client) -> tuple[str, str] | None:
+    """This host's address and the other end's, None when the connection is closed."""
+    transport = connection._transport
+    writer = transport._io_writer if isinstance(transport, MarkedTransport) else None
+    if writer is None:
+        return None
+    own, other = writer.get_extra_info("sockname"), writer.get_extra_info("peername")
+    return (str(own[0]), str(other[0])) if own and other else None
+
+
 class MarkedTransport(BusTransport):
     """A transport over a socket of our own. `problem` says why the last attempt failed. known: see Dialer."""
 

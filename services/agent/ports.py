@@ -54,6 +54,9 @@ class WireGuardDriver(Protocol):
 
     async def stats(self) -> Mapping[str, PeerStats]: ...
 
+    async def move(self) -> None:
+        """This host's addresses are other ones: send from those there are now, and let each peer hear from there."""
+
 
 class RulesetDriver(Protocol):
     """nftables: drivers/nft.py. Each call is one transaction: applied, or the error comes back and nothing is."""

@@ -100,11 +100,11 @@ class Signalling:
         self._complained: set[str] = set()
         self.session = secrets.token_hex(5)
 
-    async def introduce(self, receiver: str, answer_wanted: bool) -> None:
-        """Tell one peer where this host may be reached. Lost when there is no bus: the book asks again."""
+    async def introduce(self, receiver: str, answer_wanted: bool) -> bool:
+        """Tell one peer where this host may be reached; False when there is no bus to say it on."""
         key = self._key_of(receiver)
         if key is None:
-            return
+            return True
         message = Candidates(
             session=self.session,
             generation=self._book.generation,
@@ -115,8 +115,8 @@ class Signalling:
         try:
             sealed = seal(message, self._own, key, (self._peer_id, receiver))
         except (CryptoError, ValueError):
-            return  # nobody holds what belongs to such a key
-        await self._publish(subjects.signal_from(self._account, self._peer_id, receiver), sealed)
+            return True  # nobody holds what belongs to such a key
+        return await self._publish(subjects.signal_from(self._account, self._peer_id, receiver), sealed)
 
     def hear(self, sender: str, sealed: bytes) -> bool:
         """Whether the signal was of use to the book."""

@@ -18,8 +18,8 @@ from services.agent.core.kernel import NFT_TABLE, PeerStats
 from services.agent.core.selection import Selection
 from services.agent.core.status import About
 from services.agent.core.tunnel import PathBook
-from services.agent.core.whereabouts import Told
-from services.agent.dial import Dialer
+from services.agent.core.whereabouts import Told, Whereabouts, bus_moved
+from services.agent.dial import Dialer, ends
 from services.agent.drivers import netlink
 from services.agent.drivers.addresses import whereabouts
 from services.agent.drivers.netlink import Netlink
@@ -242,6 +242,8 @@ class Member:
             lambda peers: whereabouts(host.rtnl, (*host.dial.addresses(), *peers)),
             self._stats,
             self.signalling.introduce,
+            host.device.move,
+            self._moved,
             parts.loop.reset,
             self.changed,
         )
@@ -285,7 +287,7 @@ class Member:
             if parts:
                 self._loop.disturbed(parts)
             if "addresses" in disturbed:
-                self.paths.locate()
+                self.paths.disturbed()
 
     async def _stats(self) -> Mapping[str, PeerStats]:
         stats = await self._host.device.stats()
@@ -306,6 +308,12 @@ class Member:
         self.paths.reconnected()
         self.signalling.beat_now()
         self._reporter.again()
+
+    def _moved(self, before: Whereabouts, after: Whereabouts) -> None:
+        """This host's addresses were read."""
+        connection, bus = self.feed.connection, self._host.dial.addresses()
+        if bus_moved(before, after, bus, ends(connection) if connection else None):
+            self.feed.moved()
 
     def passed(self) -> None:
         """The loop has gone round."""

@@ -4,6 +4,7 @@ WireGuard itself repeats a handshake only every 5 s, whatever endpoint it is giv
 reset: the peer is removed and added again, which sends a handshake at once.
 """
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Literal, TypeAlias
 
@@ -103,11 +104,16 @@ class Path:
         self._heard_at = now
         self._deadline: float | None = None
         self._reset = False
+        self._left: frozenset[str] = frozenset()
+        self._follows = ""
 
     @property
     def endpoint(self) -> str:
-        """What to give to WireGuard, "" = leave it: once it has a session it follows the peer by itself."""
-        return self._endpoint if self.state is State.TRYING else ""
+        """What to give to WireGuard, "" = leave it: once it has a session it follows the peer by itself.
+
+        A peer that left the endpoint it has is followed on its word.
+        """
+        return self._endpoint if self.state is State.TRYING else self._follows
 
     @property
     def is_hopeful(self) -> bool:
@@ -125,12 +131,25 @@ class Path:
         elif self.state is not State.CONNECTED:
             self._on(Event.STRANDED, now)
 
+    def leave(self, endpoints: Iterable[str]) -> None:
+        """The peer, which has a session, is no longer to be found at these endpoints, but at those offered."""
+        self._left = frozenset(endpoints)
+
+    def cut_off(self, now: float) -> None:
+        """Packets no longer reach the endpoint that the session has: begin anew."""
+        if self.state is State.CONNECTED:
+            self._lose(now)
+
     def observe(self, stats: PeerStats | None, now: float, wall: float) -> None:
         """What the device says of the peer, None when it does not have it. wall: unix seconds.
 
         Call it with fresh stats before `advance`, else a session that just came is reset.
         """
         former, self.stats = self.stats, stats
+        is_left = stats is not None and stats.endpoint in self._left and self.state is State.CONNECTED
+        self._follows = self._endpoints[0] if is_left and self._endpoints else ""
+        if not self._follows:
+            self._left = frozenset()
         if self.state is State.CONNECTED:
             self._listen(former, stats, now)
         elif stats is None or not stats.last_handshake:

@@ -62,6 +62,7 @@ class _Peer:
         self.introduction = introduction
         self.heard: Candidates | None = None
         self.heard_at = 0.0
+        self.is_untold = False
         self.former_sessions: deque[str] = deque(maxlen=FORMER_SESSIONS)
 
 
@@ -102,6 +103,7 @@ class PathBook:
             self.generation += 1
             for peer in self._peers.values():
                 peer.introduction.tell(now)
+                self._leave_family(peer, now)
 
     def receive(self, peer_id: str, candidates: Candidates, now: float) -> bool:
         """Whether the signal was of use: its sender is known, and it is not older than what is held.
@@ -122,8 +124,15 @@ class PathBook:
         if not known or peer.path.state is State.IDLE or (is_back and peer.path.state is State.RESTING):
             before = peer.path.state
             peer.path.offer(self._ranked(candidates.endpoints), now)
+            if held is not None:
+                peer.path.leave(set(held.endpoints) - set(candidates.endpoints))
             _react(peer, before, now)
         return True
+
+    def unsent(self, peer_id: str) -> None:
+        """A signal found no bus: what this host says of itself is due once there is one."""
+        if peer_id in self._peers:
+            self._peers[peer_id].is_untold = True
 
     def observe(self, stats: Mapping[str, PeerStats], now: float, wall: float) -> None:
         """What the device counts, public key → stats. wall: unix seconds."""
@@ -133,8 +142,11 @@ class PathBook:
             _react(peer, before, now)
 
     def reconnected(self, now: float) -> None:
-        """Signals may have been lost: ask again everyone who is not connected."""
+        """Signals may have been lost: ask again everyone who is not connected, and tell those who are to be told."""
         for peer in self._peers.values():
+            if peer.is_untold:
+                peer.introduction.tell(now)
+                peer.is_untold = False
             if peer.path.state is not State.CONNECTED:
                 peer.introduction.ask(now)
 
@@ -184,6 +196,17 @@ class PathBook:
 
     def statuses(self) -> dict[str, PathStatus]:
         return {peer_id: _status(peer.path) for peer_id, peer in self._peers.items()}
+
+    def _leave_family(self, peer: _Peer, now: float) -> None:
+        """A session over a family in which this host has no address any more is begun anew over another."""
+        at = split(_status(peer.path).endpoint)
+        offered = self._ranked(peer.heard.endpoints) if peer.heard else ()
+        families = {":" in address for address in self._addresses}
+        if at and offered and (":" in at[0]) not in families and offered[0].startswith("[") in families:
+            before = peer.path.state
+            peer.path.offer(offered, now)
+            peer.path.cut_off(now)
+            _react(peer, before, now)
 
     def _ranked(self, endpoints: Iterable[str]) -> tuple[str, ...]:
         return ranked(endpoints, local=self._addresses, overlay=self._overlay, own=self.local_endpoints)

@@ -47,10 +47,10 @@ class InterfaceAddress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Way(msgspec.Struct, frozen=True):
-    """How packets of the agent and of WireGuard leave this host."""
+    """How packets of the agent and of WireGuard leave this host; without source there is no way."""
 
-    source: str
-    interface: str
+    source: str = ""
+    interface: str = ""
 
 
 class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +67,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     left_out: Mapping[str, str] = {}
 
+
+NOWHERE = Way()
 
 Rank: TypeAlias = tuple[int, int]
 
@@ -127,14 +129,36 @@ def _rank(one: InterfaceAddress, where: Whereabouts) -> Rank | None:
 
 def _used(where: Whereabouts) -> frozenset[str]:
     """The interfaces through which bus and peers are reached."""
-    return frozenset(way.interface for way in where.ways.values()) - {"lo"}
+    return frozenset(way.interface for way in where.ways.values()) - {"lo", ""}
 
 
 def _is_source(one: InterfaceAddress, where: Whereabouts) -> bool:
     ip = ip_interface(one.address).ip
-    return any(ip_address(way.source) == ip for way in where.ways.values())
+    return any(way.source and ip_address(way.source) == ip for way in where.ways.values())
 
 
 def _is_whole(one: InterfaceAddress) -> bool:
     network = ip_interface(one.address).network
     return network.prefixlen == network.max_prefixlen
+
+
+def tunnel_moved(before: Whereabouts, after: Whereabouts, gone: bool, peers: Iterable[str]) -> bool:
+    """Whether packets to these peers may have to leave otherwise. gone: an address that was told is not there now.
+
+    A peer that was not asked for before counts as well: nobody knows how its packets left.
+    """
+    return gone or any(before.ways.get(peer) != after.ways.get(peer, NOWHERE) for peer in peers)
+
+
+def bus_moved(before: Whereabouts, after: Whereabouts, bus: Iterable[str], ends: tuple[str, str] | None) -> bool:
+    """Whether the bus is to be reached anew. ends: own and other address of the connection, None while there is none.
+
+    A connection goes on while its own address is there and still the one to use.
+    """
+    if ends is None:
+        return any(before.ways.get(address) != after.ways.get(address) for address in bus)
+    own, other = ends
+    if all(ip_interface(one.address).ip != ip_address(own) for one in after.addresses):
+        return True
+    now = after.ways.get(other, NOWHERE)
+    return before.ways.get(other, now) != now and now.source not in ("", own)

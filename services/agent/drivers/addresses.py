@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 
 from services.agent.core.kernel import CONTROL_MARK
-from services.agent.core.whereabouts import Interface, InterfaceAddress, Way, Whereabouts
+from services.agent.core.whereabouts import NOWHERE, Interface, InterfaceAddress, Way, Whereabouts
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Message, Netlink, Refusal, Request
 from services.agent.drivers.rtnl import AF, address_text, name_of, pack_prefix, prefix_text
@@ -52,7 +52,7 @@ def whereabouts(rtnl: Netlink, targets: Iterable[str]) -> Whereabouts:
     return Whereabouts(
         addresses=tuple(_addresses(rtnl)),
         interfaces=interfaces,
-        ways={target: way for target in targets if (way := _way(rtnl, target, names))},
+        ways={target: _way(rtnl, target, names) for target in targets},
     )
 
 
@@ -119,17 +119,17 @@ def _next_hops(data: memoryview) -> Iterator[int]:
         at += (length + 3) & ~3
 
 
-def _way(rtnl: Netlink, target: str, names: Mapping[int, str]) -> Way | None:
-    """How a packet of the agent's gets there, None when it does not."""
+def _way(rtnl: Netlink, target: str, names: Mapping[int, str]) -> Way:
+    """How a packet of the agent's gets there."""
     family, packed, length = pack_prefix(target)
     body = ROUTE.pack(family, length, 0, 0, 0, 0, RT_SCOPE_UNIVERSE, RTN_UNSPEC, 0)
     body += netlink.attribute(RTA_DST, packed) + netlink.u32(RTA_MARK, CONTROL_MARK)
     answer = rtnl.get(Request(RTM_GETROUTE, 0, body))
     if isinstance(answer, Refusal):
-        return None
+        return NOWHERE
     attributes = netlink.attributes(answer.body[ROUTE.size :])
     if RTA_PREFSRC not in attributes or RTA_OIF not in attributes:
-        return None
+        return NOWHERE
     interface = names.get(netlink.read_u32(attributes[RTA_OIF]), "")
     return Way(source=address_text(family, attributes[RTA_PREFSRC]), interface=interface)
 

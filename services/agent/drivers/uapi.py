@@ -75,7 +75,10 @@ async def _transact(path: Path, message: str) -> str:
 def change_lines(change: PeerChange) -> Fields:
     if change.remove:
         return [("public_key", _hex(change.public_key)), ("remove", "true")]
-    lines = [("public_key", _hex(change.public_key)), ("persistent_keepalive_interval", str(change.keepalive_s))]
+    lines = [("public_key", _hex(change.public_key))]
+    if change.only_known:
+        lines.append(("update_only", "true"))
+    lines.append(("persistent_keepalive_interval", str(change.keepalive_s)))
     if change.endpoint:
         lines.append(("endpoint", change.endpoint))
     if change.replace:

@@ -18,7 +18,7 @@ from services.agent.core.kernel import PeerStats, WireGuardDevice, WireGuardPeer
 from services.agent.drivers import netlink, rtnl_links, wg_uapi
 from services.agent.drivers.netlink import Netlink, Request
 from services.agent.drivers.uapi import public_key
-from services.agent.drivers.wg_plan import PeerChange, after, plan
+from services.agent.drivers.wg_plan import PeerChange, after, greeting, plan
 from services.agent.errors import MechanismMissing
 
 KIND = "wireguard"
@@ -116,6 +116,19 @@ class WireGuardKernel:
         whole = _peers(messages)
         return {key: _stats(peer, whole[key].allowed_ips) for key, peer in _each_peer(messages) if _begins(peer)}
 
+    async def move(self) -> None:
+        """The kernel looks at source and route with each packet: there is nothing to forget, but peers are to hear."""
+        try:
+            messages = await _info(self._genl, self._interface)
+        except NetlinkError:
+            return
+        heard = {
+            key for key, peer in _each_peer(messages) if _begins(peer) and _stats(peer, frozenset()).last_handshake
+        }
+        await self._carry_out(
+            change for key, peer in _peers(messages).items() if key in heard for change in greeting(peer)
+        )
+
     async def _carry_out(self, changes: Iterable[PeerChange]) -> dict[str, str]:
         errors: dict[str, str] = {}
         for change in changes:
@@ -151,6 +164,8 @@ def _messages(change: PeerChange) -> Iterator[dict[str, Any]]:
             "allowed_ips": list(part),
             "replace_allowed_ips": change.replace and not number,
         }
+        if change.only_known:
+            peer["update_only"] = True
         if change.endpoint:
             address, _, port = change.endpoint.rpartition(":")
             peer |= {"endpoint_addr": address.strip("[]"), "endpoint_port": int(port)}

@@ -20,7 +20,7 @@ AllowedIps = Mapping[str, frozenset[str]]
 class PeerChange(NamedTuple):
     """One peer to set. add: allowed IPs to add, or with `replace` the whole list. endpoint: "" leaves it alone.
 
-    remove: nothing else counts.
+    remove: nothing else counts. only_known: nothing happens when the device does not have the peer.
     """
 
     public_key: str
@@ -29,6 +29,7 @@ class PeerChange(NamedTuple):
     add: tuple[str, ...] = ()
     replace: bool = False
     remove: bool = False
+    only_known: bool = False
 
 
 def plan(entries: Mapping[str, WireGuardPeer], held: AllowedIps) -> list[PeerChange]:
@@ -43,6 +44,13 @@ def plan(entries: Mapping[str, WireGuardPeer], held: AllowedIps) -> list[PeerCha
     if lost := tuple(sorted(had - kept)):
         changes += [PeerChange(DECOY, add=lost), PeerChange(DECOY, remove=True)]
     return changes
+
+
+def greeting(peer: WireGuardPeer) -> tuple[PeerChange, ...]:
+    """What makes WireGuard send the peer an empty packet at once: it does when a keepalive is switched on."""
+    return tuple(
+        PeerChange(peer.public_key, keepalive_s=keepalive, only_known=True) for keepalive in (0, peer.keepalive_s)
+    )
 
 
 def whole(entry: WireGuardPeer) -> PeerChange:

@@ -10,7 +10,7 @@ from services.agent.core.kernel import PeerStats, WireGuardDevice, WireGuardPeer
 from services.agent.drivers import rtnl_links, uapi
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.uapi import Silent
-from services.agent.drivers.wg_plan import PeerChange, after, plan, whole
+from services.agent.drivers.wg_plan import PeerChange, after, greeting, plan, whole
 from services.agent.drivers.wg_process import PROGRAM, SOCKETS, WireGuardGoProcess, is_here
 from services.agent.errors import MechanismMissing
 
@@ -138,6 +138,24 @@ class WireGuardGo:
             return uapi.stats(await uapi.get(self._process.socket))
         except (Silent, OSError):
             return {}
+
+    async def move(self) -> None:
+        """wireguard-go goes on sending from the address at which it last heard a peer, also when that is gone.
+
+        Another mark makes it forget these; the low bit means nothing to the rules that look for our mark, so that
+        the packets in between go the same way. Nothing is closed and no session is lost.
+        """
+        try:
+            fields = await uapi.get(self._process.socket)
+        except (Silent, OSError):
+            return
+        mark = uapi.device(fields).fwmark
+        lines = [("fwmark", str(mark ^ 1)), ("fwmark", str(mark))]
+        heard = uapi.stats(fields)
+        for key, peer in uapi.peers(fields).items():
+            if heard[key].last_handshake:
+                lines += [line for change in greeting(peer) for line in uapi.change_lines(change)]
+        await self._set(lines)
 
     async def _answers(self) -> bool:
         try:

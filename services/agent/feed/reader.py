@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import random
 import time
-from typing import Literal, TypeAlias
+from collections.abc import Coroutine
+from typing import Any, Literal, TypeAlias
 
 import nats.errors
 import structlog
+from nats.aio.client import Client
 
 from services.agent.core.documents import Documents, FeedView
 from services.agent.errors import AdmissionRefused
@@ -22,7 +24,7 @@ from shared.tasks import end_if_cancelled
 
 BANISHED_AFTER_S = 30.0
 """A refusal that management stands by for so long is final: this peer was deleted or blocked (decision C5)."""
-SETTLED_AFTER_S = {Over.LOST: 15.0, Over.OTHER_RIGHTS: 1.0}
+SETTLED_AFTER_S = {Over.LOST: 15.0, Over.OTHER_RIGHTS: 1.0, Over.MOVED: 0.0}
 """A session that lasted so long owes nothing to the attempts before it."""
 
 HELD_BACK_S = 5.0
@@ -65,6 +67,7 @@ class Feed:
         self._refused_since: float | None = None
         self._reported_at = float("-inf")
         self._known = asyncio.Event()
+        self._moved = asyncio.Event()
         self.banished = False
         self.standing: Standing = "connecting"
         self.since = time.time()
@@ -85,9 +88,20 @@ class Feed:
             async with asyncio.timeout(HELD_BACK_S):
                 await self._known.wait()
 
+    @property
+    def connection(self) -> Client | None:
+        """The connection of the session there is."""
+        return self._session.connection if self._session else None
+
+    def moved(self) -> None:
+        """The bus is to be reached from another address of this host: now, whatever was waited for."""
+        self._moved.set()
+        if self._session is not None:
+            self._session.leave()
+
     async def publish(self, subject: str, payload: bytes) -> bool:
         """Whether there was a connection to send it on."""
-        connection = self._session.connection if self._session else None
+        connection = self.connection
         if connection is None:
             return False
         try:
@@ -122,10 +136,13 @@ class Feed:
         while True:
             end_if_cancelled()
             if attempt:
-                await asyncio.sleep(wait_before(attempt - 1, random.random()))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_before(attempt - 1, random.random())):
+                        await self._moved.wait()
+            self._moved.clear()
             attempt += 1
             try:
-                session = await self._attempt()
+                session = await self._unless_moved(self._attempt())
             except AdmissionRefused:
                 await self._refused()
             except (BusUnavailable, nats.errors.Error, TimeoutError) as problem:
@@ -134,11 +151,23 @@ class Feed:
             else:
                 former, self._session = self._session, session
                 self._stand("connected")
-                if former is not None:
-                    await former.close()
                 self._known.set()
                 self._listener.connected()
+                if former is not None:
+                    await former.close()  # which may wait for the other end of a connection that is dead
                 return session
+
+    async def _unless_moved(self, attempt: Coroutine[Any, Any, Session]) -> Session:
+        """The session, given up when this host moves meanwhile: what it is opened from may be gone."""
+        trying, moved = asyncio.ensure_future(attempt), asyncio.ensure_future(self._moved.wait())
+        try:
+            await asyncio.wait({trying, moved}, return_when=asyncio.FIRST_COMPLETED)
+            if not trying.done():
+                raise TimeoutError("this host's addresses changed")
+            return trying.result()
+        finally:
+            moved.cancel()
+            trying.cancel()
 
     async def _attempt(self) -> Session:
         whole = self._heard_at is None or boottime() - self._heard_at > RESUMABLE_S

@@ -103,6 +103,7 @@ class Over(Enum):
 
     LOST = "lost"
     OTHER_RIGHTS = "other rights"
+    MOVED = "this host sends from elsewhere now"
 
 
 class Session:
@@ -133,8 +134,9 @@ class Session:
 
     @property
     def connection(self) -> Client | None:
-        """The connection while it stands."""
-        return self._connection if self._connection and self._connection.is_connected else None
+        """The connection while it stands, and this host has not moved away from it."""
+        stands = self._connection is not None and self._connection.is_connected and self.over is not Over.MOVED
+        return self._connection if stands else None
 
     async def on_error(self, problem: Exception) -> None:
         """What the connection reports; the exceptions of what it calls here among it."""
@@ -165,6 +167,20 @@ class Session:
 
     async def run(self) -> Over:
         """Why the session is over, once it is; until then gaps are filled and the bus is asked for proof of itself."""
+        keeping = asyncio.ensure_future(self._keep())
+        ended = asyncio.ensure_future(self._ended.wait())
+        try:
+            await asyncio.wait({keeping, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if self.over is None:
+                keeping.result()
+            assert self.over is not None
+            return self.over
+        finally:
+            keeping.cancel()
+            ended.cancel()
+            await asyncio.gather(keeping, ended, return_exceptions=True)
+
+    async def _keep(self) -> None:
         while self.over is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._rest()):
@@ -178,13 +194,16 @@ class Session:
             if self.over is None:
                 await self._fill_gaps()
                 await self._prove()
-        return self.over
 
     def _rest(self) -> float:
         """Seconds until there is something to do."""
         doubted = self._progress.certainty.next_deadline()
         checked = min(self._check_at, self._check_at if doubted is None else doubted)
         return min(PROOF_EVERY_S, checked - boottime())
+
+    def leave(self) -> None:
+        """This host sends from elsewhere now: nothing that is said on this connection may arrive."""
+        self._end(Over.MOVED)
 
     async def ended(self) -> None:
         """Returns when the session is over."""
@@ -327,7 +346,7 @@ class Session:
         self._wake.set()
 
     def _end(self, why: Over) -> None:
-        if self.over is not Over.LOST:
+        if self.over is None or (self.over is Over.OTHER_RIGHTS and why is not Over.OTHER_RIGHTS):
             self.over = why
         self._ended.set()
         self._wake.set()

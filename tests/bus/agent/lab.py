@@ -27,16 +27,24 @@ RULES = {("-4", 105), ("-4", 110), ("-6", 105), ("-6", 110)}
 
 
 class Road:
-    """Makes the bus reachable at 127.0.0.1:4222 on a host; `close` makes it unreachable."""
+    """Makes the bus reachable at port 4222 of a host's address; `close` makes it unreachable.
 
-    def __init__(self, host: Namespace, url: str) -> None:
+    accepted: the addresses that connections came from, in order.
+    """
+
+    def __init__(self, host: Namespace, url: str, address: str = "127.0.0.1") -> None:
         self._host = host
+        self._address = address
+        self.accepted: list[str] = []
         self._port = int(url.rpartition(":")[2])
         self._server: asyncio.Server | None = None
         self._passing: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        listener = await asyncio.to_thread(self._host.call, socket.create_server, ("127.0.0.1", BUS_PORT))
+        family = socket.AF_INET6 if ":" in self._address else socket.AF_INET
+        listener = await asyncio.to_thread(
+            self._host.call, socket.create_server, (self._address, BUS_PORT), family=family
+        )
         self._server = await asyncio.start_server(self._pass, sock=listener)
 
     async def close(self) -> None:
@@ -52,6 +60,7 @@ class Road:
         task = asyncio.current_task()
         assert task is not None
         self._passing.add(task)
+        self.accepted.append(writer.get_extra_info("peername")[0])
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
             ways = {asyncio.ensure_future(_copy(reader, far_writer)), asyncio.ensure_future(_copy(far_reader, writer))}

@@ -3,7 +3,7 @@
 import pytest
 
 from deploy.lab.netns import Namespace, address, connect
-from services.agent.core.whereabouts import Interface, Told, Way, Whereabouts, told
+from services.agent.core.whereabouts import NOWHERE, Interface, Told, Way, Whereabouts, told
 from services.agent.drivers.addresses import whereabouts
 from services.agent.drivers.netlink import Netlink
 from tests.contract.agent_drivers.conftest import run_on
@@ -78,6 +78,8 @@ def test_the_ways_to_bus_and_peers_are_seen_as_marked_packets_take_them(router: 
         "198.51.100.9": Way("192.0.2.7", "br-lan"),
         "2001:db8::5": Way("2001:db8::7", "br-lan"),
         "10.8.0.9": Way("10.8.0.2", "office"),
+        "203.0.113.1": NOWHERE,
+        "2001:db8:9::1": NOWHERE,
     }
 
 

@@ -99,6 +99,19 @@ def test_peers_come_change_and_go(on: On) -> None:
     on(scenario)
 
 
+def test_a_host_that_moves_keeps_its_device_and_its_peers(on: On) -> None:
+    one = peer(A, "100.64.0.2/32", endpoint="192.0.2.1:51820")
+    two = peer(B, "100.64.0.3/32", keepalive_s=0)
+
+    async def scenario(driver: WireGuardDriver) -> None:
+        await driver.configure(DEVICE)
+        await put(driver, one, two)
+        await driver.move()
+        assert await driver.observe() == (DEVICE, {A: one, B: two})
+
+    on(scenario)
+
+
 def test_an_endpoint_that_is_not_named_stays(on: On) -> None:
     async def scenario(driver: WireGuardDriver) -> None:
         await driver.configure(DEVICE)

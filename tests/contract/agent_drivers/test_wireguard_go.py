@@ -212,6 +212,17 @@ def test_a_link_whose_socket_is_gone_is_replaced(host: Namespace) -> None:
     assert len(servers(host)) == 1
 
 
+def test_moving_leaves_mark_socket_and_peers_as_they_were(host: Namespace) -> None:
+    async def scenario(driver: WireGuardGo) -> None:
+        await create(driver)
+        listening = Path("/proc/thread-self/net/udp").read_text()
+        await driver.move()
+        assert await driver.observe() == (DEVICE, {OTHER: PEER})
+        assert Path("/proc/thread-self/net/udp").read_text() == listening
+
+    with_driver(host, scenario)
+
+
 def test_an_interface_that_others_removed_is_missed_and_made_anew(host: Namespace) -> None:
     async def scenario(driver: WireGuardGo) -> None:
         await create(driver)

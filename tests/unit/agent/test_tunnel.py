@@ -420,3 +420,68 @@ def test_telling_goes_with_an_open_question() -> None:
     introduction.tell(100.0)
     introduction.settled()
     assert introduction.take(100.0) is False
+
+
+THIRD = "203.0.113.3:51820"
+
+
+def connected_at(endpoint: str) -> World:
+    """Connected with a peer that told where it is."""
+    world = World()
+    world.book.receive("p", offer(FIRST, generation=1), 0.0)
+    world.taken(0.0)
+    world.shake_hands(0.1, endpoint)
+    return world
+
+
+def test_a_peer_that_left_its_endpoint_is_followed_without_another_handshake() -> None:
+    world = connected_at(FIRST)
+    world.book.receive("p", offer(THIRD, generation=2), 1.0)
+    assert world.at(1.0) == THIRD
+    assert (world.word, world.resets(1.0)) == ("Connected", 0)
+    world.device[world.peer_key] = stats(WALL + 0.1, THIRD, rx=200)
+    assert world.at(1.1) == ""
+
+
+@pytest.mark.parametrize("endpoint", [THIRD, "198.51.100.99:4711"])
+def test_an_endpoint_that_the_peer_did_not_leave_is_left_to_wireguard(endpoint: str) -> None:
+    """It was heard from there already, or is reached through a NAT."""
+    world = connected_at(endpoint)
+    world.book.receive("p", offer(THIRD, generation=2), 1.0)
+    assert world.at(1.0) == ""
+
+
+def test_a_peer_that_tells_of_no_other_place_is_left_where_it_is() -> None:
+    world = connected_at(FIRST)
+    world.book.receive("p", offer(generation=2), 1.0)
+    assert world.at(1.0) == ""
+
+
+def test_a_session_over_a_family_that_this_host_lost_is_begun_anew_over_the_other_one() -> None:
+    world, sixth = World(), "[2001:db8::9]:51820"
+    world.book.set_local(["[2001:db8::1]:1", "192.0.2.9:1"], 0.0, addresses=["2001:db8::1/64", "192.0.2.9/24"])
+    world.book.receive("p", offer(sixth, THIRD), 0.0)
+    world.taken(0.0)
+    world.shake_hands(0.1, sixth)
+    world.book.set_local(["192.0.2.9:1"], 1.0, addresses=["192.0.2.9/24"])
+    assert world.book.endpoints() == {"p": THIRD}
+    assert world.resets(1.0) == 1
+
+
+def test_a_session_is_kept_while_this_host_has_no_address_at_all() -> None:
+    world = connected_at(FIRST)
+    world.book.set_local([], 1.0, addresses=[])
+    assert (world.word, world.resets(1.0)) == ("Connected", 0)
+
+
+def test_what_found_no_bus_is_told_once_there_is_one() -> None:
+    world = connected_at(FIRST)
+    world.book.set_local(["198.51.100.7:51820"], 1.0)
+    assert world.taken(1.0) == [Send("p", False)]
+    world.book.unsent("p")
+    assert world.taken(2.0) == []
+    for _ in range(2):
+        world.book.reconnected(3.0)
+    assert world.taken(3.0) == [Send("p", False)]
+    world.book.reconnected(4.0)
+    assert world.taken(4.0) == []

@@ -5,6 +5,7 @@ import pytest
 from services.agent.core.candidates import local_endpoints
 from services.agent.core.whereabouts import (
     NOTHING_REACHED,
+    NOWHERE,
     OVERLAY,
     PASSING,
     TOO_MANY,
@@ -13,7 +14,9 @@ from services.agent.core.whereabouts import (
     Told,
     Way,
     Whereabouts,
+    bus_moved,
     told,
+    tunnel_moved,
 )
 
 BRIDGE = Interface(kind="bridge")
@@ -151,3 +154,47 @@ def test_uplinks_and_sources_come_before_other_networks_and_tunnels_before_servi
 def test_an_address_is_told_once_and_ipv4_first() -> None:
     found = on({"eth0": (CARD, ("2001:db8::7/64", "192.0.2.7/24", "192.0.2.7/32"))})
     assert local_endpoints(found.addresses, 51821) == ("192.0.2.7:51821", "[2001:db8::7]:51821")
+
+
+HERE, THERE = Way("192.0.2.1", "eth0"), Way("198.51.100.1", "eth1")
+BUS, PEER = "203.0.113.9", "203.0.113.7"
+
+
+def ways(bus: Way, peer: Way = HERE, *addresses: str) -> Whereabouts:
+    return Whereabouts(addresses=at("eth0", *(addresses or ("192.0.2.1/24",))), ways={BUS: bus, PEER: peer})
+
+
+@pytest.mark.parametrize(
+    ("after", "is_moved"),
+    [
+        (ways(HERE), False),
+        (ways(HERE, HERE, "192.0.2.1/24", "192.0.2.2/24"), False),
+        (ways(HERE, HERE, "192.0.2.1/16"), False),
+        (ways(HERE, THERE), False),
+        (ways(HERE, HERE, "192.0.2.2/24"), True),
+        (ways(THERE), True),
+        (ways(NOWHERE), False),
+        (ways(Way("192.0.2.1", "eth2")), False),
+    ],
+)
+def test_a_connection_is_given_up_when_its_address_is_gone_or_another_is_used(
+    after: Whereabouts, is_moved: bool
+) -> None:
+    assert bus_moved(ways(HERE), after, [BUS], ("192.0.2.1", BUS)) is is_moved
+
+
+def test_a_connection_is_judged_by_the_server_it_leads_to() -> None:
+    assert not bus_moved(ways(HERE), ways(THERE), [BUS], ("192.0.2.1", "203.0.113.10"))
+
+
+def test_without_a_connection_any_way_to_the_bus_that_changed_is_tried_at_once() -> None:
+    assert bus_moved(ways(NOWHERE), ways(HERE), [BUS], None)
+    assert not bus_moved(ways(HERE), ways(HERE, THERE), [BUS], None)
+
+
+def test_the_tunnel_moves_with_an_address_that_is_gone_or_a_way_that_changed() -> None:
+    assert not tunnel_moved(ways(HERE), ways(THERE), False, [PEER])
+    assert tunnel_moved(ways(HERE), ways(HERE), True, [])
+    assert tunnel_moved(ways(HERE), ways(HERE, THERE), False, [PEER])
+    assert tunnel_moved(ways(HERE), ways(HERE, NOWHERE), False, [PEER])
+    assert tunnel_moved(Whereabouts(), ways(HERE), False, [PEER])

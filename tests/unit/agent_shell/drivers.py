@@ -99,6 +99,8 @@ class Device:
     async def stats(self) -> dict[str, PeerStats]:
         return {}
 
+    async def move(self) -> None: ...
+
 
 class Nftables:
     """refused: the error of every write, "" for none."""
