@@ -12,6 +12,7 @@ from pathlib import Path
 
 from shared.bus.certificate import Certificate
 from shared.bus.keys import write_secret
+from shared.bus.reached import Reached
 from shared.bus.serverconfig import Node, cluster_password, credentials, render
 from shared.net.listen import Listen
 
@@ -36,9 +37,11 @@ def prepare(
     port: int,
     bus_cert: Path | None = None,
     bus_key: Path | None = None,
+    remembered: Path | None = None,
 ) -> None:
     """Keep all seeds in `seeds`, put each service's in <handed_out>/<service>, and write <data>/<node>/server.conf.
 
+    remembered: folder where management remembers how far the log has come; by default that of its seeds.
     bus_cert, bus_key: where the servers find their certificate; without them they speak plain text.
     """
     keys = credentials(seeds)
@@ -47,6 +50,9 @@ def prepare(
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for role in roles:
             write_secret(folder / f"{role}.nk", getattr(keys, role) + "\n")
+    if remembered is not None:
+        remembered.mkdir(mode=0o700, parents=True, exist_ok=True)
+    Reached(seeds).hand_over(Reached(remembered or handed_out / "management"))
     tls = Certificate(cert=bus_cert, key=bus_key) if bus_cert and bus_key else None
     for name in nodes:
         folder = data / name
@@ -69,6 +75,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy.nats", description=__doc__, allow_abbrev=False)
     parser.add_argument("--seeds", type=Path, required=True, help="folder of all seeds")
     parser.add_argument("--handed-out", type=Path, required=True, help="folder with a folder for each service")
+    parser.add_argument(
+        "--remembered",
+        type=Path,
+        help="folder in which management remembers how far the log has come, by default that of its seeds",
+    )
     parser.add_argument(
         "--data", type=Path, required=True, help="folder with a folder for each node: its configuration and streams"
     )

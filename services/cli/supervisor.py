@@ -1,7 +1,6 @@
 """The embedded control plane: one nats-server and the three services, as children of one process."""
 
 import asyncio
-import contextlib
 import random
 import signal
 import sys
@@ -10,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-import httpx
 import msgspec
 import structlog
 
+from services.cli.watch import Watch
 from shared.bus import certificate
 from shared.bus.certificate import Certificate
 from shared.bus.connection import LONGEST_WAIT_S, wait_before
@@ -97,18 +96,21 @@ async def supervise(
         keys = credentials(directory / "keys")
         nats = NatsServer(directory / "bus", keys, host=plan.bus.host, port=plan.bus.port, tls=tls)
         services = _services(plan)
+        watch = Watch(plan.api)
+        watching = asyncio.create_task(watch.run())
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _renew, plan, nats)
         try:
             await nats.start()
             for service in services:
                 await service.start()
-            await _until_ready(plan, services)
+            await _until_ready(watch, services)
             ready(plan)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_keep("nats-server", nats))
                 for service in services:
                     tasks.create_task(_keep(service.name, service))
         finally:
+            watching.cancel()
             await asyncio.gather(*(service.stop() for service in services))
             await nats.stop()
 
@@ -194,30 +196,21 @@ class Service:
         return lines[-1] if lines else ""
 
 
-async def _until_ready(plan: Plan, services: tuple[Service, ...]) -> None:
-    """Return once the API answers; raises NotStarted when a service ends before, or it takes too long."""
+async def _until_ready(watch: Watch, services: tuple[Service, ...]) -> None:
+    """Return once all is well; raises NotStarted when a service ends before, or does not even say what is wrong."""
     ended = [asyncio.create_task(service.wait()) for service in services]
-    answers = asyncio.create_task(_api_answers(plan.api))
+    serving, answers = asyncio.create_task(watch.serving.wait()), asyncio.create_task(watch.answers.wait())
     try:
         await asyncio.wait({answers, *ended}, timeout=READY_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
+        if not answers.done() and not any(end.done() for end in ended):
+            raise NotStarted(services[0].name, f"no answer within {READY_WITHIN_S:g} s", services[0].log)
+        await asyncio.wait({serving, *ended}, return_when=asyncio.FIRST_COMPLETED)
         for service, end in zip(services, ended, strict=True):
             if end.done():
                 raise NotStarted(service.name, service.last_words(), service.log)
-        if not answers.done():
-            raise NotStarted(services[0].name, f"no answer within {READY_WITHIN_S:g} s", services[0].log)
     finally:
-        for task in (answers, *ended):
+        for task in (serving, answers, *ended):
             task.cancel()
-
-
-async def _api_answers(api: Listen) -> None:
-    async with httpx.AsyncClient(base_url=f"http://{api}", trust_env=False, timeout=2.0) as client:
-        while True:
-            end_if_cancelled()
-            with contextlib.suppress(httpx.TransportError):
-                if (await client.get("/healthz")).status_code == httpx.codes.OK:
-                    return
-            await asyncio.sleep(0.05)
 
 
 async def _keep(name: str, child: Child) -> None:

@@ -90,12 +90,15 @@ class Log:
                 revision, decision = state.revision, decide(state)
                 if decision.commit is None:
                     return decision, 0
+                folded = self._held.sequence
                 try:
                     sequence = await self._append(decision.commit, revision)
                 except RaceLost as lost:
                     _commits.labels("race lost").inc()
                     self._last_known[account] = lost.sequence
                     continue
+                if sequence <= folded:
+                    raise ChangesRefused([f"the log gave {sequence} to a change and was at {folded} before"])
                 await self._patiently(self._held.wait_for(sequence), "the log")
                 await self._let_others_in(account, revision, sequence)
                 return decision, sequence

@@ -13,8 +13,11 @@ PATIENCE_S = 12.0
 class TroublesPort(Protocol):
     """Where to tell what keeps changes from being taken (troubles.py)."""
 
-    def arise(self, cause: str, line: str, *, passing: bool = False) -> None:
-        """No change is taken until `end(cause)`. passing: only once it has lasted PATIENCE_S."""
+    def arise(self, cause: str, line: str, *, serves: bool = True, passing: bool = False) -> None:
+        """No change is taken until `end(cause)`; without `serves` nothing is answered either.
+
+        passing: only once it has lasted PATIENCE_S.
+        """
 
     def end(self, cause: str) -> None:
         """It is over."""

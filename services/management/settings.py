@@ -13,7 +13,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     bus: tls:// or nats:// addresses, comma separated. bus_ca: PEM file of whom to trust, the system's authorities by
     default. bus_name: what the certificate of the bus is for, where that is not the host in bus. credentials: folder
-    with the seeds management.nk, system.nk, issuer.nk and callout.nk. data_dir: folder of this replica's read model.
+    with the seeds management.nk, system.nk, issuer.nk and callout.nk. remembered: folder in which all replicas remember
+    how far the log has come, by default that of the seeds. data_dir: folder of this replica's read model.
     api: address:port of the REST API. admin_token: file for the first owner's token, by default admin.token in the data
     folder. dns_domain: domain of the first account's peers. stream_replicas: copies of each stream, 3 on a cluster of
     three buses; a stream that has more keeps them.
@@ -25,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bus_ca: Path | None = None
     bus_name: str = ""
     credentials: Path
+    remembered: Path | None = None
     data_dir: Path
     api: str = "127.0.0.1:8080"
     admin_token: Path | None = None

@@ -8,6 +8,9 @@ import structlog
 from services.management.errors import ChangesRefused, NotServing
 from services.management.ports import PATIENCE_S
 
+START = "start"
+"""The cause of what keeps a replica from being ready."""
+
 log = structlog.get_logger()
 
 
@@ -16,17 +19,21 @@ class Troubles:
 
     Reads, admission and whatever hosts do go on as long as every trouble lets them: `serves` of `arise`.
     alone: lines of what is this replica's own and may be over at any moment, asked for each time; they are shown, and
-    nothing is refused for them. clock: monotonic seconds.
+    nothing is refused for them. starting: there is one from the beginning, START. clock: monotonic seconds.
     """
 
     def __init__(
-        self, alone: Callable[[], Sequence[str]] = tuple, *, clock: Callable[[], float] = time.monotonic
+        self,
+        alone: Callable[[], Sequence[str]] = tuple,
+        *,
+        starting: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._alone = alone
         self._clock = clock
-        self._lines: dict[str, str] = {}
-        self._refused_from: dict[str, float] = {}
-        self._stops_serving: set[str] = set()
+        self._lines: dict[str, str] = {START: "it is starting"} if starting else {}
+        self._refused_from: dict[str, float] = dict.fromkeys(self._lines, clock())
+        self._stops_serving: set[str] = set(self._lines)
 
     def arise(self, cause: str, line: str, *, serves: bool = True, passing: bool = False) -> None:
         """No change is taken until `end(cause)`; without `serves` nothing is answered either. Repeating it is free.

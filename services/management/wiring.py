@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import nats.errors
 import structlog
+from litestar.types import ASGIApp
 from nats.aio.client import Client
 
 from services.management import buswatch, oldfacts
@@ -28,9 +30,11 @@ from services.management.projector.projector import Projector
 from services.management.readmodel.readmodel import ReadModel
 from services.management.serving import serve
 from services.management.settings import Settings
-from services.management.troubles import Troubles
+from services.management.troubles import START, Troubles
+from services.management.wholeness import LogChanged, Wholeness
 from shared.bus.connection import REPORT_EVERY_S, connect
 from shared.bus.keys import curve_key, read_seed
+from shared.bus.reached import Reached
 from shared.bus.streams import ensure_streams
 from shared.bus.undecodable import Undecodables
 from shared.directory import held
@@ -41,6 +45,8 @@ from shared.tasks import end_if_cancelled
 ROLE = "management"
 RETRY_S = 0.5
 HAND_OVER_WITHIN_S = 2.0
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -65,61 +71,86 @@ async def run(settings: Settings) -> None:
         try:
             system = await connect(settings.bus, seeds.system, "system", ca=settings.bus_ca, name=settings.bus_name)
             try:
-                await _run(settings, seeds, listen, connection, system)
+                while await _run(settings, seeds, listen, connection, system):
+                    log.warning("the log was put right, starting anew")
             finally:
                 await system.close()
         finally:
             await connection.close()
 
 
-async def _run(settings: Settings, seeds: Seeds, listen: Listen, connection: Client, system: Client) -> None:
+async def _run(settings: Settings, seeds: Seeds, listen: Listen, connection: Client, system: Client) -> bool:
+    """Whether to start anew, because the log is another one now."""
+    anew = False
     undecodables = Undecodables()
-    troubles = Troubles(lambda: () if connection.is_connected else (buswatch.AWAY,))
-    await _insist("streams", partial(ensure_streams, connection.jetstream(), settings.stream_replicas))
+    troubles = Troubles(lambda: () if connection.is_connected else (buswatch.AWAY,), starting=True)
+    insist = partial(_insist, troubles)
     readmodel = ReadModel(connection, settings.data_dir / "readmodel.db", undecodables, troubles)
-    await _insist("read model", readmodel.open)
+    reached = Reached(settings.remembered or settings.credentials)
+    wholeness = Wholeness(connection, readmodel, reached, troubles, lambda: readmodel.lost)
+    writer = Log(connection, readmodel, troubles.require_changeable)
+    presence = Presence(undecodables)
+    deps = Deps(
+        intent=readmodel.intent,
+        commit=writer.commit,
+        events=readmodel.events,
+        facts=presence,
+        now=time.time,
+        new_id=new_id,
+        new_setup_key=new_setup_key,
+        troubles=troubles,
+    )
+    async with _answering(drained(create_app(deps)), listen) as answering:
+        await insist("log", wholeness.begun)
+        await insist("streams", partial(ensure_streams, connection.jetstream(), settings.stream_replicas))
+        await insist("read model", readmodel.open)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(readmodel.follow())
+                tasks.create_task(readmodel.save())
+                if await insist("log", wholeness.to_begin):
+                    token_file = settings.admin_token or settings.data_dir / "admin.token"
+                    founding = partial(ensure_account, connection, readmodel, token_file, settings.dns_domain, new_id)
+                    await insist("first account", founding)
+                await wholeness.note()
+                tasks.create_task(wholeness.watch())
+                tasks.create_task(buswatch.watch(connection, system, troubles))
+                tasks.create_task(presence.follow(connection))
+                tasks.create_task(Projector(connection, readmodel, undecodables).run())
+                tasks.create_task(oldfacts.sweep(connection, readmodel))
+                floods = Floods()
+                tasks.create_task(Withdrawal(system, readmodel, floods).run())
+                callout = Callout(readmodel, seeds.issuer, curve_key(seeds.callout), undecodables, floods)
+                leave_admission = await callout.serve(connection)
+                leave_enrolment = await Enrolment(
+                    readmodel, writer.commit, new_id, callout.standing, undecodables
+                ).serve(connection)
+                # An answer of the bus to this connection proves that it has the subscriptions before it.
+                await insist("log", readmodel.catch_up)
+                troubles.end(START)
+                log.info("serving", api=f"http://{listen}")
+                try:
+                    await answering
+                finally:
+                    await _hand_over(leave_admission, leave_enrolment)
+        except* LogChanged:
+            anew = True
+        except* (CorruptFile, Taken) as problems:
+            raise problems.exceptions[0] from None
+        finally:
+            await readmodel.close()
+    return anew
+
+
+@contextlib.asynccontextmanager
+async def _answering(app: ASGIApp, listen: Listen) -> AsyncIterator[asyncio.Task[None]]:
+    """The API answers from here on, also to say what keeps the replica from being ready. Gives what serves it."""
+    serving = asyncio.create_task(serve(app, listen))
     try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(readmodel.follow())
-            tasks.create_task(readmodel.save())
-            await _insist("log", readmodel.catch_up)
-            token_file = settings.admin_token or settings.data_dir / "admin.token"
-            founding = partial(ensure_account, connection, readmodel, token_file, settings.dns_domain, new_id)
-            await _insist("first account", founding)
-            writer = Log(connection, readmodel, troubles.require_changeable)
-            presence = Presence(undecodables)
-            tasks.create_task(presence.follow(connection))
-            tasks.create_task(buswatch.watch(connection, system, troubles))
-            tasks.create_task(Projector(connection, readmodel, undecodables).run())
-            tasks.create_task(oldfacts.sweep(connection, readmodel))
-            floods = Floods()
-            tasks.create_task(Withdrawal(system, readmodel, floods).run())
-            callout = Callout(readmodel, seeds.issuer, curve_key(seeds.callout), undecodables, floods)
-            leave_admission = await callout.serve(connection)
-            leave_enrolment = await Enrolment(readmodel, writer.commit, new_id, callout.standing, undecodables).serve(
-                connection
-            )
-            # An answer of the bus to this connection proves that it has the subscriptions before it.
-            await _insist("log", readmodel.catch_up)
-            deps = Deps(
-                intent=readmodel.intent,
-                commit=writer.commit,
-                events=readmodel.events,
-                facts=presence,
-                now=time.time,
-                new_id=new_id,
-                new_setup_key=new_setup_key,
-                troubles=troubles,
-            )
-            log.info("serving", api=f"http://{listen}")
-            try:
-                await serve(drained(create_app(deps)), listen)
-            finally:
-                await _hand_over(leave_admission, leave_enrolment)
-    except* (CorruptFile, Taken) as problems:
-        raise problems.exceptions[0] from None
+        yield serving
     finally:
-        await readmodel.close()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
 
 
 async def _hand_over(*leaving: Callable[[], Awaitable[None]]) -> None:
@@ -130,16 +161,17 @@ async def _hand_over(*leaving: Callable[[], Awaitable[None]]) -> None:
                 await leave()
 
 
-async def _insist(what: str, attempt: Callable[[], Awaitable[None]]) -> None:
+async def _insist(troubles: Troubles, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
     """Do it until it succeeds: a server that has just started, or a cluster without a leader, refuses for a while."""
     reported_at = float("-inf")
     while True:
         end_if_cancelled()
         try:
-            await attempt()
-            return
+            return await attempt()
         except (nats.errors.Error, NoRoom, TimeoutError) as problem:
+            line = str(problem) or type(problem).__name__
+            troubles.arise(START, f"{what} not ready: {line}", serves=False)
             if time.monotonic() - reported_at >= REPORT_EVERY_S:
                 reported_at = time.monotonic()
-                log.warning(f"{what} not ready, going on trying", problem=str(problem) or type(problem).__name__)
+                log.warning(f"{what} not ready, going on trying", problem=line)
             await asyncio.sleep(RETRY_S)

@@ -7,6 +7,7 @@ import msgspec
 
 from shared.bus.certificate import Certificate
 from shared.bus.keys import public_key, seed_file
+from shared.bus.reached import Reached
 from shared.events import subjects
 from shared.net.listen import Listen
 
@@ -61,8 +62,13 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def credentials(directory: Path) -> Credentials:
-    """The seeds kept in `directory` as <role>.nk, mode 0600, made on first use."""
+    """The seeds kept in `directory` as <role>.nk, mode 0600, made on first use.
+
+    New seeds are a new installation, whose log may begin: that is written before the first of them.
+    """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not any(directory.glob("*.nk")):
+        Reached(directory).begin()
     return Credentials(
         issuer=seed_file(directory / "issuer.nk", "account"),
         callout=seed_file(directory / "callout.nk", "curve"),

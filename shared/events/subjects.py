@@ -34,6 +34,7 @@ FACT_REPORTS = "fact.*.peer.*.report"
 FACT_RESOLUTIONS = "fact.*.route.*.resolution"
 FEED_ALL = "feed.>"
 LIVE_FEED_ALL = "live.feed.>"
+FEED_DOCUMENTS = "feed.*.*.*.*.*"
 FEED_OWNER = "feed.owner"
 """Who writes FEED: what was written under an older claim is refused. No reader's filter selects it."""
 

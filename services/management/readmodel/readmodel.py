@@ -45,10 +45,14 @@ _saving = Histogram("whimbrel_readmodel_save_seconds", "Time a transaction of th
 
 
 class ReadModel:
-    """Fold of ports.py, and more. `open`, then run `follow` and `save` as tasks, then `catch_up` before serving."""
+    """Fold of ports.py, and more. `open`, then run `follow` and `save` as tasks, then `catch_up` before serving.
+
+    lost: checkpoint of a file that was set aside because the log did not reach it, 0 for none.
+    """
 
     def __init__(self, connection: Client, path: Path, undecodables: Undecodables, troubles: TroublesPort) -> None:
         self.intent = Intent()
+        self.lost = 0
         self._connection = connection
         self._path = path
         self._undecodables = undecodables
@@ -96,7 +100,6 @@ class ReadModel:
         except Unusable as problem:
             kept = set_aside(self._path)
             log.warning("read model set aside, rebuilding it from the log", problem=problem.problem, kept=str(kept))
-            self.intent = Intent()
             await self._restore()
         self._taken.advance(self.intent.sequence)
         self._saved.advance(self.intent.sequence)
@@ -117,6 +120,7 @@ class ReadModel:
         try:
             message = await self._connection.jetstream().get_msg(LOG, checkpoint.sequence)
         except NotFoundError:
+            self.lost = checkpoint.sequence
             raise Unusable("the log does not reach its checkpoint") from None
         if _digest(message.data or b"") != checkpoint.digest:
             raise Unusable("it was made from another log")

@@ -134,8 +134,9 @@ def test_all_seeds_are_only_where_they_are_made() -> None:
         "/seeds": ("seeds", "rw"),
         "/data/bus": ("bus", "rw"),
         **{f"/handed-out/{name}": (f"seeds-{name}", "rw") for name in HOLDS},
+        "/remembered": ("management", "rw"),
     }
-    assert makes.command == ["--seeds=/seeds", "--handed-out=/handed-out", "--data=/data"]
+    assert makes.command == ["--seeds=/seeds", "--handed-out=/handed-out", "--remembered=/remembered", "--data=/data"]
     assert [name for name, service in SERVICES.items() if "seeds" in dict(service.mounts.values())] == ["seeds"]
     assert makes.network_mode == "none"
 
@@ -151,6 +152,14 @@ def test_the_token_outlives_its_container_and_is_where_the_command_looks() -> No
     management = SERVICES["management"]
     assert management.sees(settings("management").admin_token)
     assert management.environment["WHIMBREL_TOKEN_FILE"] == str(settings("management").admin_token)
+
+
+def test_how_far_the_log_came_is_remembered_where_a_first_start_is_allowed() -> None:
+    remembered = settings("management").remembered
+    assert remembered is not None
+    volume, _ = SERVICES["management"].mounts[str(remembered)]
+    assert SERVICES["seeds"].mounts["/remembered"] == (volume, "rw")
+    assert "--remembered=/remembered" in CLUSTER.services["seeds"].command
 
 
 def test_the_read_model_is_the_replicas_own() -> None:

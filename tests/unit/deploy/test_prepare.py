@@ -11,7 +11,8 @@ from deploy.nats.__main__ import HOLDS, prepare
 from services.management.wiring import Seeds, read_seeds
 from services.resolver import wiring as resolver
 from services.signal import wiring as signal
-from shared.bus.keys import public_key, read_seed
+from shared.bus.keys import new_seed, public_key, read_seed
+from shared.bus.reached import Reached
 from shared.bus.serverconfig import credentials
 from tests.arch.tree import ROOT
 
@@ -34,6 +35,7 @@ def test_each_service_gets_the_seeds_that_it_reads_and_no_others(stack: Path) ->
     handed_out = contents(stack / "handed-out")
     assert set(handed_out) == {
         *(f"management/{role}.nk" for role in Seeds.__struct_fields__),
+        "management/log-reached",
         f"signal/{signal.ROLE}.nk",
         f"resolver/{resolver.ROLE}.nk",
     }
@@ -48,7 +50,7 @@ def test_only_their_owner_may_read_them(stack: Path) -> None:
     assert {oct(path.stat().st_mode & 0o777) for path in paths} == {"0o700"}
     files = [file for path in paths for file in path.iterdir()]
     assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
-    assert len(files) == 6 + sum(map(len, HOLDS.values()))
+    assert len(files) == 6 + sum(map(len, HOLDS.values())) + 1
 
 
 def test_a_second_run_changes_nothing(stack: Path) -> None:
@@ -62,6 +64,26 @@ def test_a_service_whose_seeds_were_lost_gets_them_again(stack: Path) -> None:
     (stack / "handed-out/signal/signal.nk").unlink()
     prepared(stack)
     assert contents(stack) == before
+
+
+def test_only_new_seeds_let_a_log_begin_and_management_alone_remembers_how_far_it_came(stack: Path) -> None:
+    remembered = Reached(stack / "handed-out/management")
+    assert remembered.read() == (0, 0)
+    assert Reached(stack / "seeds").read() is None
+    remembered.note(57)
+    prepared(stack)
+    assert remembered.read() == (57, 0)
+    (stack / "handed-out/management/log-reached").unlink()
+    prepared(stack)
+    assert remembered.read() is None, "nothing may begin where it was forgotten"
+
+
+def test_a_run_that_was_cut_off_before_the_seeds_were_whole_still_lets_the_log_begin(tmp_path: Path) -> None:
+    (tmp_path / "seeds").mkdir()
+    Reached(tmp_path / "seeds").begin()
+    (tmp_path / "seeds/issuer.nk").write_text(new_seed("account") + "\n")
+    prepared(tmp_path)
+    assert Reached(tmp_path / "handed-out/management").read() == (0, 0)
 
 
 def test_what_the_bus_sees_holds_no_seed(stack: Path) -> None:
