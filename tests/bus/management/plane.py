@@ -32,7 +32,9 @@ class PlainBus(Bus):
 
 
 @asynccontextmanager
-async def admitting(bus: Bus, file: Path) -> AsyncIterator[Replica]:
+async def admitting(
+    bus: Bus, file: Path, *, grace_s: float = GRACE_S, sweep_every_s: float = SWEEP_EVERY_S
+) -> AsyncIterator[Replica]:
     """A replica that admits connections, enrols hosts and withdraws rights."""
     undecodables = Undecodables()
     async with running(bus, file) as replica:
@@ -42,7 +44,7 @@ async def admitting(bus: Bus, file: Path) -> AsyncIterator[Replica]:
         callout = Callout(held, bus.keys.issuer, xkey, undecodables, floods)
         await Enrolment(held, replica.log.commit, new_id, callout.standing, undecodables).serve(replica.connection)
         await callout.serve(replica.connection)
-        withdrawal = Withdrawal(system, held, floods, grace_s=GRACE_S, sweep_every_s=SWEEP_EVERY_S)
+        withdrawal = Withdrawal(system, held, floods, grace_s=grace_s, sweep_every_s=sweep_every_s)
         withdrawing = asyncio.create_task(withdrawal.run())
         try:
             yield replica

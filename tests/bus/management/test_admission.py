@@ -405,6 +405,15 @@ async def test_c5_a_deleted_peer_loses_its_connection_at_once_and_does_not_get_b
     assert bob.client.is_connected
 
 
+async def test_c5_a_deleted_peer_has_no_grace(plain_bus: PlainBus, tmp_path: Path) -> None:
+    alice = Host(plain_bus.url, "alice")
+    await append(plain_bus, builders.commit(replace(builders.peer("alice"), bus_key=alice.bus_key)))
+    async with admitting(plain_bus, tmp_path / "a.db", grace_s=600.0, sweep_every_s=600.0):
+        await alice.connect()
+        await append(plain_bus, builders.commit(deletes=[Ref("peer", "alice")]))
+        await asyncio.wait_for(alice.closed.wait(), 30)
+
+
 async def test_a_peer_that_left_a_group_and_does_not_reconnect_is_ended_after_the_grace(two: Two) -> None:
     alice, bob = await two.alice.connect(), await two.bob.connect()
     loop = asyncio.get_running_loop()

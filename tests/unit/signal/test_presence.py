@@ -122,6 +122,19 @@ def test_a_heartbeat_contradicts_a_fact_that_says_silent() -> None:
     assert presence.take() == [PeerHeard(peer=A, epoch=1, at=5.0)]
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_fact_that_is_older_than_the_goodbye_revives_nobody(epoch: int) -> None:
+    presence = tracker()
+    presence.feed(A, beat(A, 2), 0.0)
+    presence.feed(A, beat(A, 2, leaving=True), 1.0)
+    presence.take()
+    presence.adopt(A, epoch, connected=True, now=2.0)  # written before, by this replica or another one
+    assert presence.connected == 0
+    presence.feed(A, beat(A, 2), 3.0)
+    presence.advance(60.0)
+    assert presence.take() == []
+
+
 def test_a_fact_of_an_older_session_changes_nothing() -> None:
     presence = tracker()
     presence.feed(A, beat(A, 2), 0.0)
