@@ -2,8 +2,7 @@
 
 import os
 import sys
-from importlib.metadata import version
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.config import Env
@@ -13,6 +12,12 @@ from services.cli.errors import INTERRUPTED, USAGE, Failed
 CONTROL_PLANE = Group("Control plane", sort_key=1)
 HOST = Group("This host", sort_key=2)
 TRY = Group("Try it", sort_key=3)
+
+STAYS = ("server", "management", "signal", "resolver", "up")
+"""The commands that become a program and stay: each of their options also reads a variable.
+
+The others end at once, and read only where to find those: nobody shall delete or rename by a variable.
+"""
 
 COMMANDS = (
     (CONTROL_PLANE, "server", "services.cli.server:server", "Run the whole control plane on this machine."),
@@ -31,6 +36,9 @@ COMMANDS = (
 
 PREFIX = "WHIMBREL_"
 
+PLAIN: Literal["plaintext"] = "plaintext"
+"""For pages without an example: what shows markdown takes longer to load than all the rest."""
+
 
 def application(typed: str) -> App:
     """The command, about to run its command `typed`.
@@ -40,17 +48,26 @@ def application(typed: str) -> App:
     """
     app = App(
         name="whimbrel",
-        help="A WireGuard overlay with routing peers. Every option also reads `WHIMBREL_<OPTION>`.",
-        version=lambda: version("whimbrel"),
-        config=Env(PREFIX, command=False),
+        help=(
+            "A WireGuard overlay with routing peers. Every option of a command that stays (server, management, signal, "
+            "resolver, up) also reads WHIMBREL_<OPTION>; the others read the variables that their help names."
+        ),
+        version=_version,
+        config=Env(PREFIX, command=False) if typed in STAYS else (),
         default_parameter=Parameter(negative_iterable=()),
         print_error=False,
         exit_on_error=False,
-        help_format="markdown",
+        help_format="markdown" if typed in {name for _, name, _, _ in COMMANDS} else PLAIN,
     )
     for group, name, code, line in COMMANDS:
         app.command(code, name=name, help=None if name == typed else line, group=group)
     return app
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("whimbrel")
 
 
 def main() -> None:

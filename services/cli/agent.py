@@ -19,7 +19,7 @@ from typing import IO, Annotated, Any
 from cyclopts import App, Parameter
 
 from services.cli.admin.output import Columns, print_json, print_object, print_table
-from services.cli.errors import Failed
+from services.cli.errors import Failed, NotRunning
 
 AGENT = (sys.executable, "-P", "-m", "services.agent")
 """-P: what lies in the directory that `up` is called from is no part of the agent."""
@@ -30,8 +30,11 @@ ANSWER_WITHIN_S = 10.0
 STOP_WITHIN_S = 60.0
 """Removing thousands of routes takes seconds, and so does a wireguard-go that has to be killed."""
 
-Interface = Annotated[str, Parameter(help="Name of the overlay interface.")]
-Socket = Annotated[Path | None, Parameter(help="Socket of the agent; /run/whimbrel/wt0.sock by default.")]
+NewInterface = Annotated[str, Parameter(help="Name of the overlay interface.")]
+NewSocket = Annotated[Path | None, Parameter(help="Socket of the agent; /run/whimbrel/wt0.sock by default.")]
+Interface = Annotated[NewInterface, Parameter(env_var="WHIMBREL_INTERFACE")]
+Socket = Annotated[NewSocket, Parameter(env_var="WHIMBREL_SOCKET")]
+"""Of an agent that runs; `up` reads the same variables, as any of its options."""
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
 Ids = Annotated[list[str], Parameter(help="Network ids, as `whimbrel networks ls` shows them, or `all`.")]
 
@@ -45,12 +48,12 @@ def up(
     setup_key: Annotated[str | None, Parameter(help="Key to enrol with, the first time.")] = None,
     setup_key_file: Annotated[Path | None, Parameter(help="File that holds the key.")] = None,
     hostname: Annotated[str | None, Parameter(help="Name of this host; the system's by default.")] = None,
-    interface: Interface = "wt0",
+    interface: NewInterface = "wt0",
     port: Annotated[int, Parameter(help="UDP port of WireGuard.")] = 51820,
     state_dir: Annotated[Path, Parameter(help="Where keys and the last good state are kept.")] = Path(
         "/var/lib/whimbrel"
     ),
-    socket: Socket = None,
+    socket: NewSocket = None,
     metrics_port: Annotated[int | None, Parameter(help="Port on loopback for Prometheus; none by default.")] = None,
     daemon: Annotated[bool, Parameter(negative="", help="Go to the background once the agent runs.")] = False,
     log_level: Annotated[str, Parameter(help="debug, info, warning or error.")] = "info",
@@ -93,13 +96,18 @@ def up(
 
 
 def down(*, interface: Interface = "wt0", socket: Socket = None) -> None:
-    """Stop this host's agent: everything it made in the kernel is removed.
+    """Stop this host's agent: everything it made in the kernel is removed. Where none runs there is nothing to do.
 
     ```
     whimbrel down
     ```
     """
-    left = _ask(_path(socket, interface), "down", within_s=STOP_WITHIN_S)
+    path = _path(socket, interface)
+    try:
+        left = _ask(path, "down", within_s=STOP_WITHIN_S)
+    except NotRunning:
+        print(f"no agent runs at {path}: nothing to stop")
+        return
     if left:
         raise Failed("the agent stopped, but could not remove " + "; ".join(f"{k}: {v}" for k, v in left.items()))
 
@@ -255,7 +263,7 @@ def _path(given: Path | None, interface: str) -> Path:
 
 
 def _ask(path: Path, what: str, within_s: float = ANSWER_WITHIN_S, **options: Any) -> Any:
-    """The agent's answer; raises Failed when none comes in time."""
+    """The agent's answer; raises Failed when none comes in time, NotRunning when nobody has the socket."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
             agent.settimeout(within_s)
@@ -276,7 +284,7 @@ def _ask(path: Path, what: str, within_s: float = ANSWER_WITHIN_S, **options: An
             "`whimbrel up` goes on with it, and `whimbrel down` after that removes it"
         ) from None
     except OSError:
-        raise Failed(
+        raise NotRunning(
             f"no agent runs at {path}: start it with `whimbrel up`, or name its socket with --socket"
         ) from None
     answer = json.loads(line) if line else {"error": "the agent ended before it answered"}

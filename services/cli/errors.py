@@ -14,3 +14,7 @@ class Failed(Exception):
         super().__init__(message)
         self.message = message
         self.code = code
+
+
+class NotRunning(Failed):
+    """Start the agent, or name its socket."""

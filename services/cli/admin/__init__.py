@@ -4,10 +4,12 @@ from cyclopts import App
 
 app = App(
     name="admin",
+    help_format="plaintext",
     help="Use the REST API: routes, groups, peers, policies, keys.",
     help_epilogue=(
         "Wherever an id is expected, a name will do as long as only one object has it. An option that takes several "
-        "values is repeated. Networks with resources and routers are not part of this API yet; routes do their work."
+        "values is repeated. WHIMBREL_ADMIN_API and WHIMBREL_TOKEN_FILE say where the API is and who asks. "
+        "Networks with resources and routers are not part of this API yet; routes do their work."
     ),
 )
 

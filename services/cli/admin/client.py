@@ -26,9 +26,10 @@ Object = dict[str, Any]
 class Connection:
     """Where the API is, and how its answers are shown."""
 
-    api: Annotated[str, Parameter(help="Address of the API.")] = "http://127.0.0.1:8080"
+    api: Annotated[str, Parameter(help="Address of the API.", env_var="WHIMBREL_ADMIN_API")] = "http://127.0.0.1:8080"
     token_file: Annotated[
-        Path | None, Parameter(help="File with an access token, such as the server's admin.token.")
+        Path | None,
+        Parameter(help="File with an access token, such as the server's admin.token.", env_var="WHIMBREL_TOKEN_FILE"),
     ] = None
     json: Annotated[bool, Parameter(negative="", help="Print what the API answers, for machines.")] = False
 

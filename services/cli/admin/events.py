@@ -8,7 +8,7 @@ from cyclopts.validators import Number
 from services.cli.admin.client import Client, Connection
 from services.cli.admin.output import Columns, print_json, print_table
 
-app = App(name="events", help="The audit trail.")
+app = App(name="events", help="The audit trail.", help_format="markdown")
 
 COLUMNS: Columns = {
     "TIME": "timestamp",

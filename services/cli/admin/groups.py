@@ -7,7 +7,7 @@ from cyclopts import App, Parameter
 from services.cli.admin.client import Client, Connection, Object
 from services.cli.admin.output import Columns, names, print_json, print_object, print_table
 
-app = App(name="groups", help="Named sets of peers.")
+app = App(name="groups", help="Named sets of peers.", help_format="markdown")
 
 Group = Annotated[str, Parameter(help="Id or name of the group.")]
 Peers = Annotated[list[str], Parameter(name=("--peers", "--peer"), help="Peer that is a member.", negative="")]

@@ -3,11 +3,11 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:  # loaded when a table is printed: JSON, and a refusal, need none of it
+    from rich.table import Table
+    from rich.text import Text
 
 PIPE_WIDTH = 10_000
 """Columns where no terminal says how wide it is: a line of the table stays one line."""
@@ -23,6 +23,8 @@ def print_json(answer: Any) -> None:
 
 def print_table(rows: Iterable[Row], columns: Columns) -> None:
     """One line per row."""
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in columns:
         table.add_column(heading)
@@ -30,17 +32,19 @@ def print_table(rows: Iterable[Row], columns: Columns) -> None:
         table.add_row(
             *(cell(row.get(column) if isinstance(column, str) else column(row)) for column in columns.values())
         )
-    _console().print(table)
+    _show(table)
 
 
 def print_object(thing: Row) -> None:
     """One line per field."""
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column()
     for name, value in thing.items():
         table.add_row(name, cell(value))
-    _console().print(table)
+    _show(table)
 
 
 def names(field: str) -> Callable[[Row], str]:
@@ -48,8 +52,10 @@ def names(field: str) -> Callable[[Row], str]:
     return lambda row: ", ".join(thing["name"] for thing in row.get(field) or [])
 
 
-def cell(value: Any) -> Text:
+def cell(value: Any) -> "Text":
     """A value as people read it; what it holds never acts on the terminal."""
+    from rich.text import Text
+
     return Text("".join(character if character.isprintable() else "�" for character in _text(value)))
 
 
@@ -66,5 +72,14 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _console() -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+def _show(table: "Table") -> None:
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        Console(highlight=False).print(table)
+        return
+    console = Console(highlight=False, width=PIPE_WIDTH)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        print(line.rstrip())

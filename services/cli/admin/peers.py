@@ -7,7 +7,9 @@ from cyclopts import App, Parameter
 from services.cli.admin.client import Client, Connection, Object
 from services.cli.admin.output import Columns, names, print_json, print_object, print_table
 
-app = App(name="peers", help="Hosts with an agent. They are created by enrolling, with `whimbrel up`.")
+app = App(
+    name="peers", help="Hosts with an agent. They are created by enrolling, with `whimbrel up`.", help_format="markdown"
+)
 
 Peer = Annotated[str, Parameter(help="Id or name of the peer.")]
 

@@ -10,7 +10,7 @@ from services.cli.admin.output import Columns, print_json, print_object, print_t
 from services.cli.core.ports import split_ports
 from services.cli.errors import Failed
 
-app = App(name="policies", help="Who may talk to whom.")
+app = App(name="policies", help="Who may talk to whom.", help_format="markdown")
 
 Policy = Annotated[str, Parameter(help="Id or name of the policy.")]
 Sources = Annotated[list[str], Parameter(name=("--sources", "--source"), help="Group that may connect.", negative="")]

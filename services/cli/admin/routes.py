@@ -8,7 +8,7 @@ from services.cli.admin.client import Client, Connection, Object
 from services.cli.admin.options import one_of
 from services.cli.admin.output import Columns, print_json, print_object, print_table
 
-app = App(name="routes", help="Networks and names behind routing peers.")
+app = App(name="routes", help="Networks and names behind routing peers.", help_format="markdown")
 
 NAME = "network_id"
 

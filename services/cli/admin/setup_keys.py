@@ -1,16 +1,21 @@
 """`whimbrel admin setup-keys`."""
 
+import os
 import sys
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from services.cli.admin.client import Client, Connection, Object
+from services.cli.admin.options import one_of
 from services.cli.admin.output import Columns, print_json, print_object, print_table
 from services.cli.errors import Failed
 from shared.duration import parse_duration
 
-app = App(name="setup-keys", help="Keys that let hosts enrol.")
+app = App(name="setup-keys", help="Keys that let hosts enrol.", help_format="markdown")
 
 Key = Annotated[str, Parameter(help="Id or name of the key, not the key itself.")]
 AutoGroups = Annotated[
@@ -67,30 +72,42 @@ def create(
     auto_groups: AutoGroups | None = None,
     ephemeral: Annotated[bool, Parameter(help="Hosts that enrol with it are removed once they are gone.")] = False,
     allow_extra_dns_labels: bool = False,
+    quiet: Annotated[bool, Parameter(negative="", help="Print the key and nothing else.")] = False,
+    output: Annotated[
+        Path | None, Parameter(help="New file that gets the key, for its owner's eyes; it is not printed then.")
+    ] = None,
     connection: Connection = Connection(),
 ) -> None:
     """Create a key. It is shown this once; the server keeps only its hash.
 
     ```
     whimbrel admin setup-keys create --name offices --expires-in 7d
+    whimbrel admin setup-keys create --name offices --output ./key
     ```
     """
+    one_of({"--quiet": quiet or None, "--json": connection.json or None, "--output": output}, needed=False)
     client = Client(connection)
-    created = client.post(
-        "/setup-keys",
-        {
-            "name": name,
-            "type": type,
-            "expires_in": _seconds(expires_in),
-            "usage_limit": usage_limit,
-            "auto_groups": client.ids("groups", auto_groups or [], "group"),
-            "ephemeral": ephemeral,
-            "allow_extra_dns_labels": allow_extra_dns_labels,
-        },
-    )
-    _show(connection, client, created)
-    if not connection.json:
-        print("keep the key: it is not shown again", file=sys.stderr)
+    request: Object = {
+        "name": name,
+        "type": type,
+        "expires_in": _seconds(expires_in),
+        "usage_limit": usage_limit,
+        "auto_groups": client.ids("groups", auto_groups or [], "group"),
+        "ephemeral": ephemeral,
+        "allow_extra_dns_labels": allow_extra_dns_labels,
+    }
+    with _new_file(output) as file:  # before the key: a name that is taken or a folder that is not there costs none
+        created = client.post("/setup-keys", request)
+        if file is not None:
+            file.write(created["key"] + "\n")
+    if quiet:
+        print(created["key"])
+    elif output is not None:
+        _show(connection, client, created | {"key": f"in {output}"})
+    else:
+        _show(connection, client, created)
+        if not connection.json:
+            print("keep the key: it is not shown again", file=sys.stderr)
 
 
 @app.command
@@ -136,6 +153,26 @@ def delete(key: Key, /, *, connection: Connection = Connection()) -> None:
         print_json(answer)
     else:
         print(f"deleted setup key {found['id']} ({found['name']})")
+
+
+@contextmanager
+def _new_file(path: Path | None) -> Iterator[IO[str] | None]:
+    """An empty file of mode 0600 that was not there before, written through at the end; gone if the block fails."""
+    if path is None:
+        yield None
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as problem:
+        raise Failed(f"--output {path}: {problem.strerror}: name a new file in a folder that is there") from None
+    try:
+        with open(descriptor, "w", encoding="ascii") as file:
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        path.unlink()
+        raise
 
 
 def _seconds(text: str) -> int:

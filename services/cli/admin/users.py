@@ -5,7 +5,7 @@ from cyclopts import App
 from services.cli.admin.client import Client, Connection
 from services.cli.admin.output import Columns, print_json, print_object, print_table
 
-app = App(name="users", help="People and programs that use the API.")
+app = App(name="users", help="People and programs that use the API.", help_format="markdown")
 
 COLUMNS: Columns = {
     "ID": "id",

@@ -76,7 +76,7 @@ def token_file(world: World, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def whimbrel(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command in this process: `whimbrel("admin", "routes", "list", WHIMBREL_JSON="1")`."""
+    """Runs the command in this process: `whimbrel("status", WHIMBREL_SOCKET="/run/agent.sock")`."""
     for name in [name for name in os.environ if name.startswith("WHIMBREL_")]:
         monkeypatch.delenv(name)
 
@@ -101,6 +101,6 @@ def admin(whimbrel: Run, api: str, token_file: Path) -> Run:
     """Runs `whimbrel admin …` as the owner of this test's account."""
 
     def run(*arguments: str, **environment: str) -> Result:
-        return whimbrel("admin", *arguments, WHIMBREL_API=api, WHIMBREL_TOKEN_FILE=str(token_file), **environment)
+        return whimbrel("admin", *arguments, WHIMBREL_ADMIN_API=api, WHIMBREL_TOKEN_FILE=str(token_file), **environment)
 
     return run

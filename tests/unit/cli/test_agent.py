@@ -58,3 +58,17 @@ def test_an_agent_that_ends_before_it_answers_says_so(listener: socket.socket, w
     asked = whimbrel("status", "--socket", str(tmp_path / "agent.sock"))
     ending.join()
     assert (asked.code, asked.out, asked.err.count("\n")) == (1, "", 1)
+
+
+def test_down_where_no_agent_runs_has_nothing_to_do_and_says_so(whimbrel: Run, tmp_path: Path) -> None:
+    asked = whimbrel("down", "--socket", str(tmp_path / "none.sock"))
+    assert asked == (0, f"no agent runs at {tmp_path}/none.sock: nothing to stop\n", "")
+    assert whimbrel("status", "--socket", str(tmp_path / "none.sock")).code == 1
+
+
+def test_down_of_an_agent_that_was_killed_is_not_done(whimbrel: Run, tmp_path: Path) -> None:
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listening:
+        listening.bind(str(tmp_path / "agent.sock"))
+    asked = whimbrel("down", "--socket", str(tmp_path / "agent.sock"))
+    assert (asked.code, asked.out) == (1, "")
+    assert "was killed, and what it made is still there" in asked.err

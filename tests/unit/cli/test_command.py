@@ -1,10 +1,14 @@
 """The command itself."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from tests.unit.api.world import World
 from tests.unit.cli.conftest import Run
 
 LOADS = """
@@ -95,19 +99,44 @@ def test_a_mistyped_command_is_one_line_with_a_suggestion(whimbrel: Run) -> None
     assert result.err.count("\n") == 1
 
 
-def test_a_variable_is_read_unless_it_is_empty(admin: Run) -> None:
-    assert admin("routes", "list", WHIMBREL_JSON="1").out.startswith("[")
-    for value in ("", "0", "false"):
-        assert admin("routes", "list", WHIMBREL_JSON=value).out.startswith("ID ")
-    assert admin("events", "list", WHIMBREL_LIMIT="").code == 0
-    assert admin("events", "list", WHIMBREL_LIMIT="many").code == 2
+def test_a_variable_is_read_unless_it_is_empty(whimbrel: Run, tmp_path: Path) -> None:
+    assert f"no agent runs at {tmp_path}/a.sock" in whimbrel("status", WHIMBREL_SOCKET=str(tmp_path / "a.sock")).err
+    assert (
+        "no agent runs at /run/whimbrel/none.sock"
+        in whimbrel("status", WHIMBREL_SOCKET="", WHIMBREL_INTERFACE="none").err
+    )
 
 
-def test_what_is_typed_comes_before_the_variable(admin: Run) -> None:
-    assert admin("peers", "list", "--name", "laptop", WHIMBREL_NAME="gw").out.count("\n") == 2
+def test_what_is_typed_comes_before_the_variable(whimbrel: Run, tmp_path: Path) -> None:
+    typed = ("status", "--socket", str(tmp_path / "typed.sock"))
+    assert "typed.sock" in whimbrel(*typed, WHIMBREL_SOCKET=str(tmp_path / "variable.sock")).err
 
 
-def test_every_option_says_which_variable_it_reads(whimbrel: Run) -> None:
-    shown = whimbrel("admin", "routes", "create", "--help").out
-    for variable in ("WHIMBREL_API", "WHIMBREL_TOKEN_FILE", "WHIMBREL_JSON", "WHIMBREL_NETWORK_ID", "WHIMBREL_METRIC"):
-        assert variable in shown
+def test_the_address_that_the_server_listens_on_is_not_where_admin_asks(admin: Run) -> None:
+    for listens in ("0.0.0.0:1", "http://127.0.0.1:1"):
+        assert admin("routes", "list", WHIMBREL_API=listens).code == 0
+
+
+def test_no_variable_changes_what_a_command_of_admin_does(admin: Run, world: World) -> None:
+    before = world.state.routes["lan"]
+    general = {"WHIMBREL_NAME": "gw", "WHIMBREL_ENABLED": "false", "WHIMBREL_JSON": "1", "WHIMBREL_METRIC": "7"}
+    assert admin("peers", "list", **general).out == admin("peers", "list").out
+    assert admin("routes", "update", "lan", "--description", "new", **general).code == 0
+    assert world.state.routes["lan"] == replace(before, description="new")
+
+
+def test_every_option_of_a_program_that_stays_says_which_variable_it_reads(whimbrel: Run) -> None:
+    for command, variables in (("server", ("API", "DATA_DIR", "BUS_CERT")), ("up", ("BUS", "INTERFACE", "SOCKET"))):
+        shown = whimbrel(command, "--help").out
+        for variable in variables:
+            assert f"[env var: WHIMBREL_{variable}]" in " ".join(shown.replace("│", "").split())
+
+
+def test_the_others_say_which_they_read(whimbrel: Run) -> None:
+    for command, variables in (
+        ("admin routes create", ["WHIMBREL_ADMIN_API", "WHIMBREL_TOKEN_FILE"]),
+        ("networks select", ["WHIMBREL_INTERFACE", "WHIMBREL_SOCKET"]),
+        ("lab run", []),
+    ):
+        shown = whimbrel(*command.split(), "--help").out
+        assert sorted(set(re.findall(r"WHIMBREL_\w+", shown.partition("Wherever")[0]))) == variables
