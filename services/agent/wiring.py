@@ -131,7 +131,7 @@ class Agent:
                 public_key=who.public_key,
                 listen_port=settings.port,
                 interface=settings.interface,
-                ipv6=about.ipv6 and "v6" in rules.families(),
+                ipv6="v6" in rules.families(),
                 selection=self._selection.value,
             ),
             Drivers(
@@ -284,6 +284,8 @@ class Member:
     async def _watch(self, monitor: Monitor) -> None:
         async for disturbed in monitor:
             parts: list[Part] = [part for part in PARTS if part in disturbed]
+            if disturbed & {"addresses", "link"}:
+                parts.append("sysctl")  # addresses come and go with IPv6, whose switch the kernel does not tell of
             if parts:
                 self._loop.disturbed(parts)
             if "addresses" in disturbed:

@@ -20,7 +20,7 @@ from services.agent.core.permits import Match, fault, input_matches, route_match
 from services.agent.core.policyrules import policy_rules
 from services.agent.core.ruleset import Served, ruleset
 from services.agent.core.selection import Selection
-from services.agent.core.sysctls import wanted
+from services.agent.core.sysctls import has_v6, wanted
 from shared.events.documents import PeerDoc, Permit, RuleDoc
 from shared.net.wireguard import is_public_key
 
@@ -52,6 +52,7 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
 
 def desired(documents: Documents, local: Local) -> Desired:
     """The whole desired state. Without documents: a closed host with a device, and no address, peer or route."""
+    local = replace(local, ipv6=local.ipv6 and has_v6(local.sysctls))
     overlay = overlay_of(documents.settings, documents.self_doc, ipv6=local.ipv6)
     known, bad_peers = _known_peers(documents, local, overlay)
     documents = replace(documents, peers=known)

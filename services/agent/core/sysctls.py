@@ -11,6 +11,8 @@ from services.agent.core.kernel import SysctlEntry
 FORWARD_V4 = "net/ipv4/ip_forward"
 FORWARD_V6 = "net/ipv6/conf/all/forwarding"
 SRC_VALID_MARK = "net/ipv4/conf/all/src_valid_mark"
+NO_V6 = "net/ipv6/conf/default/disable_ipv6"
+"""Whether interfaces made from now on have IPv6, and ours with them. Never changed, only looked at."""
 _STRICT, _LOOSE = "1", "2"
 
 
@@ -21,9 +23,15 @@ def watched(interfaces: Iterable[str], overlay: str) -> tuple[str, ...]:
         FORWARD_V4,
         FORWARD_V6,
         SRC_VALID_MARK,
+        NO_V6,
         *(_rp_filter(name) for name in ("all", *others)),
         *(_accept_ra(name) for name in ("default", *others)),
     )
+
+
+def has_v6(current: Mapping[str, str]) -> bool:
+    """Whether our interface is to have IPv6: people switch it off and on while the agent runs."""
+    return current.get(NO_V6, "0") == "0"
 
 
 def wanted(

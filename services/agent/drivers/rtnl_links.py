@@ -1,9 +1,11 @@
 """The overlay interface as a link: MTU, up or down, and its addresses."""
 
+import contextlib
 import errno
 import socket
 import struct
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from services.agent.core.kernel import Link
@@ -18,6 +20,8 @@ IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 IFA_F_NODAD = 0x02
 IFF_UP = 0x1
 RT_SCOPE_LINK = 253
+
+IPV6_SETTINGS = Path("/proc/sys/net/ipv6/conf")
 
 LINK = struct.Struct("=BxHiII")
 """ifinfomsg: family, type, index, flags, change."""
@@ -58,6 +62,9 @@ class Links:
         return {name: problem.text for name, problem in refused.items() if problem}
 
     def _set(self, index: int, entry: Link) -> list[str]:
+        if any(":" in address for address in entry.addresses):
+            with contextlib.suppress(OSError):  # an interface from when IPv6 was switched off has it off for itself
+                (IPV6_SETTINGS / entry.name / "disable_ipv6").write_text("0")
         mtu = LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0) + netlink.u32(IFLA_MTU, entry.mtu)
         state = LINK.pack(socket.AF_UNSPEC, 0, index, IFF_UP if entry.up else 0, IFF_UP)
         held = self._addresses(index)

@@ -50,6 +50,25 @@ async def test_a_host_whose_ipv6_is_switched_off_goes_on_with_ipv4(
     assert kernel.bare()
 
 
+@pytest.mark.parametrize("switch", ["all", "default"])
+async def test_ipv6_that_is_switched_on_again_comes_back(
+    agent: AgentProcess, plane: Plane, kernel: KernelState, switch: str
+) -> None:
+    for name in ("default", "all"):
+        agent.host.call(Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text, "1")
+    agent.start()
+    await in_step(agent, plane)
+    agent.host.call(Path(f"/proc/sys/net/ipv6/conf/{switch}/disable_ipv6").write_text, "0")
+    agent.host.ip("address", "add", "192.0.2.1/32", "dev", "lo")  # which has the settings read: the switch has not
+    await eventually(lambda: kernel.addresses() == OVERLAY and kernel.rules() == RULES, within_s=45.0)
+    await in_step(agent, plane)
+    agent.host.call(Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text, "1")
+    await eventually(lambda: {family for family, _ in kernel.rules()} == {"-4"}, within_s=45.0)
+    await in_step(agent, plane)
+    assert await agent.stop() == 0
+    assert kernel.bare()
+
+
 async def test_a_new_agent_adopts_what_a_killed_one_left(
     agent: AgentProcess, plane: Plane, kernel: KernelState
 ) -> None:

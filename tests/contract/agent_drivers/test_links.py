@@ -105,13 +105,24 @@ def test_what_the_kernel_refuses_leaves_the_rest_done(tunnel: Namespace) -> None
 
 
 def test_without_ipv6_the_ipv4_address_is_set_all_the_same(tunnel: Namespace) -> None:
+    """The kernel takes IPv6 away from an interface with an MTU below 1280."""
+
+    async def scenario(rtnl: Netlink) -> None:
+        links = Links(rtnl, "wt0")
+        errors = await links.upsert(wt0(mtu=1279))
+        assert errors["wt0"].startswith("address fd00:1::7/64: ")
+        assert (await links.observe())["wt0"].addresses == {"100.64.0.7/16"}
+
+    run_on(tunnel, scenario)
+
+
+def test_an_interface_from_when_ipv6_was_off_gets_it_with_its_addresses(tunnel: Namespace) -> None:
     tunnel.call(Path("/proc/sys/net/ipv6/conf/wt0/disable_ipv6").write_text, "1")
 
     async def scenario(rtnl: Netlink) -> None:
         links = Links(rtnl, "wt0")
-        errors = await links.upsert(wt0())
-        assert errors["wt0"].startswith("address fd00:1::7/64: ")
-        assert (await links.observe())["wt0"].addresses == {"100.64.0.7/16"}
+        assert await links.upsert(wt0()) == {}
+        assert (await links.observe())["wt0"].addresses == frozenset(ADDRESSES)
 
     run_on(tunnel, scenario)
 
