@@ -25,7 +25,7 @@ setup:
     flock 9 # a second set-up waits for the first, and then has nothing to do
     ready && exit
     [[ -x .venv/bin/python ]] || uv venv --quiet --clear --python "{{ python }}" .venv
-    uv pip install --quiet --python .venv --exact --require-hashes -r requirements/dev.txt
+    uv pip install --quiet --python .venv --exact --no-deps --require-hashes -r requirements/dev.txt
     uv pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
     wanted >.venv/.installed
 
@@ -33,7 +33,7 @@ setup:
 lock *args:
     #!/usr/bin/env bash
     set -euo pipefail
-    compile() { uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "$@"; }
+    compile() { uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --excludes requirements/unused.in "$@"; }
     compile "$@" requirements/tools.in -o requirements/tools.txt
     compile "$@" requirements/run.in -o requirements/run.txt
     compile "$@" --constraint requirements/run.txt requirements/dev.in -o requirements/dev.txt
