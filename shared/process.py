@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 import uvloop
 
+from shared import metrics
 from shared.errors import BadSetting, BusUnavailable, CorruptFile, NotStarted, Taken
 
 STOPPED_BY = (signal.SIGTERM, signal.SIGINT)
@@ -33,6 +34,7 @@ log = structlog.get_logger()
 def run(name: str, service: Coroutine[Any, Any, None], *, stop_within_s: float = STOP_TIMEOUT_S) -> int:
     """Run the service until SIGTERM or SIGINT; gives the exit code."""
     _prepare()
+    metrics.introduce(name)
     try:
         uvloop.run(_until_stopped(name, service, stop_within_s))
     except (FileNotFoundError, PermissionError) as problem:

@@ -16,6 +16,7 @@ def main() -> int:
     try:
         settings = read(Settings)
         log.set_up(settings.log_level, settings.log_format)
+        metrics.introduce("agent")
         with metrics.page(settings.metrics_port):
             return uvloop.run(run(settings))
     except BadSetting as problem:

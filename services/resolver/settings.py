@@ -8,6 +8,7 @@ import msgspec
 from services.resolver.core.answers import KEEP_MAX_AGE_S
 from services.resolver.core.schedule import INTERVAL_S
 from shared.log import Format, Level
+from shared.metrics import LOOPBACK
 from shared.settings import Seconds
 
 
@@ -19,7 +20,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     the service's nkey seed. dns_router_interval: time between two look-ups of a name, at least 2 s; in seconds, or with
     a unit as in 5m. keep_max_age: how long a route with keep_route holds an address after it was last seen, as in 7d; 0
     for ever. dns_servers: "address", "address:port" or "[address]:port", comma separated; those of /etc/resolv.conf
-    by default. metrics_port: port on loopback for Prometheus, none by default.
+    by default. metrics_port: port of /metrics and /healthz, none by default. metrics_host: the address that has it,
+    loopback by default.
 
     Example: whimbrel resolver --bus tls://bus.example.com:4222 --credentials keys/resolver.nk
     """
@@ -32,5 +34,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_max_age: Seconds = KEEP_MAX_AGE_S
     dns_servers: tuple[str, ...] = ()
     metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
+    metrics_host: str = LOOPBACK
     log_level: Level = "info"
     log_format: Format = "auto"

@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+from nats.aio.client import Client
+
 from services.resolver.asking import Asking
 from services.resolver.bus import Bus
 from services.resolver.core.answers import Answer, KeepLimits
@@ -14,7 +16,7 @@ from services.resolver.settings import Settings
 from services.resolver.upstream import DnsServers
 from shared import metrics
 from shared.bus import lastvalues
-from shared.bus.connection import connect
+from shared.bus.connection import connect, troubles
 from shared.bus.keys import read_seed
 from shared.bus.streams import FACTS, FEED
 from shared.bus.undecodable import Undecodables
@@ -27,7 +29,8 @@ async def run(settings: Settings) -> None:
     """Resolve until cancelled. Raises BadSetting, CorruptFile or Taken before anything else."""
     upstream = DnsServers(settings.dns_servers)
     seed = read_seed(settings.credentials)
-    with metrics.page(settings.metrics_port):
+    connection: Client | None = None
+    with metrics.page(settings.metrics_port, settings.metrics_host, lambda: troubles(connection)):
         connection = await connect(settings.bus, seed, ROLE, ca=settings.bus_ca, name=settings.bus_name)
         try:
             resolutions = Resolutions(KeepLimits(max_age_s=settings.keep_max_age))

@@ -29,7 +29,7 @@ async def run(settings: Settings, *, max_silence_s: float = MAX_SILENCE_S, limit
     seed = read_seed(settings.credentials)
     broker = Broker(settings.bus, seed, ROLE, ca=settings.bus_ca, name=settings.bus_name)
     undecodables = Undecodables()
-    with metrics.page(settings.metrics_port):
+    with metrics.page(settings.metrics_port, settings.metrics_host, broker.troubles):
         try:
             connection = await broker.connect()
             bus = Bus(connection)

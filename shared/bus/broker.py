@@ -1,13 +1,14 @@
 """FastStream's broker on a service's own connection."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import nats.errors
 from faststream.nats import NatsBroker, NatsMessage
 from nats.aio.client import Client
 
-from shared.bus.connection import connect
+from shared.bus.connection import connect, troubles
 
 
 class Broker(NatsBroker):
@@ -30,6 +31,10 @@ class Broker(NatsBroker):
         connection = await connect(self._url, self._seed, self._role, ca=self._ca, name=self._name)
         self.config.connect(connection)
         return connection
+
+    def troubles(self) -> Sequence[str]:
+        """Why its handlers hear nothing; empty while the bus is there."""
+        return troubles(self._connection)
 
     async def leave(self) -> None:
         """Hand out what was received and close; a bus that is away does not hold this up."""

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ PING_EVERY_S = 5
 REPORT_EVERY_S = 60.0
 CONNECT_TIMEOUT_S = 5.0
 """For each step of connecting, on a machine that is busy as well."""
+
+UNANSWERED = "the bus does not answer"
 
 log = structlog.get_logger()
 
@@ -101,3 +103,8 @@ async def connect(
             await patience.report(problem)
             await asyncio.sleep(wait_before(patience.attempt, random.random()))
             patience.attempt += 1
+
+
+def troubles(connection: Client | None) -> Sequence[str]:
+    """Why a service over this connection does not do its work: the bus is away, or was never there (None)."""
+    return () if connection is not None and connection.is_connected else (UNANSWERED,)

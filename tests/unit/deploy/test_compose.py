@@ -25,6 +25,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 IGNORED = (ROOT / ".dockerignore").read_text().splitlines()
 DOCKERFILE = (ROOT / "deploy/images/Dockerfile").read_text().replace("\\\n", " ")
 HAPROXY = (ROOT / "deploy/images/haproxy.cfg").read_text()
+PROMETHEUS = (ROOT / "deploy/prometheus.yml").read_text()
 SETTINGS: dict[str, type[Management | Signal | Resolver]] = {
     "management": Management,
     "signal": Signal,
@@ -56,6 +57,8 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     volumes: list[str] = []
     depends_on: list[str] | dict[str, dict[str, str]] = []
     healthcheck: dict[str, Any] = {}
+    logging: dict[str, Any] = {}
+    networks: dict[str, dict[str, list[str]]] = {}
 
     @property
     def mounts(self) -> dict[str, tuple[str, str]]:
@@ -94,6 +97,7 @@ TLS = stacked("compose.yaml", "deploy/compose.tls.yaml")
 CLUSTER_TLS = stacked(
     *("compose.yaml", "deploy/compose.cluster.yaml", "deploy/compose.tls.yaml", "deploy/compose.cluster-tls.yaml")
 )
+METRICS = stacked("compose.yaml", "deploy/compose.cluster.yaml", "deploy/compose.metrics.yaml")
 SERVICES = COMPOSE.services
 BUSES = ("bus", "bus-2", "bus-3")
 
@@ -116,7 +120,7 @@ def settings(name: str, services: Mapping[str, Service] = SERVICES) -> Any:
 def test_a_service_understands_its_command_line_and_finds_the_bus(name: str) -> None:
     assert settings(name).bus == "nats://bus:4222"
     assert "4222:4222" in SERVICES["bus"].ports
-    assert "bus" in SERVICES[name].depends_on
+    assert SERVICES[name].depends_on == {"bus": {"condition": "service_healthy"}}
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -143,7 +147,7 @@ def test_all_seeds_are_only_where_they_are_made() -> None:
 
 def test_the_bus_starts_with_the_configuration_that_was_made_for_it() -> None:
     bus = SERVICES["bus"]
-    assert (*bus.entrypoint, *bus.command) == ("nats-server", f"--config=/data/bus/{CONFIG}")
+    assert (*bus.entrypoint, *bus.command) == ("nats-server", f"--config=/data/bus/{CONFIG}", "--http_port=8222")
     assert bus.mounts == {"/data/bus": ("bus", "rw")}
     assert bus.depends_on == {"seeds": {"condition": "service_completed_successfully"}}
 
@@ -204,7 +208,7 @@ def test_the_buses_of_a_cluster_differ_in_folder_and_published_port_alone() -> N
     for name, bus in zip(BUSES, buses, strict=True):
         assert bus.mounts == {f"/data/{name}": (name, "rw")}
         assert bus.mounts.items() <= CLUSTER.services["seeds"].mounts.items()
-        assert bus.command == [f"--config=/data/{name}/{CONFIG}"]
+        assert bus.command == [f"--config=/data/{name}/{CONFIG}", "--http_port=8222"]
     assert [bus.ports for bus in buses] == [["4222:4222"], ["4223:4222"], ["4224:4222"]]
     alike = [msgspec.structs.replace(bus, command=[], ports=[], volumes=[]) for bus in buses]
     assert alike == [alike[0]] * len(BUSES)
@@ -249,6 +253,55 @@ def test_what_a_container_starts_is_in_its_image() -> None:
     assert SERVICES["seeds"].entrypoint == ["python", "-m", "deploy.nats"]
     assert find_spec("deploy.nats.__main__") is not None
     assert "/etc/haproxy/haproxy.cfg" in stage("api")
+
+
+@pytest.mark.parametrize(
+    "stack", [COMPOSE, CLUSTER, CLUSTER_TLS, METRICS], ids=["one bus", "cluster", "tls", "metrics"]
+)
+def test_logs_are_bounded_and_what_runs_says_whether_it_is_well(stack: Compose) -> None:
+    for name, service in stack.services.items():
+        assert service.logging == {"driver": "local", "options": {"max-size": "10m", "max-file": "5"}}, name
+        assert bool(service.healthcheck) == (name not in ("seeds", "prometheus", "bus-metrics")), name
+        if service.healthcheck.get("test", [])[1:3] == ["python", "-m"]:
+            assert find_spec(service.healthcheck["test"][3]) is not None
+
+
+def test_a_health_check_asks_where_its_service_answers() -> None:
+    def asked(name: str) -> str:
+        return str(CLUSTER.services[name].healthcheck["test"][-1])
+
+    assert {asked(bus) for bus in BUSES} == {"http://127.0.0.1:8222/healthz"}
+    assert all("--http_port=8222" in CLUSTER.services[bus].command for bus in BUSES)
+    assert asked("management") == f"http://127.0.0.1:{parse_listen(settings('management').api, '--api').port}/healthz"
+    for name in ("signal", "resolver"):
+        assert asked(name) == f"http://127.0.0.1:{settings(name).metrics_port}/healthz"
+    assert "/dev/tcp/127.0.0.1/8080 " in asked("api")
+    assert "GET /ready " in asked("api")
+    assert "monitor-uri /ready\n" in HAPROXY
+
+
+def test_prometheus_finds_every_replica_of_every_service_and_every_bus() -> None:
+    jobs = {job["job_name"]: job for job in msgspec.yaml.decode(PROMETHEUS)["scrape_configs"]}
+    ports = {"management": parse_listen(settings("management").api, "--api").port}
+    for name in ("signal", "resolver"):
+        assert settings(name).metrics_host == "0.0.0.0"
+        ports[name] = settings(name).metrics_port
+    for name, port in ports.items():
+        [found] = jobs[name]["dns_sd_configs"]
+        assert (found["names"], found["type"], found["port"]) == ([name], "A", port)
+    page = METRICS.services["bus-metrics"]
+    assert page.entrypoint == ["python", "-m", "deploy.nats.metrics"]
+    assert page.command == ["--servers=buses:8222", "--port=9464"]
+    assert jobs["bus"]["static_configs"] == [{"targets": ["bus-metrics:9464"]}]
+    assert all(CLUSTER.services[bus].networks == {"default": {"aliases": ["buses"]}} for bus in BUSES)
+    assert not [
+        port for service in METRICS.services.values() for port in service.ports if "8222" in port or "9464" in port
+    ]
+
+
+def test_the_image_keeps_what_the_page_of_the_api_shows() -> None:
+    kept = set(re.findall(r"! -name (\S+)", stage("build"))) - {"LICENSE"}
+    assert set(re.findall(r"\{ASSETS\}/([\w.-]+)", (ROOT / "services/management/api/docs.py").read_text())) == kept
 
 
 def test_an_image_knows_the_authorities_that_a_bus_may_have_its_certificate_from() -> None:
