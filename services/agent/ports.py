@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from services.agent.core.desired import Local
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
-from services.agent.core.kernel import ObservedRuleset, PeerStats, Ruleset, WireGuardDevice, WireGuardPeer
+from services.agent.core.kernel import ObservedRuleset, PeerStats, Ruleset, SetOrMap, WireGuardDevice, WireGuardPeer
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -66,7 +66,11 @@ class RulesetDriver(Protocol):
     async def replace(self, ruleset: Ruleset) -> str | None: ...
 
     async def change(
-        self, add: Mapping[str, frozenset[str]], remove: Mapping[str, frozenset[str]], shape: str
+        self,
+        add: Mapping[str, frozenset[str]],
+        remove: Mapping[str, frozenset[str]],
+        shape: str,
+        anew: Mapping[str, SetOrMap],
     ) -> str | None: ...
 
     async def destroy(self) -> str | None: ...

@@ -227,7 +227,9 @@ class _Evaluation:
                 case [("ip" | "ip6") as family, "saddr", prefix, *words] if "/" in prefix:
                     matches = v6 == (family == "ip6") and _within(packet.src, prefix)
                 case [("ip" | "ip6") as family, "saddr", name, *words]:
-                    matches = v6 == (family == "ip6") and packet.src in self._sets[name.removeprefix("@")]
+                    matches = v6 == (family == "ip6") and any(
+                        _holds(key, packet.src) for key in self._sets[name.removeprefix("@")]
+                    )
                 case [("ip" | "ip6") as family, "daddr", "vmap", name, *words]:
                     found = [verdict for key, verdict in self._maps[name.removeprefix("@")] if _holds(key, packet.dst)]
                     matches = v6 == (family == "ip6") and bool(found)
@@ -271,13 +273,13 @@ def _filters(hook: str) -> bool:
 
 def _changed(ruleset: Ruleset, step: Elements) -> Ruleset:
     nothing: frozenset[str] = frozenset()
-    sets = [
-        replace(one, elements=one.elements - step.remove.get(one.name, nothing) | step.add.get(one.name, nothing))
-        for one in ruleset.sets
-    ]
+    sets = []
+    for held in ruleset.sets:
+        kept = nothing if held.name in step.anew else held.elements - step.remove.get(held.name, nothing)
+        sets.append(replace(held, elements=kept | step.add.get(held.name, nothing)))
     maps = []
     for one in ruleset.maps:
-        texts = {f"{key} : {verdict}" for key, verdict in one.elements}
+        texts = {f"{key} : {verdict}" for key, verdict in one.elements if one.name not in step.anew}
         assert step.remove.get(one.name, nothing) <= texts
         texts = texts - step.remove.get(one.name, nothing) | step.add.get(one.name, nothing)
         pairs = [text.split(" : ") for text in sorted(texts)]

@@ -28,7 +28,10 @@ class Peer:
 
 
 class KernelWireGuard(AsyncWireGuard):  # type: ignore[misc]
-    """Stands where the driver has pyroute2's AsyncWireGuard. sent: how many messages have changed something."""
+    """Stands where the driver has pyroute2's AsyncWireGuard. sent: how many messages have changed something.
+
+    refused: keys of peers that cannot be made.
+    """
 
     prid = 42
 
@@ -40,6 +43,7 @@ class KernelWireGuard(AsyncWireGuard):  # type: ignore[misc]
         self._peers: dict[bytes, Peer] = {}
         self._error = 0
         self.sent = 0
+        self.refused: set[bytes] = set()
 
     @property
     def pid(self) -> int:
@@ -100,6 +104,8 @@ class KernelWireGuard(AsyncWireGuard):  # type: ignore[misc]
             return 0
         if key not in self._peers and flags & UPDATE_ONLY:
             return 0
+        if key in self.refused:
+            return errno.ENOMEM
         peer = self._peers.setdefault(key, Peer())
         peer.endpoint = wanted.get(4, peer.endpoint)
         if flags & REPLACE_ALLOWEDIPS:

@@ -91,6 +91,24 @@ def text(piece: Range, version: Version) -> str:
     return f"{address(piece.first, version)}-{address(piece.last, version)}"
 
 
+def read(written: str) -> tuple[Range, Version]:
+    """The range that `text` writes like this, and its family. Raises ValueError."""
+    first, _, last = written.partition("-")
+    network = parse(first)
+    piece = Range(int(network.network_address), int((parse(last) if last else network).broadcast_address))
+    return piece, 4 if network.version == 4 else 6
+
+
+def whole(version: Version) -> Range:
+    """Every address of the family."""
+    return Range(0, (1 << _BITS[version]) - 1)
+
+
+def is_last(piece: Range, version: Version) -> bool:
+    """Whether the range ends at the family's last address."""
+    return piece.last == whole(version).last
+
+
 def address(number: int, version: Version) -> str:
     """The canonical text of an address."""
     return str(IPv4Address(number) if version == 4 else IPv6Address(number))

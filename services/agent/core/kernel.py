@@ -29,6 +29,7 @@ NFT_TABLE = "whimbrel"
 """One table of family inet holds everything of ours in nftables."""
 
 Family: TypeAlias = Literal["v4", "v6"]
+SetOrMap: TypeAlias = Literal["set", "map"]
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,8 +28,8 @@ Kind: TypeAlias = Literal["link", "device", "sysctl", "peer", "rule", "route"]
 class Upsert(msgspec.Struct, frozen=True, tag=True):
     """Make entries what they shall be, in this order. A peer is written with all of its allowed IPs.
 
-    opens: skip the step when the ruleset step of this plan failed, since it may let something through. A peer that
-    loses allowed IPs may have gained others by the same write.
+    opens: skip the step when the ruleset step of this plan failed, since it may let something through. False for a
+    peer that only loses allowed IPs; one that gained others in this plan has them in the same write.
     """
 
     kind: Kind
@@ -40,8 +40,8 @@ class Upsert(msgspec.Struct, frozen=True, tag=True):
 class Delete(msgspec.Struct, frozen=True, tag=True):
     """Remove entries, in this order.
 
-    opens: as in Upsert. True for peers that a later step adds anew, and for routes and rules, whose traffic may go
-    into the open when what replaces them was held back; a peer that is to go always goes.
+    opens: as in Upsert. True for peers that a later step adds anew, for rules, and for routes in whose place others
+    come: their traffic may go into the open when what replaces them was held back. A peer that is to go always goes.
     """
 
     kind: Kind
@@ -86,9 +86,12 @@ def plan(
         Upsert("peer", opening, opens=True),
         Upsert("rule", rules.upserts, opens=True),
         Upsert("route", dict(sorted(routes.upserts.items(), key=_unreachable_first)), opens=True),
-        Delete("route", _unreachable_last(routes.deletes, observed.routes), opens=True),
+        Delete(
+            "route", _unreachable_last(routes.deletes, observed.routes), opens=bool(routes.upserts or rules.upserts)
+        ),
         Delete("rule", rules.deletes, opens=True),
-        Upsert("peer", closing, opens=True),
+        Upsert("peer", {key: peer for key, peer in closing.items() if key in opening}, opens=True),
+        Upsert("peer", {key: peer for key, peer in closing.items() if key not in opening}, opens=False),
         Delete("peer", tuple(key for key in observed.peers if key not in desired.peers), opens=False),
         Upsert("sysctl", restored(originals or {}, desired.sysctls, observed.sysctls), opens=False),
         Delete("link", links.deletes, opens=False),

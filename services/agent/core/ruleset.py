@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from services.agent.core.intervals import Network, Range, Version, of, parse, partition, subtract, text
-from services.agent.core.kernel import NftChain, NftMap, ObservedRuleset, Ruleset
+from services.agent.core.closing import FORWARD, INPUT, closed_rules, closed_sets, is_closed_set
+from services.agent.core.intervals import Network, Range, Version, is_last, of, parse, partition, read, subtract, text
+from services.agent.core.kernel import NftChain, NftMap, ObservedRuleset, Ruleset, SetOrMap
 from services.agent.core.nat import clamp, masquerade_set, postrouting
 from services.agent.core.permits import VERSIONS, Compiled, Match, compiled, source_sets
 from services.agent.core.underlay import marked, never_inside, never_spoofed
@@ -42,11 +43,17 @@ class Replace(msgspec.Struct, frozen=True, tag=True):
 
 
 class Elements(msgspec.Struct, frozen=True, tag=True):
-    """Change elements of sets and maps in one transaction: set or map name → element texts as in ObservedRuleset."""
+    """Change elements of sets and maps in one transaction: set or map name → element texts as in ObservedRuleset.
+
+    ruleset: the whole table that is wanted. anew: sets and maps to empty first, name → which of the two it is; `add`
+    has all that they shall hold.
+    """
 
     add: Mapping[str, frozenset[str]]
     remove: Mapping[str, frozenset[str]]
     shape: str
+    ruleset: Ruleset
+    anew: Mapping[str, SetOrMap] = {}
 
 
 def ruleset(
@@ -72,13 +79,13 @@ def ruleset(
         NftChain(
             name="input",
             hook="type filter hook input priority 0; policy accept;",
-            rules=(never_inside(interface, listen_port), f'iifname "{interface}" jump input_overlay'),
+            rules=(never_inside(interface, listen_port), f'iifname "{interface}" jump {INPUT}'),
         ),
         _input(inputs),
         NftChain(
             name="forward",
             hook="type filter hook forward priority 0; policy accept;",
-            rules=(f'iifname "{interface}" jump forward_overlay', *never_spoofed(interface, overlay)),
+            rules=(f'iifname "{interface}" jump {FORWARD}', *never_spoofed(interface, overlay)),
         ),
         _forward(),
         *marked(interface, listen_port),
@@ -87,20 +94,25 @@ def ruleset(
         *{chain.name: chain for _, chains in dispatch for chain in chains}.values(),
     ]
     return Ruleset(
-        sets=tuple(sorted((*source_sets(selectors, peers), *masquerade), key=lambda one: one.name)),
+        sets=tuple(sorted((*closed_sets(), *source_sets(selectors, peers), *masquerade), key=lambda one: one.name)),
         maps=tuple(sorted((one for maps, _ in dispatch for one in maps), key=lambda one: one.name)),
         chains=tuple(sorted(chains, key=lambda one: one.name)),
     )
 
 
 def shape(ruleset: Ruleset) -> str:
-    """A fingerprint of everything but the elements of sets and maps: 16 hexadecimal digits."""
+    """A fingerprint of everything but the elements of sets and maps, and after a dash one of chain INPUT alone."""
     parts = [
         [[one.name, one.type, one.interval] for one in ruleset.sets],
         [[one.name, one.type, one.interval] for one in ruleset.maps],
         [[chain.name, chain.hook, chain.rules] for chain in ruleset.chains],
     ]
-    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
+    return f"{_digest(parts)}-{_digest([chain.rules for chain in ruleset.chains if chain.name == INPUT])}"
+
+
+def same_input(one: str, other: str) -> bool:
+    """Whether tables of the two shapes have the same rules for traffic to this host."""
+    return one.partition("-")[2] == other.partition("-")[2]
 
 
 def elements(ruleset: Ruleset) -> dict[str, frozenset[str]]:
@@ -110,19 +122,45 @@ def elements(ruleset: Ruleset) -> dict[str, frozenset[str]]:
     }
 
 
-def change(desired: Ruleset, observed: ObservedRuleset) -> Replace | Elements | None:
-    """What makes the observed table the desired one, None when it is."""
+def change(desired: Ruleset, observed: ObservedRuleset, *, anew: bool = False) -> Replace | Elements | None:
+    """What makes the observed table the desired one, None when it is.
+
+    anew: write every set and map that differs as a whole. What is closed (core/closing.py) opens only in a change of
+    its own, once nothing else differs.
+    """
     fingerprint = shape(desired)
     if observed.shape != fingerprint:
         return Replace(desired)
-    add, remove = {}, {}
-    for name, wanted in elements(desired).items():
-        found = observed.elements.get(name, frozenset())
+    maps = {one.name for one in desired.maps}
+    intervals = {one.name for one in desired.sets if one.interval} | {one.name for one in desired.maps if one.interval}
+    differing = {
+        name: (wanted, found)
+        for name, wanted in elements(desired).items()
+        if wanted != (found := observed.elements.get(name, frozenset()))
+    }
+    if not differing:
+        return None
+    add, remove, whole = {}, {}, dict[str, SetOrMap]()
+    for name in [name for name in differing if not is_closed_set(name)] or differing:
+        wanted, found = differing[name]
+        if anew or (name in intervals and any(map(_ends_the_family, found - wanted))):
+            whole[name] = "map" if name in maps else "set"
+            add[name] = wanted
+            continue
         if wanted - found:
             add[name] = wanted - found
         if found - wanted:
             remove[name] = found - wanted
-    return Elements(add, remove, fingerprint) if add or remove else None
+    return Elements(add, remove, fingerprint, desired, whole)
+
+
+def _ends_the_family(element: str) -> bool:
+    """Whether it holds the family's last address: nft 1.0.6 says that it has removed 255.255.255.255, and has not."""
+    return is_last(*read(element.partition(" : ")[0]))
+
+
+def _digest(parts: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
 
 
 def _input(matches: Iterable[Match]) -> NftChain:
@@ -130,14 +168,16 @@ def _input(matches: Iterable[Match]) -> NftChain:
     families = [compiled(matches, version) for version in VERSIONS]
     drops = [rule for family in families for rule in family.drops]
     accepts = [rule for family in families for rule in family.accepts]
-    return NftChain(name="input_overlay", hook="", rules=(*drops, *_REPLIES, *accepts, "drop"))
+    rules = (*closed_rules("input"), *drops, *_REPLIES, *accepts, "drop")
+    return NftChain(name=INPUT, hook="", rules=rules)
 
 
 def _forward() -> NftChain:
     # Jumps and not gotos: where the permits of a destination end, the last rule here drops.
     drops = [f"{_DADDR[version]} vmap @{_map_name('drops', version)}" for version in VERSIONS]
     accepts = [f"{_DADDR[version]} vmap @{_map_name('permits', version)}" for version in VERSIONS]
-    return NftChain(name="forward_overlay", hook="", rules=(*drops, *_REPLIES, *accepts, "drop"))
+    rules = (*closed_rules("forward"), *drops, *_REPLIES, *accepts, "drop")
+    return NftChain(name=FORWARD, hook="", rules=rules)
 
 
 def _dispatch(

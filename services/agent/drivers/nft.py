@@ -8,7 +8,7 @@ from typing import Any
 
 from nftables import Nftables
 
-from services.agent.core.kernel import NFT_TABLE, ObservedRuleset, Ruleset
+from services.agent.core.kernel import NFT_TABLE, ObservedRuleset, Ruleset, SetOrMap
 from services.agent.core.ruleset import shape
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Netlink, Refusal, Request
@@ -22,6 +22,8 @@ NFT_TABLE_F_DORMANT = 1
 NFPROTO_INET = 1
 NFGENMSG = 4
 """Bytes of nfgenmsg, which begins with the family."""
+
+NOTHING: Mapping[str, SetOrMap] = {}
 
 THREAD_FROM = 64 << 10
 """Characters from which a command or a listing goes to a thread: about 3,000 elements, 5 ms."""
@@ -68,12 +70,19 @@ class Nft:
         return await self._write(replace_script(self._table, ruleset, shape(ruleset)))
 
     async def change(
-        self, add: Mapping[str, frozenset[str]], remove: Mapping[str, frozenset[str]], shape: str
+        self,
+        add: Mapping[str, frozenset[str]],
+        remove: Mapping[str, frozenset[str]],
+        shape: str,
+        anew: Mapping[str, SetOrMap] = NOTHING,
     ) -> str | None:
-        """Take elements out and put others in. shape: of the table they were computed for, else nothing is changed."""
+        """Empty the sets and maps of `anew`, take elements out, and put others in.
+
+        shape: of the table they were computed for, else nothing is changed.
+        """
         if self._observed.shape != shape:
             return f"table {self._table} has another shape than the elements are for"
-        return await self._write(change_script(self._table, add, remove))
+        return await self._write(change_script(self._table, add, remove, anew))
 
     async def destroy(self) -> str | None:
         """Remove the table, if there is one."""

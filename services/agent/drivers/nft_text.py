@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from services.agent.core.kernel import NftChain, NftMap, NftSet, ObservedRuleset, Ruleset
+from services.agent.core.kernel import NftChain, NftMap, NftSet, ObservedRuleset, Ruleset, SetOrMap
 
 ABSENT = ObservedRuleset(shape="", elements={})
 
@@ -36,9 +36,12 @@ def destroy_script(table: str) -> str:
     return f"add table inet {table}\ndelete table inet {table}\n"
 
 
-def change_script(table: str, add: Mapping[str, Iterable[str]], remove: Mapping[str, Iterable[str]]) -> str:
-    """What takes elements out of sets and maps and then puts others in, in one transaction."""
-    return "".join(
+def change_script(
+    table: str, add: Mapping[str, Iterable[str]], remove: Mapping[str, Iterable[str]], anew: Mapping[str, SetOrMap]
+) -> str:
+    """What empties sets and maps, takes elements out and then puts others in, in one transaction."""
+    emptied = "".join(f"flush {kind} inet {table} {name}\n" for name, kind in anew.items())
+    return emptied + "".join(
         f"{verb} element inet {table} {name} {{ {', '.join(sorted(elements))} }}\n"
         for verb, change in (("delete", remove), ("add", add))
         for name, elements in change.items()

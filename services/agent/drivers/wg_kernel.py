@@ -18,7 +18,7 @@ from services.agent.core.kernel import PeerStats, WireGuardDevice, WireGuardPeer
 from services.agent.drivers import netlink, rtnl_links, wg_uapi
 from services.agent.drivers.netlink import Netlink, Request
 from services.agent.drivers.uapi import public_key
-from services.agent.drivers.wg_plan import PeerChange, after, greeting, plan
+from services.agent.drivers.wg_plan import DECOY, PeerChange, after, greeting, plan, whole
 from services.agent.errors import MechanismMissing
 
 KIND = "wireguard"
@@ -100,6 +100,9 @@ class WireGuardKernel:
         errors = await self._carry_out(plan(entries, held))
         if not errors:
             self._held = after(entries, held)
+        elif DECOY in errors:  # what is to go is still somebody's
+            losing = [entry for key, entry in entries.items() if held.get(key, frozenset()) - entry.allowed_ips]
+            errors |= await self._carry_out(map(whole, losing))
         return {key: error for key, error in errors.items() if key in entries}
 
     async def delete(self, keys: Iterable[str]) -> dict[str, str]:

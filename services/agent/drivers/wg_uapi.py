@@ -127,10 +127,12 @@ class WireGuardGo:
 
     async def delete(self, keys: Iterable[str]) -> dict[str, str]:
         """Remove peers. What is not there counts as removed. Key → error."""
-        keys = list(keys)
+        gone = {key: uapi.change_lines(PeerChange(key, remove=True)) for key in keys}
         self._held = None
-        error = await self._set([line for key in keys for line in uapi.change_lines(PeerChange(key, remove=True))])
-        return dict.fromkeys(keys, error) if error else {}
+        if await self._set(line for lines in gone.values() for line in lines) is None:
+            return {}
+        errors = {key: await self._set(lines) for key, lines in gone.items()}  # it stopped at the first bad one
+        return {key: error for key, error in errors.items() if error}
 
     async def stats(self) -> dict[str, PeerStats]:
         """What the device counts, by public key; nothing when it does not answer or cannot be asked."""

@@ -10,6 +10,7 @@ from services.agent.core.kernel import Link, RouteEntry, RuleEntry, RuleKey, Sys
 from services.agent.core.order import Delete, Destroy, Step, Upsert
 from services.agent.core.ruleset import Elements, Replace
 from services.agent.errors import MechanismMissing
+from services.agent.loop import table
 from services.agent.ports import Driver, RulesetDriver, WireGuardDriver
 
 Part: TypeAlias = Literal["link", "device", "sysctl", "rule", "route", "ruleset"]
@@ -106,10 +107,8 @@ class Kernel:
     async def _carry_out(self, step: Step) -> dict[Entry, str]:
         ruleset = self._drivers.ruleset
         match step:
-            case Replace():
-                return _table(await ruleset.replace(step.ruleset))
-            case Elements():
-                return _table(await ruleset.change(step.add, step.remove, step.shape))
+            case Replace() | Elements():
+                return _table(await table.write(ruleset, step.ruleset, self.observed.ruleset))
             case Destroy():
                 return _table(await ruleset.destroy())
             case Upsert():

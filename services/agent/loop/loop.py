@@ -22,6 +22,7 @@ from services.agent.core.selection import Selection
 from services.agent.core.tunnel import PathBook
 from services.agent.loop.failures import Failures
 from services.agent.loop.kernel import PARTS, Drivers, Entry, Kernel, Part, entries
+from services.agent.loop.table import DIFFERS
 from services.agent.ports import Passed
 from shared.metrics import REGISTRY, Counter
 from shared.tasks import end_if_cancelled
@@ -29,7 +30,6 @@ from shared.tasks import end_if_cancelled
 APART_S = 0.005
 CHECK_EVERY_S = 30.0
 STOP_TRIES = 3
-DIFFERS = "reads back differently from what was written"
 
 log = structlog.get_logger()
 

@@ -198,7 +198,7 @@ def test_elements_that_others_changed_are_the_change_that_is_left(
         left = change(WANTED, await driver.observe())
         expected_add = {name: frozenset(add)} if add else {}
         expected_remove = {name: frozenset(remove)} if remove else {}
-        assert left == Elements(expected_add, expected_remove, SHAPE)
+        assert left == Elements(expected_add, expected_remove, SHAPE, WANTED)
         assert await driver.change(left.add, left.remove, left.shape) is None
         assert change(WANTED, await driver.observe()) is None
 
@@ -316,7 +316,7 @@ def test_any_disjoint_destinations_become_any_others_in_one_transaction(host: Na
             step = change(wanted, await driver.observe())
             if step is not None:
                 assert isinstance(step, Elements)
-                assert await driver.change(step.add, step.remove, step.shape) is None
+                assert await driver.change(step.add, step.remove, step.shape, step.anew) is None
             assert (await driver.observe()).elements == elements(wanted)
 
     on(host, scenario)
@@ -331,7 +331,7 @@ def test_ten_thousand_elements_are_written_changed_and_read(host: Namespace) -> 
         assert await put(driver, wanted) == ObservedRuleset(shape=SHAPE, elements=elements(wanted))
         step = change(other, await driver.observe())
         assert isinstance(step, Elements)
-        assert await driver.change(step.add, step.remove, step.shape) is None
+        assert await driver.change(step.add, step.remove, step.shape, step.anew) is None
         assert change(other, await driver.observe()) is None
 
     on(host, scenario)

@@ -4,6 +4,7 @@ The module is not in the kernels the tests run on; tests/fakes/wireguard_genl.py
 """
 
 import asyncio
+import base64
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -15,6 +16,7 @@ from services.agent.core.kernel import CONTROL_MARK, WireGuardDevice, WireGuardP
 from services.agent.drivers import netlink, wg_kernel
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.wg_kernel import WireGuardKernel
+from services.agent.drivers.wg_plan import DECOY
 from services.agent.drivers.wg_uapi import WireGuardGo
 from services.agent.ports import WireGuardDriver
 from tests.contract.agent_drivers.conftest import key, public
@@ -215,5 +217,32 @@ def test_whose_interface_it_is_shows_in_its_key(host: Namespace) -> None:
         assert await WireGuardKernel(Netlink(netlink.ROUTE), "wt0", OWN, genl).configure(DEVICE) is None
         assert await wg_kernel.key_behind("wt0", genl) == public(OWN)
         assert await wg_kernel.key_behind("wt1", genl) is None
+
+    host.call(asyncio.run, scene())
+
+
+def test_a_line_that_wireguard_go_does_not_take_keeps_no_other_peer(host: Namespace) -> None:
+    async def scene() -> None:
+        driver = WireGuardGo(Netlink(netlink.ROUTE), "wt0", OWN)
+        await driver.create()
+        await driver.upsert({A: peer(A, "10.1.0.0/16"), B: peer(B, "10.2.0.0/16")})
+        short = base64.b64encode(bytes(31)).decode()
+        assert set(await driver.delete([short, A, B])) == {short}
+        assert (await driver.observe())[1] == {}
+        await driver.destroy()
+
+    host.call(asyncio.run, scene())
+
+
+def test_allowed_ips_are_withdrawn_also_when_there_is_no_room_for_whom_they_are_given_to(host: Namespace) -> None:
+    async def scene() -> None:
+        kernel = KernelWireGuard("wt0")
+        driver = WireGuardKernel(Netlink(netlink.ROUTE), "wt0", OWN, kernel)
+        await driver.configure(DEVICE)
+        await driver.upsert({A: peer(A, "10.1.0.0/16", "10.2.0.0/16"), B: peer(B, "10.3.0.0/16")})
+        kernel.refused = {base64.b64decode(DECOY)}
+        assert await driver.upsert({A: peer(A, "10.1.0.0/16"), B: peer(B, "10.3.0.0/16")}) == {}
+        _, peers = await driver.observe()
+        assert {key: one.allowed_ips for key, one in peers.items()} == {A: {"10.1.0.0/16"}, B: {"10.3.0.0/16"}}
 
     host.call(asyncio.run, scene())

@@ -39,14 +39,14 @@ def allowed(kernel: FakeKernel) -> set[tuple[str, str]]:
     return {(key, prefix) for key, peer in kernel.peers.items() for prefix in peer.allowed_ips}
 
 
-def passing(kernel: FakeKernel) -> set[tuple[str, str, str]]:
-    """What gets through this host or to it, of a sample."""
+def passing(kernel: FakeKernel, *more: str) -> set[tuple[str, str, str]]:
+    """What gets through this host or to it, of a sample. more: destinations besides."""
     sources = [f"100.64.0.{10 + number}" for number in range(4)] + [f"fd00:64::{10 + number:x}" for number in range(4)]
     return {
         (src, dst, proto)
         for src in sources
         for proto, port in (("tcp", 22), ("udp", 80))
-        for dst in (*worlds.ADDRESSES[:9], *worlds.ADDRESSES[-6:], "here")
+        for dst in (*worlds.ADDRESSES[:9], *worlds.ADDRESSES[-6:], *more, "here")
         if dst == "here" or (":" in dst) == (":" in src)
         if (kernel.accepts(src, proto, port) if dst == "here" else kernel.forwards(src, dst, proto, port))
     }

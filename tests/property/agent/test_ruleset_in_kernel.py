@@ -41,8 +41,8 @@ def carry_out(history: list[Ruleset]) -> list[ObservedRuleset]:
             match change(wanted, await nft.observe()):
                 case Replace(ruleset=ruleset):
                     assert await nft.replace(ruleset) is None
-                case Elements(add=add, remove=remove, shape=fingerprint):
-                    assert await nft.change(add, remove, fingerprint) is None
+                case Elements(add=add, remove=remove, shape=fingerprint, anew=anew):
+                    assert await nft.change(add, remove, fingerprint, anew) is None
             seen.append(await nft.observe())
         return seen
 

@@ -11,6 +11,7 @@ from services.agent.core.kernel import (
     RuleEntry,
     RuleKey,
     Ruleset,
+    SetOrMap,
     SysctlEntry,
     WireGuardDevice,
     WireGuardPeer,
@@ -122,7 +123,11 @@ class Nftables:
         return self.refused or None
 
     async def change(
-        self, add: Mapping[str, frozenset[str]], remove: Mapping[str, frozenset[str]], shape: str
+        self,
+        add: Mapping[str, frozenset[str]],
+        remove: Mapping[str, frozenset[str]],
+        shape: str,
+        anew: Mapping[str, SetOrMap],
     ) -> str | None:
         raise AssertionError("these tests change shapes only")
 

@@ -1,0 +1,114 @@
+"""What to do when nftables takes a table neither in part nor as a whole: shut what is no longer permitted.
+
+Each table has sets that are empty as long as all is well. The chains for traffic from the tunnel drop what is in them
+before they ask anything else: filling them, a change of its own, lets nothing through that was not let through before.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from msgspec.structs import replace
+
+from services.agent.core.intervals import Range, Version, merge, partition, read, text, whole
+from services.agent.core.kernel import NftSet, ObservedRuleset, Ruleset
+
+INPUT, FORWARD = "input_overlay", "forward_overlay"
+"""The chains that decide about traffic from the tunnel: to this host, and through it."""
+
+_VERSIONS: tuple[Version, Version] = (4, 6)
+_IP: dict[Version, str] = {4: "ip", 6: "ip6"}
+_TO, _FROM, _INPUT = "closed_to", "closed_from", "closed_input"
+"""Destinations nobody reaches through this host, sources that get nowhere, and sources that do not reach the host."""
+
+
+def closed_sets() -> tuple[NftSet, ...]:
+    """The sets, empty as they shall be."""
+    return tuple(
+        NftSet(name=f"{kind}_v{version}", type=f"ipv{version}_addr", interval=True, elements=frozenset())
+        for kind in (_TO, _FROM, _INPUT)
+        for version in _VERSIONS
+    )
+
+
+def is_closed_set(name: str) -> bool:
+    return name.startswith("closed_")
+
+
+def closed_rules(chain: Literal["input", "forward"]) -> tuple[str, ...]:
+    """What a chain begins with."""
+    what = (("saddr", _INPUT),) if chain == "input" else (("saddr", _FROM), ("daddr", _TO))
+    return tuple(f"{_IP[version]} {field} @{kind}_v{version} drop" for field, kind in what for version in _VERSIONS)
+
+
+def closing(wanted: Ruleset, observed: ObservedRuleset, input_changed: bool) -> dict[str, frozenset[str]]:
+    """Set name → what has to be in it, so that the observed table permits nothing that the wanted one does not.
+
+    A destination is shut when what is permitted there changes, a source when it leaves a set or comes into one whose
+    members are dropped, and all input when its rules change: wider than needed, and for as long as the fault lasts.
+    """
+    shut: dict[str, frozenset[str]] = {}
+    for version in _VERSIONS:
+        to, sources = _destinations(wanted, observed, version), _sources(wanted, observed, version)
+        found = {_TO: to, _FROM: sources, _INPUT: [whole(version)] if input_changed else sources}
+        for kind, pieces in found.items():
+            shut[f"{kind}_v{version}"] = frozenset(text(piece, version) for piece in merge(pieces))
+    return shut
+
+
+def closed(wanted: Ruleset) -> Ruleset:
+    """The wanted table without a permit, and without an element that nftables could stumble over."""
+    chains = tuple(
+        replace(chain, rules=("drop",)) if chain.name in (INPUT, FORWARD) else chain
+        for chain in wanted.chains
+        if chain.hook or chain.name in (INPUT, FORWARD)
+    )
+    return Ruleset(sets=tuple(replace(one, elements=frozenset()) for one in wanted.sets), chains=chains)
+
+
+def _destinations(wanted: Ruleset, observed: ObservedRuleset, version: Version) -> list[Range]:
+    """Where the observed table has a verdict that permits and is no longer wanted, or lacks one that denies."""
+    shall = {one.name: [f"{key} : {verdict}" for key, verdict in one.elements] for one in wanted.maps}
+    permits, drops = f"permits_v{version}", f"drops_v{version}"
+    return [
+        *_without_counterpart(observed.elements.get(permits, ()), shall.get(permits, ())),
+        *_without_counterpart(shall.get(drops, ()), observed.elements.get(drops, ())),
+    ]
+
+
+def _without_counterpart(ours: Iterable[str], theirs: Iterable[str]) -> Iterable[Range]:
+    """The pieces of `ours` that have not the same verdict in `theirs`, however either is cut into elements."""
+    labelled = [(read(key)[0], (side, verdict)) for side, key, verdict in _verdicts(ours, theirs)]
+    for piece, labels in partition(labelled):
+        if any((False, verdict) not in labels for mine, verdict in labels if mine):
+            yield piece
+
+
+def _verdicts(ours: Iterable[str], theirs: Iterable[str]) -> Iterable[tuple[bool, str, str]]:
+    for mine, elements in ((True, ours), (False, theirs)):
+        for element in elements:
+            key, _, verdict = element.partition(" : ")
+            yield mine, key, verdict
+
+
+def _sources(wanted: Ruleset, observed: ObservedRuleset, version: Version) -> list[Range]:
+    """Who is in a set of sources and shall not be, or shall be in one whose members are dropped and is not."""
+    dropped = _dropped_from(wanted)
+    found: set[str] = set()
+    for one in wanted.sets:
+        if one.name.startswith("from_") and one.name.endswith(f"_v{version}"):
+            held = observed.elements.get(one.name, frozenset())
+            found |= held - one.elements
+            found |= one.elements - held if one.name in dropped else frozenset()
+    return [read(address)[0] for address in found]
+
+
+def _dropped_from(wanted: Ruleset) -> frozenset[str]:
+    """The sets of sources that a rule drops from."""
+    rules: Mapping[str, None] = dict.fromkeys(rule for chain in wanted.chains for rule in chain.rules)
+    return frozenset(
+        word.removeprefix("@")
+        for rule in rules
+        if rule.endswith(" drop")
+        for word in rule.split()
+        if word.startswith("@from_")
+    )

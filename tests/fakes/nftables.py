@@ -1,0 +1,76 @@
+"""An nftables driver in memory that refuses, loses and ignores what it is told to."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, TypeAlias
+
+from msgspec.structs import replace
+
+from services.agent.core.closing import is_closed_set
+from services.agent.core.kernel import NftChain, ObservedRuleset, Ruleset, SetOrMap
+from services.agent.core.ruleset import Elements, elements, shape
+from tests.fakes.kernel import FakeKernel
+
+Fault: TypeAlias = Literal["", "refuse", "ignore", "lose"]
+"""What becomes of a write: done, refused, not done although it says so, or done but for what it was to take out."""
+
+REFUSED = "interval overlaps with an existing one"
+
+
+class FaultyNft:
+    """faults: what becomes of the next writes; all later ones are done. shut_faults: the same for those that only shut.
+
+    table: what is there, None for no table. poison: says of a whole table whether it is refused, whatever the faults.
+    """
+
+    def __init__(self, table: Ruleset | None, faults: Iterable[Fault] = (), shut_faults: Iterable[Fault] = ()) -> None:
+        self.table = table
+        self._faults, self._shut_faults = iter(faults), iter(shut_faults)
+        self.writes: list[str] = []
+        self.poison: Callable[[Ruleset], bool] = lambda _: False
+        self._is_ours = True
+
+    def meddle(self, chain: str, rule: str) -> None:
+        """Another program puts a rule in front of a chain."""
+        assert self.table is not None
+        chains = (replace(one, rules=(rule, *one.rules)) if one.name == chain else one for one in self.table.chains)
+        self.table, self._is_ours = replace(self.table, chains=tuple[NftChain, ...](chains)), False
+
+    async def observe(self) -> ObservedRuleset:
+        if self.table is None:
+            return ObservedRuleset(shape="", elements={})
+        return ObservedRuleset(shape=shape(self.table) if self._is_ours else "", elements=elements(self.table))
+
+    async def replace(self, ruleset: Ruleset) -> str | None:
+        fault = self._next("replace", shuts=not ruleset.maps)
+        if fault == "refuse" or self.poison(ruleset):
+            return REFUSED
+        if not fault:
+            self.table, self._is_ours = ruleset, True
+        return None
+
+    async def change(
+        self,
+        add: Mapping[str, frozenset[str]],
+        remove: Mapping[str, frozenset[str]],
+        shape: str,
+        anew: Mapping[str, SetOrMap],
+    ) -> str | None:
+        assert self.table is not None
+        fault = self._next("anew" if anew else "change", shuts=any(map(is_closed_set, add)))
+        if fault == "refuse":
+            return REFUSED
+        if fault != "ignore":
+            lost = fault == "lose"
+            kernel = FakeKernel()
+            kernel.ruleset = self.table
+            kernel.apply([Elements(add, {} if lost else remove, shape, self.table, {} if lost else anew)])
+            self.table = kernel.ruleset
+        return None
+
+    async def destroy(self) -> str | None:
+        self.table = None
+        return None
+
+    def _next(self, what: str, *, shuts: bool) -> Fault:
+        self.writes.append(f"{what} to shut" if shuts else what)
+        return next(self._shut_faults if shuts else self._faults, "")

@@ -1,0 +1,160 @@
+"""The law of withdrawal on the real nftables: any table becomes any other, also where intervals end with the family."""
+
+import asyncio
+import itertools
+import subprocess
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deploy.lab.netns import Namespace
+from services.agent.core.intervals import parse
+from services.agent.core.kernel import ObservedRuleset, Ruleset, SetOrMap
+from services.agent.core.permits import Match, Selector
+from services.agent.core.ruleset import Served, elements, ruleset, shape
+from services.agent.drivers.nft import NOTHING, Nft
+from services.agent.loop.table import write
+from tests.support.netns import host as host
+from tests.support.netns import make_host as make_host
+from tests.unit.agent import make
+
+pytestmark = pytest.mark.root
+
+LAN = "192.168.77.0/24"
+HIGH = "128.0.0.0/1"
+LAST_V4, LAST_V6 = "255.255.255.255/32", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"
+EDGES = (
+    "0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1", "240.0.0.0/4", "255.255.255.254/31", LAST_V4, "10.77.0.0/16", LAN,
+    "::/0", "::/1", "8000::/1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/127", LAST_V6, "fd00:77::/64",
+)  # fmt: skip
+NAMED = [
+    [(LAST_V4, LAN), (LAN,), (HIGH, LAN), (HIGH, "10.77.0.0/16", LAN), (HIGH, "10.77.0.0/16")],
+    [("0.0.0.0/1", "128.0.0.0/1"), ("0.0.0.0/1",), ("0.0.0.0/1", "128.0.0.0/1"), ("128.0.0.0/1",), ()],
+    [(LAST_V4,), ("255.255.255.254/31",), (LAST_V4, "255.255.255.254/31"), ("240.0.0.0/4",), (LAST_V4,), ()],
+    [(LAST_V6, "8000::/1"), ("8000::/1",), (LAST_V6,), (), ("::/0",), ("::/1", "8000::/1"), (LAST_V6,), ()],
+    [("0.0.0.0/0", LAST_V4), (LAST_V4,), ("0.0.0.0/0",), ("::/0", "0.0.0.0/0"), ()],
+]  # fmt: skip
+
+
+class Outcome(NamedTuple):
+    error: str | None
+    found: ObservedRuleset
+
+
+def table(prefixes: tuple[str, ...]) -> Ruleset:
+    """The table of a gateway of these prefixes and one more, whichever of them documents may name."""
+    anybody = Match(action="accept", sources=Selector(groups=("g",), peers=()), protocol="all", ports=())
+    return ruleset(
+        interface="wt0",
+        mtu=1280,
+        listen_port=51820,
+        overlay=(parse("100.64.0.0/16"), parse("fd00:64::/64")),
+        inputs=(),
+        served=[
+            Served(route_id=prefix, networks=(parse(prefix),), masquerade=True, matches=(anybody,))
+            for prefix in ("172.20.0.0/16", "fd00:20::/64", *prefixes)
+        ],
+        peers={"p1": make.peer("p1", "g")},
+    )
+
+
+class Counting(Nft):
+    """Counts what it writes."""
+
+    writes = 0
+
+    async def replace(self, ruleset: Ruleset) -> str | None:
+        self.writes += 1
+        return await super().replace(ruleset)
+
+    async def change(
+        self,
+        add: Mapping[str, frozenset[str]],
+        remove: Mapping[str, frozenset[str]],
+        shape: str,
+        anew: Mapping[str, SetOrMap] = NOTHING,
+    ) -> str | None:
+        self.writes += 1
+        return await super().change(add, remove, shape, anew)
+
+
+def carry_out(histories: list[tuple[str, Ruleset]]) -> list[Outcome]:
+    """Make each table of the last one as the agent does; before each another program does as it is told."""
+
+    async def step(nft: Nft, wanted: Ruleset) -> Outcome:
+        error = await write(nft, wanted, await nft.observe())
+        return Outcome(error, await nft.observe())
+
+    with asyncio.Runner() as runner:
+        nft, seen = Nft(), []
+        for command, wanted in histories:
+            if command:
+                subprocess.run(["nft", command], check=False, capture_output=True, timeout=20)
+            seen.append(runner.run(step(nft, wanted)))
+        return seen
+
+
+def made(wanted: Ruleset) -> Outcome:
+    return Outcome(None, ObservedRuleset(shape=shape(wanted), elements=elements(wanted)))
+
+
+@pytest.mark.parametrize("history", NAMED)
+def test_what_ends_with_the_family_comes_and_goes_and_nothing_hangs_on_it(
+    host: Namespace, history: list[tuple[str, ...]]
+) -> None:
+    tables = [table(prefixes) for prefixes in history]
+    outcomes = host.call(carry_out, [("", wanted) for wanted in tables])
+    assert outcomes == [made(wanted) for wanted in tables]
+
+
+def test_no_step_between_the_edges_of_a_family_needs_a_second_attempt(host: Namespace) -> None:
+    """What nft gets wrong is never asked of it."""
+    pairs = [pair for edges in (EDGES[:8], EDGES[8:]) for pair in itertools.permutations(edges, 2)]
+    tables = [table(one) for pair in pairs for one in (pair[:1], pair, pair[1:])]
+
+    def attempts() -> set[int]:
+        async def run() -> set[int]:
+            nft, seen = Counting(), set()
+            for wanted in tables:
+                before = nft.writes
+                assert await write(nft, wanted, await nft.observe()) is None
+                seen.add(nft.writes - before)
+            return seen
+
+        return asyncio.run(run())
+
+    assert host.call(attempts) <= {0, 1}
+
+
+LEFT = (
+    "add element inet whimbrel permits_v4 { 255.255.255.255 : accept }",
+    "add element inet whimbrel permits_v4 { 128.0.0.0/1 : accept }",
+    "add element inet whimbrel permits_v6 { ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff : accept }",
+    "add element inet whimbrel masquerade_v4 { 255.255.255.255 }",
+    "add element inet whimbrel permits_v4 { 10.77.3.0/24 : accept }",
+    "delete element inet whimbrel permits_v4 { 172.20.0.0/16 }",
+    "add element inet whimbrel closed_to_v4 { 0.0.0.0/0 }",
+    "add element inet whimbrel closed_input_v6 { ::/0 }",
+    "insert rule inet whimbrel forward_overlay accept",
+    "flush table inet whimbrel",
+    "flush ruleset",
+    "",
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    history=st.lists(
+        st.tuples(st.sampled_from(LEFT), st.lists(st.sampled_from(EDGES), max_size=4, unique=True)),
+        min_size=2,
+        max_size=4,
+    )
+)
+def test_from_whatever_is_found_one_pass_ends_in_the_wanted_table(
+    host: Namespace, history: list[tuple[str, list[str]]]
+) -> None:
+    tables = [(command, table(tuple(prefixes))) for command, prefixes in history]
+    assert host.call(carry_out, tables) == [made(wanted) for _, wanted in tables]
