@@ -26,6 +26,7 @@ from services.management.enrolment import Enrolment
 from services.management.ids import new_id, new_setup_key
 from services.management.log import Log
 from services.management.presence import Presence
+from services.management.projector.keeper import Dial
 from services.management.projector.projector import Projector
 from services.management.readmodel.readmodel import ReadModel
 from services.management.serving import serve
@@ -67,11 +68,12 @@ async def run(settings: Settings) -> None:
     seeds = read_seeds(settings.credentials)
     with held(settings.data_dir):
         listen = require_free(parse_listen(settings.api, "--api"), "--api")
-        connection = await connect(settings.bus, seeds.management, ROLE, ca=settings.bus_ca, name=settings.bus_name)
+        dial = partial(connect, settings.bus, seeds.management, ROLE, ca=settings.bus_ca, name=settings.bus_name)
+        connection = await dial()
         try:
             system = await connect(settings.bus, seeds.system, "system", ca=settings.bus_ca, name=settings.bus_name)
             try:
-                while await _run(settings, seeds, listen, connection, system):
+                while await _run(settings, seeds, listen, dial, connection, system):
                     log.warning("the log was put right, starting anew")
             finally:
                 await system.close()
@@ -79,7 +81,9 @@ async def run(settings: Settings) -> None:
             await connection.close()
 
 
-async def _run(settings: Settings, seeds: Seeds, listen: Listen, connection: Client, system: Client) -> bool:
+async def _run(
+    settings: Settings, seeds: Seeds, listen: Listen, dial: Dial, connection: Client, system: Client
+) -> bool:
     """Whether to start anew, because the log is another one now."""
     anew = False
     undecodables = Undecodables()
@@ -116,7 +120,7 @@ async def _run(settings: Settings, seeds: Seeds, listen: Listen, connection: Cli
                 tasks.create_task(wholeness.watch())
                 tasks.create_task(buswatch.watch(connection, system, troubles))
                 tasks.create_task(presence.follow(connection))
-                tasks.create_task(Projector(connection, readmodel, undecodables).run())
+                tasks.create_task(Projector(connection, dial, readmodel, undecodables).run())
                 tasks.create_task(oldfacts.sweep(connection, readmodel))
                 floods = Floods()
                 tasks.create_task(Withdrawal(system, readmodel, floods).run())

@@ -67,6 +67,7 @@ def configurations(replicas: int) -> tuple[StreamConfig, ...]:
             max_msgs_per_subject=1,
             duplicate_window=_REMEMBERS_IDS_S,
             allow_msg_ttl=True,
+            allow_atomic=True,
             republish=RePublish(src=subjects.FEED_ALL, dest=subjects.LIVE_FEED_ALL),
             max_consumers=100_000,
             consumer_limits=StreamConsumerLimits(inactive_threshold=ABANDONED_AFTER_S),

@@ -8,13 +8,14 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import fanout, feed_latency, lab_latency
+from tests.bench import fanout, feed_latency, feed_rewrite, lab_latency
 from tests.bench.figures import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "lab": lab_latency.measure,
     "fanout": fanout.measure,
     "feed": feed_latency.measure,
+    "rewrite": feed_rewrite.measure,
 }
 
 

@@ -8,6 +8,7 @@ Reference in the same run: one document written to FEED by hand, from publish to
 import asyncio
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import uvloop
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from services.management.projector.keeper import Dial
 from services.management.projector.projector import Projector
 from services.management.readmodel.readmodel import ReadModel
 from services.management.troubles import Troubles
@@ -71,11 +73,12 @@ async def _measure(directory: Path, sizes: tuple[int, ...], changes: int) -> lis
     keys = credentials(directory / "keys")
     server = NatsServer(directory / "bus", keys)
     await server.start()
-    own, writer = [await connect(server.url, keys.management, "management") for _ in range(2)]
+    dial = partial(connect, server.url, keys.management, "management")
+    own, writer = await dial(), await dial()
     reader = await connect(server.url, keys.resolver, "resolver")
     try:
         await ensure_streams(own.jetstream())
-        return await _with_replica(directory, own, writer, reader, sizes, changes)
+        return await _with_replica(directory, own, dial, writer, reader, sizes, changes)
     finally:
         for connection in (own, writer, reader):
             await connection.close()
@@ -83,13 +86,19 @@ async def _measure(directory: Path, sizes: tuple[int, ...], changes: int) -> lis
 
 
 async def _with_replica(
-    directory: Path, own: Client, writer: Client, reader: Client, sizes: tuple[int, ...], changes: int
+    directory: Path,
+    own: Client,
+    dial: Dial,
+    writer: Client,
+    reader: Client,
+    sizes: tuple[int, ...],
+    changes: int,
 ) -> list[Figure]:
     readmodel = ReadModel(own, directory / "readmodel.sqlite", Undecodables(), Troubles())
     await readmodel.open()
     tasks = [asyncio.create_task(work()) for work in (readmodel.follow, readmodel.save)]
     await readmodel.catch_up()
-    tasks.append(asyncio.create_task(Projector(own, readmodel, Undecodables()).run()))
+    tasks.append(asyncio.create_task(Projector(own, dial, readmodel, Undecodables()).run()))
     listener = Listener()
     await reader.subscribe(subjects.LIVE_FEED_ROUTES, cb=listener.heard)
     try:

@@ -51,6 +51,7 @@ class PinnedConsumer:
     on_message: called with each message, which has to be acknowledged, and the pin it came under; it is another one
     whenever somebody else may have been served in between.
     on_lost: called when the server says that the pin was taken away.
+    wanted: whether to go on asking; while it says no, the server gives the pin to another client.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class PinnedConsumer:
         *,
         on_message: Callable[[Msg, str], None],
         on_lost: Callable[[], None],
+        wanted: Callable[[], bool],
     ) -> None:
         self._client = client
         self._consumer = f"{stream}.{name}"
@@ -80,6 +82,7 @@ class PinnedConsumer:
         self._create_subject = f"{_API}.CREATE.{self._consumer}.{filter_subject}"
         self._on_message = on_message
         self._on_lost = on_lost
+        self._wanted = wanted
         self._inbox = client.new_inbox()
         self._pin = ""
         self._request = 0
@@ -96,7 +99,7 @@ class PinnedConsumer:
                 end_if_cancelled()
                 try:
                     await self._ensure()
-                    while await self._pull():
+                    while self._wanted() and await self._pull():
                         pass
                     log.info("projector's consumer does not answer, making sure of it", consumer=self._consumer)
                 except (NatsError, TimeoutError) as problem:

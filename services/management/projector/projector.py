@@ -3,24 +3,24 @@
 import asyncio
 import contextlib
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
+from itertools import islice
 
 import nats.errors
 import structlog
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 from services.management.core.feed.compose import Documents, Unit, unit_documents, units
 from services.management.core.feed.incremental import FeedIndex
-from services.management.core.feed.published import Published
+from services.management.core.feed.pending import Lane, Pending, look_at
+from services.management.core.feed.published import Published, Write
 from services.management.core.state import Change
 from services.management.ports import Fold
 from services.management.projector.beacons import BeaconSender
 from services.management.projector.facts import Facts
-from services.management.projector.pinned import PinnedConsumer
+from services.management.projector.keeper import Delivery, Dial, PinKeeper
 from services.management.projector.reading import FeedReader
-from services.management.projector.writer import FencedWriter, NotStored, Superseded
+from services.management.projector.writer import FeedWrite, FencedWriter, NotStored, Superseded
 from shared.bus.connection import REPORT_EVERY_S
 from shared.bus.lastvalues import follow
 from shared.bus.streams import FACTS, LOG
@@ -34,6 +34,15 @@ CONSUMER = "projector"
 RETRY_S = 0.25
 """After trouble, how long until the next try."""
 
+SLICE_S = 0.004
+"""Documents are computed for this long before others may run: requests, admissions, and what keeps the pin."""
+
+ENOUGH = 900
+"""Messages that are written together: the last unit looked at shall still fit into their batch."""
+
+MARKED_AT_ONCE = 2_000
+"""Units that a new owner marks before others may run."""
+
 _writes = Counter("whimbrel_feed_writes", "Documents and tombstones written to FEED", registry=REGISTRY)
 _owner = Gauge("whimbrel_projector_owner", "1 while this replica writes FEED", registry=REGISTRY)
 
@@ -44,15 +53,18 @@ class Projector:
     """Keeps FEED equal to what intent and facts say, while it is the owner.
 
     The owner is whoever a pinned consumer of LOG serves and has claimed FEED since. It reads FEED once, writes the
-    whole difference, and from then on only what commits and facts touch. Any trouble ends that, and the next delivery
-    starts it anew. A commit is acknowledged after its documents are stored, and the newest one not at all: so there is
-    always a message to deliver, and an owner that is lost has a successor even if nothing is committed any more.
+    whole difference, and from then on only what commits and facts touch, small changes before large ones
+    (core/feed/pending.py). What was computed first is written first, so that nothing older follows something newer.
+    Any trouble ends that, and the next delivery starts it anew. A commit is acknowledged after its documents are
+    stored, and the newest one not at all: so there is always a message to deliver, and an owner that is lost has a
+    successor even if nothing is committed any more.
 
-    client: a connection with management's rights. fold: should have caught up with LOG before `run`, because a replica
-    that becomes the owner first waits for its own fold.
+    client: a connection with management's rights. dial: gives another one, for the thread that keeps the pin.
+    fold: should have caught up with LOG before `run`, because a replica that becomes the owner first waits for its own
+    fold.
     """
 
-    def __init__(self, client: Client, fold: Fold, undecodables: Undecodables) -> None:
+    def __init__(self, client: Client, dial: Dial, fold: Fold, undecodables: Undecodables) -> None:
         self._client = client
         self._fold = fold
         self._indexes = {account: FeedIndex(state) for account, state in fold.intent.accounts.items()}
@@ -60,13 +72,13 @@ class Projector:
         self._beacons = BeaconSender(client)
         self._reader = FeedReader(client, undecodables, self._beacons.stood)
         self._writer = FencedWriter(client, self._beacons.stored)
-        self._consumer = PinnedConsumer(
-            client, LOG, CONSUMER, subjects.LOG_ALL, on_message=self._delivered, on_lost=self._lost
+        self._consumer = PinKeeper(
+            dial, LOG, CONSUMER, subjects.LOG_ALL, on_message=self._delivered, on_lost=self._lost
         )
         self._pin = ""
-        self._unacknowledged: dict[int, Msg] = {}
+        self._unacknowledged: dict[int, Delivery] = {}
         self._published: Published | None = None
-        self._dirty: dict[str, set[Unit]] = defaultdict(set)
+        self._pending = Pending()
         self._wake = asyncio.Event()
         fold.listen(self)
 
@@ -90,28 +102,28 @@ class Projector:
         """Every replica follows every commit, so that a new owner has its indexes at hand."""
         index = self._indexes.get(account)
         if index:
-            touched: Iterable[Unit] = index.touched(changes)
+            touched: Collection[Unit] = index.touched(changes)
         else:
             state = self._fold.intent.accounts[account]
             self._indexes[account] = FeedIndex(state)
-            touched = units(state)
-        self._mark(account, touched)
+            touched = list(units(state))
+        self._mark(account, touched, sequence)
         self._facts.folded()
 
     def _resolved(self, account: str, route: str) -> None:
-        self._mark(account, (Unit("resolution", route),))
+        self._mark(account, (Unit("resolution", route),), self._fold.sequence)
 
-    def _mark(self, account: str, touched: Iterable[Unit]) -> None:
+    def _mark(self, account: str, touched: Collection[Unit], sequence: int) -> None:
         """Have the units computed anew. A replica that is not the owner will look at all of them when it becomes it."""
         if self._published is not None:
-            self._dirty[account].update(touched)
+            self._pending.mark(account, touched, sequence)
             self._wake.set()
 
-    def _delivered(self, message: Msg, pin: str) -> None:
-        if pin != self._pin:
+    def _delivered(self, delivery: Delivery) -> None:
+        if delivery.pin != self._pin:
             self._lost()
-            self._pin = pin
-        self._unacknowledged[message.metadata.sequence.stream] = message
+            self._pin = delivery.pin
+        self._unacknowledged[delivery.sequence] = delivery
         self._wake.set()
 
     def _lost(self) -> None:
@@ -120,16 +132,16 @@ class Projector:
         self._published = None
         self._beacons.forget()
         self._unacknowledged.clear()
-        self._dirty.clear()
+        self._pending = Pending()
         _owner.set(0)
 
     async def _hand_back(self, *, after_s: float) -> None:
         """Stand by until something is delivered. The bus knows who is served now: this replica, or another one."""
-        messages = list(self._unacknowledged.values())
+        deliveries = list(self._unacknowledged.values())
         self._lost()
-        for message in messages:
+        for delivery in deliveries:
             with contextlib.suppress(nats.errors.Error):
-                await message.nak(delay=after_s)
+                await delivery.again(self._client, after_s)
 
     async def _work(self) -> None:
         reported_at = float("-inf")
@@ -152,40 +164,71 @@ class Projector:
             if not self._unacknowledged:
                 return
             await self._take_over(self._pin)
-        reached = self._fold.sequence
-        await self._write_dirty()
-        newest = max(self._unacknowledged, default=0)
-        done = [s for s in self._unacknowledged if s <= reached and s < newest]
-        for message in [self._unacknowledged.pop(sequence) for sequence in done]:
-            await message.ack()
+        await self._write_from(self._pending.urgent)
+        await self._write_from(self._pending.bulk)
+        if self._pending:
+            self._wake.set()
 
     async def _take_over(self, pin: str) -> None:
         claimed = await self._writer.claim()
         self._beacons.forget()
-        stored, newest = await self._reader.read(claimed)
+        found = await self._reader.read(claimed)
         await self._facts.known()
-        await self._fold.wait_for(newest)
+        await self._fold.wait_for(found.newest)
         if self._pin != pin:
             raise Superseded
-        # Nothing is awaited from here to the first look at the intent, and `_mark` collects from here on.
-        self._published = Published(stored)
-        for account, known in self._published.units():
-            self._mark(account, known)
-        for account, state in self._fold.intent.accounts.items():
-            self._mark(account, units(state))
+        self._published = found.published  # `_mark` collects from here on
         _owner.set(1)
-        log.info("projector took over", documents=len(stored), revision=newest)
+        log.info("projector took over", documents=found.documents, revision=found.newest)
+        for account, known in found.published.units():
+            await self._mark_slowly(account, known)
+        for account, state in list(self._fold.intent.accounts.items()):
+            await self._mark_slowly(account, list(units(state)))
 
-    async def _write_dirty(self) -> None:
-        dirty, self._dirty = self._dirty, defaultdict(set)
-        for account, touched in dirty.items():
-            if self._published is None:
+    async def _mark_slowly(self, account: str, every: Collection[Unit]) -> None:
+        left = iter(every)
+        while some := list(islice(left, MARKED_AT_ONCE)):
+            self._mark(account, some, 0)
+            await asyncio.sleep(0)
+
+    async def _write_from(self, lane: Lane) -> None:
+        """Write about a batch, less when something small comes in between."""
+        published, writes = self._published, list[FeedWrite]()
+        while len(writes) < ENOUGH and lane and not (lane is self._pending.bulk and self._pending.urgent):
+            if published is None or self._published is not published:
                 raise Superseded
-            writes = self._published.update(account, {unit: self._documents(account, unit) for unit in touched})
-            state = self._fold.intent.accounts.get(account)
-            revision = state.revision if state else self._fold.sequence
-            await self._writer.write([(key, FeedMessage(revision, document)) for key, document in writes])
-            _writes.inc(len(writes))
+            writes += self._slice(published, lane)
+            await asyncio.sleep(0)
+        if not self._pending and published is not None:
+            for account in published.unreadable():
+                writes += self._stamped(account, published.update(account, {}))
+        since = self._pending.since
+        done_before = self._fold.sequence + 1 if since is None else since
+        if self._published is not published:
+            raise Superseded
+        await self._writer.write(writes)
+        _writes.inc(len(writes))
+        await self._acknowledge(done_before)
+
+    async def _acknowledge(self, before: int) -> None:
+        newest = max(self._unacknowledged, default=0)
+        done = [s for s in self._unacknowledged if s < before and s < newest]
+        for delivery in [self._unacknowledged.pop(sequence) for sequence in done]:
+            await delivery.acknowledge(self._client)
+
+    def _slice(self, published: Published, lane: Lane) -> list[FeedWrite]:
+        """Nothing is awaited in here: all of it is of one state."""
+        writes: list[FeedWrite] = []
+        until = time.perf_counter() + SLICE_S
+        while len(writes) < ENOUGH and time.perf_counter() < until and (look := lane.take()):
+            wanted = self._documents(look.account, look.unit)
+            writes += self._stamped(look.account, look_at(published, lane, look, wanted))
+        return writes
+
+    def _stamped(self, account: str, writes: list[Write]) -> list[FeedWrite]:
+        state = self._fold.intent.accounts.get(account)
+        revision = state.revision if state else self._fold.sequence
+        return [(key, FeedMessage(revision, document)) for key, document in writes]
 
     def _documents(self, account: str, unit: Unit) -> Documents:
         state = self._fold.intent.accounts.get(account)

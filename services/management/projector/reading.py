@@ -1,4 +1,4 @@
-"""FEED as it stands, read at once by a new owner."""
+"""FEED as it stands, read by a new owner: batch by batch, so that it may be of any size."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,13 +8,14 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 
+from services.management.core.feed.published import Published
 from services.management.projector.writer import NotStored
 from shared.bus.codec import decode
 from shared.bus.streams import ANSWER_WITHIN_S, FEED
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
 from shared.events import subjects
-from shared.events.documents import KINDS, Document, FeedMessage, Tombstone
+from shared.events.documents import KINDS, FeedMessage, Tombstone
 from shared.events.subjects import BadSubject, FeedKey
 
 SILENCE_S = 5.0
@@ -23,87 +24,126 @@ SILENCE_S = 5.0
 INACTIVE_S = 30.0
 """The server forgets the consumer by itself when its reader died."""
 
+BATCH = 256
+"""Messages asked for at a time: a few milliseconds of work."""
+
+MOST_BYTES = 16 * 1024 * 1024
+"""Of one batch. The server cuts off a client that has 64 MiB before it; one message has up to 8."""
+
+_NOTHING_LEFT = "404"
+_NEXT = msgspec.json.encode({"batch": BATCH, "max_bytes": MOST_BYTES, "no_wait": True})
+
+
+Stood = Callable[[FeedKey, int], None]
+"""Told of each message, tombstones and what is unreadable too, with its sequence."""
+
+
+class FeedAsRead:
+    """What stands in FEED. documents: how many. newest: revision, among the documents and the tombstones.
+    sequence: of the last message."""
+
+    def __init__(self, undecodables: Undecodables, stood: Stood) -> None:
+        self.published = Published()
+        self.documents = 0
+        self.newest = 0
+        self.sequence = 0
+        self._undecodables = undecodables
+        self._stood = stood
+
+    def take(self, message: Msg, sequence: int) -> None:
+        """The next message of the stream."""
+        self.sequence = sequence
+        if message.subject == subjects.FEED_OWNER:
+            return
+        try:
+            key = subjects.parse_feed(message.subject)
+        except BadSubject as problem:
+            self._undecodables.note(subjects.FEED_ALL, problem)
+            return
+        self.documents += 1
+        self._stood(key, sequence)
+        try:
+            held = decode(message.subject, message.data, FeedMessage)
+        except Undecodable as problem:
+            self._undecodables.note(subjects.FEED_ALL, problem)
+            self.published.found(key, None)
+            return
+        self.newest = max(self.newest, held.revision)
+        if not isinstance(held.document, Tombstone):
+            self.published.found(key, held.document if KINDS[type(held.document)] == key.kind else None)
+
 
 class FeedReader:
-    """Reads every document that stands in FEED.
+    """Reads every document that stands in FEED."""
 
-    stood: told of each message, tombstones and what is unreadable too, with its sequence.
-    """
-
-    def __init__(self, client: Client, undecodables: Undecodables, stood: Callable[[FeedKey, int], None]) -> None:
+    def __init__(self, client: Client, undecodables: Undecodables, stood: Stood) -> None:
         self._client = client
         self._stood = stood
         self._undecodables = undecodables
 
-    async def read(self, claimed: int) -> tuple[dict[FeedKey, Document | None], int]:
-        """The documents, None for what is unreadable, and the newest revision among them and the tombstones.
+    async def read(self, claimed: int) -> FeedAsRead:
+        """All of it.
 
         claimed: sequence of the reader's own claim, which keeps others from writing meanwhile.
-        Raises TimeoutError when the server stops sending, NotStored when it has not got the claim yet, or a NatsError.
+        Raises TimeoutError when the server stops sending, NotStored when it has not got the claim yet or ends the
+        reading, or a NatsError.
         """
-        stored: dict[FeedKey, Document | None] = {}
-        newest = 0
-        messages = await _read_all(self._client)
-        if not messages or messages[-1].metadata.sequence.stream < claimed:
+        found = FeedAsRead(self._undecodables, self._stood)
+        inbox = self._client.new_inbox()
+        pull = _Pull(found)
+        subscription = await self._client.subscribe(inbox, cb=pull.arrived, pending_msgs_limit=0, pending_bytes_limit=0)
+        try:
+            jetstream = self._client.jetstream(timeout=ANSWER_WITHIN_S)
+            config = ConsumerConfig(
+                ack_policy=AckPolicy.NONE, mem_storage=True, num_replicas=1, inactive_threshold=INACTIVE_S
+            )
+            consumer = await jetstream.add_consumer(FEED, config)
+            pull.left = consumer.num_pending or 0
+            while pull.left:
+                pull.begin()
+                await self._client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{FEED}.{consumer.name}", _NEXT, reply=inbox)
+                await pull.ended()
+            await jetstream.delete_consumer(FEED, consumer.name)
+        finally:
+            if not self._client.is_closed:
+                await subscription.unsubscribe()
+        if found.sequence < claimed:
             raise NotStored("this server has not got the claim yet")
-        for message in messages:
-            if message.subject == subjects.FEED_OWNER:
-                continue
-            try:
-                key = subjects.parse_feed(message.subject)
-                stored[key] = None
-                self._stood(key, message.metadata.sequence.stream)
-                held = decode(message.subject, message.data, FeedMessage)
-            except (BadSubject, Undecodable) as problem:
-                self._undecodables.note(subjects.FEED_ALL, problem)
-                continue
-            newest = max(newest, held.revision)
-            if isinstance(held.document, Tombstone):
-                del stored[key]
-            elif KINDS[type(held.document)] == key.kind:
-                stored[key] = held.document
-        return stored, newest
+        return found
 
 
-async def _read_all(client: Client) -> list[Msg]:
-    """All messages of the stream, in its order."""
-    inbox = client.new_inbox()
-    pulled = _Pulled()
-    subscription = await client.subscribe(inbox, cb=pulled.arrived, pending_msgs_limit=0, pending_bytes_limit=0)
-    try:
-        jetstream = client.jetstream(timeout=ANSWER_WITHIN_S)
-        config = ConsumerConfig(
-            ack_policy=AckPolicy.NONE, mem_storage=True, num_replicas=1, inactive_threshold=INACTIVE_S
-        )
-        consumer = await jetstream.add_consumer(FEED, config)
-        wanted = consumer.num_pending or 0
-        request = msgspec.json.encode({"batch": max(wanted, 1), "no_wait": True})
-        await client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{FEED}.{consumer.name}", request, reply=inbox)
-        while len(pulled.messages) < wanted and not pulled.ended:
-            await pulled.more()
-        await jetstream.delete_consumer(FEED, consumer.name)
-    finally:
-        await subscription.unsubscribe()
-    return pulled.messages
+class _Pull:
+    """One request for messages after the other. left: how many the consumer still has."""
 
-
-class _Pulled:
-    """Gathers messages until the server says that there are no more."""
-
-    def __init__(self) -> None:
-        self.messages: list[Msg] = []
-        self.ended = False
+    def __init__(self, found: FeedAsRead) -> None:
+        self.left = 0
+        self._found = found
+        self._wanted = 0
+        self._got = 0
+        self._status = ""
         self._news = asyncio.Event()
+
+    def begin(self) -> None:
+        """A request is about to be made."""
+        self._wanted, self._got, self._status = min(BATCH, self.left), 0, ""
 
     async def arrived(self, message: Msg) -> None:
         if message.reply:
-            self.messages.append(message)
+            at = message.metadata
+            self._found.take(message, at.sequence.stream)
+            self._got += 1
+            self.left = at.num_pending
         else:
-            self.ended = True
+            self._status = (message.headers or {}).get("Status", "")
         self._news.set()
 
-    async def more(self) -> None:
-        """Wait for the next message or the end."""
-        self._news.clear()
-        async with asyncio.timeout(SILENCE_S):
-            await self._news.wait()
+    async def ended(self) -> None:
+        """Return when the request is answered: with all that was wanted, or with what fits into its bytes."""
+        while self._got < self._wanted and self.left and not self._status:
+            self._news.clear()
+            async with asyncio.timeout(SILENCE_S):
+                await self._news.wait()
+        if self._status == _NOTHING_LEFT:
+            self.left = 0
+        elif self._status and not self._got:
+            raise NotStored(f"the server ended the reading with status {self._status}")

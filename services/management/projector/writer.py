@@ -2,7 +2,8 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 from nats.aio.client import Client
@@ -18,12 +19,28 @@ SILENCE_S = 3.0
 was on its way to it."""
 
 AT_ONCE = 1_000
-"""Writes under way at a time; the server refuses more than 10,000 that it has not got to."""
+"""Messages of one batch, nats-server's limit."""
+
+MOST_BYTES = 4 * 1024 * 1024
+"""Of one batch."""
+
+FEW = 16
+"""So many messages are written one by one. A batch costs the server as much as 15 to 30 of them, because it is kept in
+files of its own until it is whole, but then one sync stores all of it."""
+
+YIELD_EVERY = 50
+"""Messages handed to the connection before others may run: about a millisecond."""
+
+IN_FLIGHT_PAUSE_S = 0.001
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_SEQUENCE = 10071
 _IN_FLIGHT = 10164
 """A replicated stream compares one message per fence at a time, and says so instead of comparing."""
+
+_BATCH = "Nats-Batch-Id"
+_BATCH_SEQUENCE = "Nats-Batch-Sequence"
+_BATCH_COMMIT = "Nats-Batch-Commit"
 
 FeedWrite = tuple[FeedKey, FeedMessage]
 
@@ -55,6 +72,15 @@ class _Answer(msgspec.Struct):
     error: _Error | None = None
 
 
+class _Message(NamedTuple):
+    """A message of FEED without its fence."""
+
+    key: FeedKey
+    subject: str
+    data: bytes
+    headers: dict[str, str]
+
+
 class FencedWriter:
     """Writes to FEED, as long as nobody else has claimed it since.
 
@@ -84,31 +110,58 @@ class FencedWriter:
         return answer.seq
 
     async def write(self, writes: Sequence[FeedWrite]) -> None:
-        """Return once all are stored. Raises Superseded, NotStored or a NatsError; some may be stored then."""
-        for start in range(0, len(writes), AT_ONCE):
-            waiting = await self._write_at_once(writes[start : start + AT_ONCE])
-            while waiting:
-                waiting = [*await self._write_at_once(waiting[:1]), *waiting[1:]]
+        """Return once all are stored. Raises Superseded, NotStored or a NatsError; some may be stored then, the first
+        ones, and of each batch all or none.
+        """
+        messages = [_message(key, message) for key, message in writes]
+        for batch in _batches(messages):
+            if len(batch) <= FEW:
+                await self._write_singly(batch)
+            else:
+                await self._write_batch(batch)
 
-    async def _write_at_once(self, writes: Sequence[FeedWrite]) -> list[FeedWrite]:
+    async def _write_singly(self, batch: Sequence[_Message]) -> None:
+        waiting = await self._write_at_once(batch)
+        while waiting:
+            waiting = [*await self._write_at_once(waiting[:1]), *waiting[1:]]
+
+    async def _write_at_once(self, batch: Sequence[_Message]) -> list[_Message]:
         """Gives those that have to be written again, because the server did not compare them."""
-        answers = await self._answers([await self._publish_document(key, message) for key, message in writes])
-        refused = [(write, answer.error) for write, answer in zip(writes, answers, strict=True) if answer.error]
-        if any(error.err_code == _WRONG_SEQUENCE for _, error in refused):
-            raise Superseded
-        for _, error in refused:
-            if error.err_code != _IN_FLIGHT:
-                raise NotStored(error.description)
-        for (key, _), answer in zip(writes, answers, strict=True):
-            if not answer.error:
-                self._stored(key, answer.seq)
-        return [write for write, _ in refused]
+        answers = await self._answers([await self._publish_fenced(message) for message in batch])
+        again = []
+        for message, answer in zip(batch, answers, strict=True):
+            if _taken(answer):
+                self._stored(message.key, answer.seq)
+            else:
+                again.append(message)
+        return again
 
-    async def _publish_document(self, key: FeedKey, message: FeedMessage) -> asyncio.Future[_Answer]:
-        headers = {_EXPECTED: str(self._claimed), f"{_EXPECTED}-Subject": subjects.FEED_OWNER}
-        if isinstance(message.document, Tombstone):
-            headers["Nats-TTL"] = str(round(TOMBSTONE_TTL_S))
-        return await self._publish(subjects.feed(key), encode(message), headers)
+    async def _write_batch(self, batch: Sequence[_Message]) -> None:
+        while not _taken(answer := (await self._answers([await self._publish_batch(batch)]))[0]):
+            await asyncio.sleep(IN_FLIGHT_PAUSE_S)
+        for sequence, message in enumerate(batch, answer.seq - len(batch) + 1):
+            self._stored(message.key, sequence)
+
+    async def _publish_batch(self, batch: Sequence[_Message]) -> asyncio.Future[_Answer]:
+        """Only the first message is fenced: the server compares when it has the last one, and takes all or none.
+        Republished is what it has taken."""
+        name = f"{self._inbox}.{next(self._numbers)}"
+        last = len(batch)
+        for number, message in enumerate(batch[:-1], 1):
+            headers = {**message.headers, _BATCH: name, _BATCH_SEQUENCE: str(number)}
+            if number == 1:
+                headers |= self._fence()
+            await self._client.publish(message.subject, message.data, headers=headers)
+            if number % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+        headers = {**batch[-1].headers, _BATCH: name, _BATCH_SEQUENCE: str(last), _BATCH_COMMIT: "1"}
+        return await self._publish(batch[-1].subject, batch[-1].data, headers)
+
+    async def _publish_fenced(self, message: _Message) -> asyncio.Future[_Answer]:
+        return await self._publish(message.subject, message.data, message.headers | self._fence())
+
+    def _fence(self) -> dict[str, str]:
+        return {_EXPECTED: str(self._claimed), f"{_EXPECTED}-Subject": subjects.FEED_OWNER}
 
     async def _publish(self, subject: str, data: bytes, headers: dict[str, str]) -> asyncio.Future[_Answer]:
         # Not JetStreamContext.publish_async: a refusal raises in its callback, and its future is never done.
@@ -143,3 +196,32 @@ def _read(message: Msg) -> _Answer:
     if not message.data:  # the server's word that nobody listens on the subject
         return _Answer(error=_Error(err_code=503, description="there is no stream for it"))
     return msgspec.json.decode(message.data, type=_Answer)
+
+
+def _taken(answer: _Answer) -> bool:
+    """False when it has to be written again, because the server did not compare. Raises Superseded or NotStored."""
+    if answer.error is None:
+        return True
+    if answer.error.err_code == _WRONG_SEQUENCE:
+        raise Superseded
+    if answer.error.err_code != _IN_FLIGHT:
+        raise NotStored(answer.error.description)
+    return False
+
+
+def _message(key: FeedKey, message: FeedMessage) -> _Message:
+    headers = {"Nats-TTL": str(round(TOMBSTONE_TTL_S))} if isinstance(message.document, Tombstone) else {}
+    return _Message(key, subjects.feed(key), encode(message), headers)
+
+
+def _batches(messages: Iterable[_Message]) -> Iterator[list[_Message]]:
+    batch: list[_Message] = []
+    size = 0
+    for message in messages:
+        if len(batch) == AT_ONCE or (batch and size + len(message.data) > MOST_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(message)
+        size += len(message.data)
+    if batch:
+        yield batch

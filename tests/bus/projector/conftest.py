@@ -71,6 +71,10 @@ class Plane:
 
     async def stored(self) -> dict[FeedKey, FeedMessage]:
         """Every document in FEED, tombstones too."""
+        return dict(await self.in_order())
+
+    async def in_order(self) -> list[tuple[FeedKey, FeedMessage]]:
+        """The same in the order in which they were written."""
         jetstream = self.bus.management.jetstream()
         consumer = await jetstream.add_consumer(FEED, ConsumerConfig(ack_policy=AckPolicy.NONE, mem_storage=True))
         subscription = await jetstream.pull_subscribe_bind(consumer.name, stream=FEED)
@@ -78,7 +82,7 @@ class Plane:
         await subscription.unsubscribe()
         await jetstream.delete_consumer(FEED, consumer.name)
         documents = [message for message in messages if message.subject != subjects.FEED_OWNER]
-        return {subjects.parse_feed(m.subject): decode(m.subject, m.data, FeedMessage) for m in documents}
+        return [(subjects.parse_feed(m.subject), decode(m.subject, m.data, FeedMessage)) for m in documents]
 
     async def claimed(self) -> int:
         """Sequence of the newest claim, 0 before the first."""

@@ -7,10 +7,12 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from nats.aio.client import Client
 
+from services.management.projector.keeper import Dial
 from services.management.projector.projector import Projector
 from services.management.readmodel.readmodel import ReadModel
 from services.management.troubles import Troubles
@@ -22,8 +24,9 @@ from shared.bus.undecodable import Undecodables
 class Replica:
     """lag and catch_up stop and start its fold; stop ends the projector as SIGTERM does."""
 
-    def __init__(self, connection: Client, directory: Path) -> None:
+    def __init__(self, connection: Client, dial: Dial, directory: Path) -> None:
         self.connection = connection
+        self._dial = dial
         self.readmodel = ReadModel(connection, directory / "readmodel.sqlite", Undecodables(), Troubles())
         self.projector: Projector
         self._save: asyncio.Task[None]
@@ -34,7 +37,7 @@ class Replica:
         await self.readmodel.open()
         self._save = asyncio.create_task(self.readmodel.save())
         await self.catch_up()
-        self.projector = Projector(self.connection, self.readmodel, Undecodables())
+        self.projector = Projector(self.connection, self._dial, self.readmodel, Undecodables())
         self._project = asyncio.create_task(self.projector.run())
 
     async def lag(self) -> None:
@@ -61,7 +64,8 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 @asynccontextmanager
 async def running(url: str, seed: str, directory: Path) -> AsyncIterator[Replica]:
-    replica = Replica(await connect(url, seed, "management"), directory)
+    dial = partial(connect, url, seed, "management")
+    replica = Replica(await dial(), dial, directory)
     await replica.start()
     try:
         yield replica

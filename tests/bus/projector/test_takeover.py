@@ -32,14 +32,18 @@ def lan(metric: int = 100) -> Entity:
 
 
 @asynccontextmanager
-async def process(plane: Plane, directory: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A replica as a process of its own, once it is the owner; there must be a commit for it to find."""
+async def process(plane: Plane, directory: Path, *, right: bool = True) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A replica as a process of its own, once somebody is the owner; there must be a commit to find.
+
+    right: once the feed is right, too.
+    """
     seed = plane.bus.seeds / "management.nk"
     arguments = (sys.executable, "-m", "tests.bus.projector.replica", plane.bus.url, str(seed), str(directory))
     started = await asyncio.create_subprocess_exec(*arguments, cwd=ROOT)
     try:
         await eventually(plane.claimed, within_s=20)
-        await plane.becomes_right()
+        if right:
+            await plane.becomes_right()
         yield started
     finally:
         if started.returncode is None:

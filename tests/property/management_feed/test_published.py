@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from services.management.core.feed.compose import Documents, RelationsOf, documents, unit_documents, units
 from services.management.core.feed.incremental import FeedIndex
+from services.management.core.feed.pending import Lane, Pending, look_at
 from services.management.core.feed.published import Published, Write
 from services.management.core.model.commit import Commit
 from shared.events.documents import Tombstone
@@ -35,6 +36,33 @@ def test_writing_what_each_commit_touched_keeps_the_feed_right(start: Commit, co
         wanted = {unit: unit_documents(fold.state, {}, index, unit) for unit in touched}
         store(feed, published.update(ACCOUNT, wanted))
         assert feed == documents(fold.state, {})
+
+
+@given(histories.populations(), st.lists(histories.commits(), min_size=1, max_size=8), st.data())
+def test_however_commits_and_looks_alternate_the_feed_becomes_right_and_nothing_is_older(
+    start: Commit, commits: list[Commit], data: st.DataObject
+) -> None:
+    fold = Fold(start)
+    index, published, pending = FeedIndex(fold.state), Published(), Pending(few=data.draw(st.integers(0, 6)))
+    feed: Documents = {}
+
+    def look(lane: Lane) -> None:
+        if one := lane.take():
+            writes = look_at(published, lane, one, unit_documents(fold.state, {}, index, one.unit))
+            now = documents(fold.state, {})
+            # Whatever is written is what the state says now: so nothing written later can be older.
+            assert all(now.get(key) == (None if isinstance(what, Tombstone) else what) for key, what in writes)
+            store(feed, writes)
+
+    pending.mark(ACCOUNT, list(units(fold.state)), 0)
+    for one in commits:
+        for urgent in data.draw(st.lists(st.booleans(), max_size=30)):
+            look(pending.urgent if urgent else pending.bulk)
+        touched = index.touched(fold.apply(one))
+        pending.mark(ACCOUNT, touched, fold.intent.sequence)
+    while pending:
+        look(pending.urgent if pending.urgent else pending.bulk)
+    assert feed == documents(fold.state, {})
 
 
 @given(histories.populations(), st.lists(histories.commits(), min_size=1, max_size=6), st.data())

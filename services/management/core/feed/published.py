@@ -1,7 +1,11 @@
 """What stands in FEED, and what has to be written so that it is what it should be."""
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple, TypeAlias
+
+import msgspec
 
 from services.management.core.feed.compose import Documents, Unit, unit_of
 from shared.events.documents import Document, RouteDoc, Tombstone
@@ -12,43 +16,131 @@ Write = tuple[FeedKey, Document | Tombstone]
 _ORDER = {kind: place for place, kind in enumerate(("settings", "self", "peer", "rule", "route", "resolution"))}
 """Kinds that are not here come last: another version wrote them, and they are withdrawn."""
 
+_MOST_SHARED = 10_000
+"""Sets of audiences that are remembered so that units which have the same one share it."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class _Copies(NamedTuple):
+    """One document as it stands in one audience or in several; a peer's is the same for all that see it.
+
+    Encoded, and its audiences (sorted) shared with other units: a document object for each message would make the
+    writer several times as large as everything that the documents are made of.
+    """
+
+    kind: str
+    id: str
+    content: bytes
+    audiences: tuple[str, ...]
+
+
+_Standing: TypeAlias = tuple[_Copies, ...]
+
 
 class Published:
     """The documents of FEED by account and unit, as far as one writer is responsible for them.
 
-    stored: what was read from FEED. What could not be decoded stands as None: it is written anew or withdrawn.
+    stored: what was read from FEED, as `found` takes it.
     """
 
-    def __init__(self, stored: Mapping[FeedKey, Document | None]) -> None:
-        self._documents: dict[str, dict[Unit, Documents]] = defaultdict(dict)
+    def __init__(self, stored: Mapping[FeedKey, Document | None] | None = None) -> None:
+        self._standing: dict[str, dict[Unit, _Standing]] = defaultdict(dict)
         self._unreadable: dict[str, set[FeedKey]] = defaultdict(set)
-        for key, document in stored.items():
-            if document is None:
-                self._unreadable[key.account].add(key)
-            else:
-                self._documents[key.account].setdefault(unit_of(key, document), {})[key] = document
+        self._shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+        for key, document in (stored or {}).items():
+            self.found(key, document)
+
+    def found(self, key: FeedKey, document: Document | None) -> None:
+        """One message of FEED. What could not be decoded is None: it is written anew or withdrawn."""
+        if document is None:
+            self._unreadable[key.account].add(key)
+            return
+        there, unit = self._standing[key.account], unit_of(key, document)
+        standing, content, audience = there.get(unit, ()), _encode(document), sys.intern(key.audience)
+        for place, copies in enumerate(standing):
+            if (copies.content, copies.kind, copies.id) == (content, key.kind, key.id):
+                more = copies._replace(audiences=self._share((*copies.audiences, audience)))
+                there[unit] = (*standing[:place], more, *standing[place + 1 :])
+                return
+        there[unit] = (*standing, _Copies(sys.intern(key.kind), sys.intern(key.id), content, self._share((audience,))))
 
     def units(self) -> Iterator[tuple[str, set[Unit]]]:
         """Accounts with the units that have documents."""
-        for account, there in self._documents.items():
+        for account, there in self._standing.items():
             yield account, set(there)
+
+    def unreadable(self) -> list[str]:
+        """Accounts where something still stands that could not be decoded."""
+        return list(self._unreadable)
+
+    def add(self, account: str, unit: Unit, wanted: Documents) -> tuple[list[Write], bool]:
+        """Take over what the unit should have besides what it has; gives the writes of what is new or changed, in the
+        order to make them, and whether something else stands there that `update` will withdraw.
+        """
+        before = self._before(account, unit)
+        written, fresh = self._changes(account, before, wanted)
+        if written:
+            self._standing[account][unit] = self._packed({**before, **fresh})
+        return _ordered(written), not before.keys() <= fresh.keys()
+
+    def withdraw(self, account: str, unit: Unit) -> list[Write]:
+        """Take over that the unit has no documents any more; gives the writes."""
+        before = self._before(account, unit)
+        self._standing[account].pop(unit, None)
+        return _ordered((key, Tombstone()) for key in before)
 
     def update(self, account: str, wanted: Mapping[Unit, Documents]) -> list[Write]:
         """Take over what the units should be; gives the writes that make it so, in the order to make them.
 
         New and changed documents come before withdrawn ones, and a routing peer is told of a route before its clients.
+        What is unreadable and none of the units', nor was added before, is withdrawn too.
         """
-        there = self._documents[account]
+        there = self._standing[account]
         writes: list[Write] = []
         for unit, documents in wanted.items():
-            before = there.pop(unit, {})
-            if documents:
-                there[unit] = documents
-            writes += ((key, document) for key, document in documents.items() if before.get(key) != document)
-            writes += ((key, Tombstone()) for key in before.keys() - documents.keys())
-        if unreadable := self._unreadable.pop(account, None):
-            writes += ((key, Tombstone()) for key in unreadable - {key for key, _ in writes})
+            before = self._before(account, unit)
+            written, fresh = self._changes(account, before, documents)
+            if fresh:
+                there[unit] = self._packed(fresh)
+            else:
+                there.pop(unit, None)
+            writes += written
+            writes += ((key, Tombstone()) for key in before.keys() - fresh.keys())
+        writes += ((key, Tombstone()) for key in self._unreadable.pop(account, ()))
         return _ordered(writes)
+
+    def _before(self, account: str, unit: Unit) -> dict[FeedKey, bytes]:
+        return {
+            FeedKey(account, audience, kind, id): content
+            for kind, id, content, audiences in self._standing[account].get(unit, ())
+            for audience in audiences
+        }
+
+    def _changes(
+        self, account: str, before: Mapping[FeedKey, bytes], wanted: Documents
+    ) -> tuple[list[Write], dict[FeedKey, bytes]]:
+        """What differs from before, and everything wanted as it is kept."""
+        encoded = {id(document): _encode(document) for document in wanted.values()}
+        fresh = {key: encoded[id(document)] for key, document in wanted.items()}
+        written: list[Write] = [(key, document) for key, document in wanted.items() if before.get(key) != fresh[key]]
+        if account in self._unreadable:
+            self._unreadable[account].difference_update(key for key, _ in written)
+        return written, fresh
+
+    def _packed(self, documents: Mapping[FeedKey, bytes]) -> _Standing:
+        audiences: dict[tuple[str, str, bytes], list[str]] = defaultdict(list)
+        for key, content in documents.items():
+            audiences[key.kind, key.id, content].append(sys.intern(key.audience))
+        return tuple(
+            _Copies(kind, id, content, self._share(tuple(sorted(seen_by))))
+            for (kind, id, content), seen_by in audiences.items()
+        )
+
+    def _share(self, audiences: tuple[str, ...]) -> tuple[str, ...]:
+        if len(self._shared) >= _MOST_SHARED:
+            self._shared.clear()
+        return self._shared.setdefault(audiences, audiences)
 
 
 def _ordered(writes: Iterable[Write]) -> list[Write]:

@@ -1,0 +1,115 @@
+"""Keeps the pin in a thread of its own: what takes long in the main one must not look like the end of this replica."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from services.management.projector.pinned import PinnedConsumer
+
+HUNG_S = 10.0
+"""The pin is not kept for a main thread that has not run for this long."""
+
+ALIVE_EVERY_S = 0.5
+
+Dial = Callable[[], Awaitable[Client]]
+"""Gives a connection with management's rights, for the event loop it is called in."""
+
+
+class Delivery(NamedTuple):
+    """A message of LOG that has to be acknowledged at `reply`. pin: under which it came."""
+
+    sequence: int
+    reply: str
+    pin: str
+
+    async def acknowledge(self, client: Client) -> None:
+        await client.publish(self.reply)
+
+    async def again(self, client: Client, after_s: float) -> None:
+        """Have it delivered once more, to whoever is served then."""
+        delay = b" " + msgspec.json.encode({"delay": round(after_s * 1e9)}) if after_s else b""
+        await client.publish(self.reply, b"-NAK" + delay)
+
+
+class PinKeeper:
+    """A PinnedConsumer on a connection and in a thread of its own; on_message and on_lost are called in the event loop
+    that `run` runs in."""
+
+    def __init__(
+        self,
+        dial: Dial,
+        stream: str,
+        name: str,
+        filter_subject: str,
+        *,
+        on_message: Callable[[Delivery], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._dial = dial
+        self._consumer = (stream, name, filter_subject)
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._alive_at = time.monotonic()
+
+    async def run(self) -> None:
+        """Until cancelled; then the pin is given back before it returns."""
+        main = asyncio.get_running_loop()
+        started: asyncio.Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = main.create_future()
+        ended = asyncio.Event()
+
+        async def keep() -> None:
+            this = asyncio.current_task()
+            assert this is not None
+            main.call_soon_threadsafe(started.set_result, (asyncio.get_running_loop(), this))
+            await self._keep(main)
+
+        def thread() -> None:
+            try:
+                with contextlib.suppress(asyncio.CancelledError):
+                    asyncio.run(keep())
+            finally:
+                main.call_soon_threadsafe(ended.set)
+
+        threading.Thread(target=thread, name="pin", daemon=True).start()
+        try:
+            await self._say_alive(ended)
+        finally:
+            loop, task = await started
+            with contextlib.suppress(RuntimeError):  # it has ended by itself
+                loop.call_soon_threadsafe(task.cancel)
+            await ended.wait()
+
+    async def _say_alive(self, ended: asyncio.Event) -> None:
+        while not ended.is_set():
+            self._alive_at = time.monotonic()
+            await asyncio.sleep(ALIVE_EVERY_S)
+        raise RuntimeError("the thread that keeps the pin has ended")
+
+    async def _keep(self, main: asyncio.AbstractEventLoop) -> None:
+        """In the thread."""
+
+        def arrived(message: Msg, pin: str) -> None:
+            delivery = Delivery(message.metadata.sequence.stream, message.reply, pin)
+            main.call_soon_threadsafe(self._on_message, delivery)
+
+        def lost() -> None:
+            main.call_soon_threadsafe(self._on_lost)
+
+        client = await self._dial()
+        try:
+            await PinnedConsumer(
+                client,
+                *self._consumer,
+                on_message=arrived,
+                on_lost=lost,
+                wanted=lambda: time.monotonic() - self._alive_at < HUNG_S,
+            ).run()
+        finally:
+            await client.close()
