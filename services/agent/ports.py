@@ -35,10 +35,11 @@ class WireGuardDriver(Protocol):
     """The WireGuard device behind one interface: drivers/wg_kernel.py and wg_uapi.py.
 
     `create` makes the interface when it is missing and adopts one that a predecessor left; `destroy` removes it.
-    `name` is "kernel" or "wireguard-go".
+    `name` is "kernel" or "wireguard-go". `limit` says what does not work as it should here, and the remedy.
     """
 
     name: str
+    limit: str
 
     async def create(self) -> None: ...
 

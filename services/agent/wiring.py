@@ -209,6 +209,7 @@ class Agent:
             bus_error=feed.problem if feed else self._in_the_way,
             applied_revision=passed.applied_revision,
             pending=passed.pending,
+            limit=host.device.limit,
             told=self._member.paths.told if self._member else Told(),
             now=time.monotonic(),
             wall=time.time(),

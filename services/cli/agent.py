@@ -133,6 +133,8 @@ def status(
     if detail and shown["peers"]["details"]:
         print()
         print_table(shown["peers"]["details"], PEERS)
+    if shown["limit"]:
+        print(f"limit: {shown['limit']}")
     for title, field in DETAILS if detail else ():
         for name, reason in shown[field].items():
             print(f"{title}: {name}: {reason or 'about to be applied'}")

@@ -44,12 +44,14 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 class WireGuardDevice(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of the WireGuard device. Key: interface name.
 
-    public_key stands for the private key, which only the driver handles.
+    public_key stands for the private key, which only the driver handles. keeps_whole: its IPv4 packets must not be
+    fragmented, so that they vanish where a path is too narrow and does not say so.
     """
 
     public_key: str
     listen_port: int
     fwmark: int
+    keeps_whole: bool = False
 
 
 class WireGuardPeer(msgspec.Struct, frozen=True, kw_only=True):

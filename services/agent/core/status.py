@@ -41,6 +41,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     applied_revision: int = 0
     pending: Mapping[str, str] = {}
     told: Told = Told()
+    limit: str = ""
     now: float = 0.0
     wall: float = 0.0
 
@@ -98,7 +99,8 @@ class SshServer(msgspec.Struct, frozen=True, kw_only=True):
 class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """networks: what this host forwards for. pending: kernel entries as in About, a peer by its name. unplaced: what is
     not used as it is → why; "route <network id> <where>", "peer <name>" or "rule <id> of policy <id>". local_endpoints:
-    where other hosts are told to reach this one. not_told: this host's other addresses → why.
+    where other hosts are told to reach this one. not_told: this host's other addresses → why. limit: what
+    does not work as it should with this WireGuard, and the remedy.
     """
 
     peers: Peers
@@ -132,6 +134,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     unplaced: Mapping[str, str]
     local_endpoints: tuple[str, ...]
     not_told: Mapping[str, str]
+    limit: str
 
 
 class Carrier(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -198,6 +201,7 @@ def status(
         unplaced={_called(id, documents): reason for id, reason in desired.unplaced.items()},
         local_endpoints=local_endpoints(about.told.addresses, local.listen_port),
         not_told=about.told.left_out,
+        limit=about.limit,
     )
 
 

@@ -41,6 +41,7 @@ class WireGuardKernel:
     """
 
     name = "kernel"
+    limit = ""
 
     def __init__(self, rtnl: Netlink, interface: str, private_key: str, genl: Any = None) -> None:
         self._rtnl = rtnl

@@ -3,11 +3,16 @@
 wireguard-go outlives an agent that is killed, so that traffic goes on, and the next agent takes it over.
 """
 
+import asyncio
 import base64
+import contextlib
+import errno
 from collections.abc import Iterable, Mapping
 
-from services.agent.core.kernel import PeerStats, WireGuardDevice, WireGuardPeer
-from services.agent.drivers import rtnl_links, uapi
+from msgspec.structs import replace
+
+from services.agent.core.kernel import MTU, PeerStats, WireGuardDevice, WireGuardPeer
+from services.agent.drivers import rtnl_links, uapi, wg_sockets
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.uapi import Silent
 from services.agent.drivers.wg_plan import PeerChange, after, greeting, plan, whole
@@ -15,6 +20,14 @@ from services.agent.drivers.wg_process import PROGRAM, SOCKETS, WireGuardGoProce
 from services.agent.errors import MechanismMissing
 
 KIND = "tun"
+NEEDED = MTU + 60
+"""Bytes of an IPv4 packet that carries the tunnel's largest: 20 of IPv4, 8 of UDP, 32 of WireGuard."""
+OPEN_LOOKS, OPEN_LOOK_S = 20, 0.005
+MAY_NOT = (errno.EPERM, errno.EACCES, errno.ENOSYS)
+NARROW = (
+    f"IPv4 paths narrower than {NEEDED} bytes that do not say so stall: {PROGRAM} forbids fragments, and its socket "
+    "cannot be had ({}): load the kernel's module wireguard, or allow CAP_SYS_PTRACE"
+)
 
 
 async def key_behind(interface: str) -> str | None:
@@ -49,6 +62,7 @@ class WireGuardGo:
         self._public_key = uapi.public_key(self._private_key)
         self._process = WireGuardGoProcess(interface)
         self._held: Mapping[str, frozenset[str]] | None = None
+        self.limit = ""
 
     async def create(self) -> None:
         """Make sure that a wireguard-go of this host serves the interface; a live one is taken over as it is.
@@ -84,11 +98,13 @@ class WireGuardGo:
             fields = await uapi.get(self._process.socket)
         except Silent:
             return None, {}
-        if rtnl_links.find(self._rtnl, self._interface) is None:
+        link = rtnl_links.find(self._rtnl, self._interface)
+        if link is None:
             return None, {}
         peers = uapi.peers(fields)
         self._held = {key: peer.allowed_ips for key, peer in peers.items()}
-        return uapi.device(fields), peers
+        device = uapi.device(fields)
+        return replace(device, keeps_whole=await self._keeps_whole(device.listen_port)), peers
 
     async def configure(self, device: WireGuardDevice) -> str | None:
         """Set what differs: setting the same port again would open its socket anew. The error, if any."""
@@ -105,7 +121,12 @@ class WireGuardGo:
             lines.append(("listen_port", str(device.listen_port)))
         if current.fwmark != device.fwmark:
             lines.append(("fwmark", str(device.fwmark)))
-        return await self._set(lines)
+        error = await self._set(lines)
+        pid = await self._process.pid()
+        if error is None and pid and await self._keeps_whole(device.listen_port):
+            with contextlib.suppress(OSError):  # reading it back tells
+                wg_sockets.allow_fragments(pid, device.listen_port)
+        return error
 
     async def upsert(self, entries: Mapping[str, WireGuardPeer]) -> dict[str, str]:
         """Set peers in one message; an allowed IP that moves between them is never without one. Key → error."""
@@ -140,6 +161,23 @@ class WireGuardGo:
             return uapi.stats(await uapi.get(self._process.socket))
         except (Silent, OSError):
             return {}
+
+    async def _keeps_whole(self, port: int) -> bool:
+        """Whether its socket forbids fragments. wireguard-go opens it a moment after its interface is up."""
+        self.limit = ""
+        pid, link = await self._process.pid(), rtnl_links.find(self._rtnl, self._interface)
+        looks = OPEN_LOOKS if pid and port and link and link.flags & rtnl_links.IFF_UP else 0
+        for _ in range(looks):
+            try:
+                found = wg_sockets.forbid_fragments(pid or 0, port)
+            except OSError as problem:
+                if problem.errno in MAY_NOT:
+                    self.limit = NARROW.format(problem.strerror)
+                return False
+            if found:
+                return any(found)
+            await asyncio.sleep(OPEN_LOOK_S)
+        return False
 
     async def move(self) -> None:
         """wireguard-go goes on sending from the address at which it last heard a peer, also when that is gone.

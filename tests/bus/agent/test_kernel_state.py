@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from services.agent.drivers.wg_sockets import forbid_fragments
 from shared.events.documents import RouteDoc
 from tests.bus.agent.lab import OVERLAY, RULES, AgentProcess, KernelState, in_step
 from tests.bus.agent.plane import ALL, Plane, new_key, peer_doc, with_a_route
@@ -67,6 +68,23 @@ async def test_ipv6_that_is_switched_on_again_comes_back(
     await in_step(agent, plane)
     assert await agent.stop() == 0
     assert kernel.bare()
+
+
+async def test_routers_may_fragment_what_wireguard_go_sends_also_after_its_interface_was_down(
+    agent: AgentProcess, plane: Plane
+) -> None:
+    agent.start()
+    await in_step(agent, plane)
+    if (await agent.ask("status"))["wireguardBackend"] == "kernel":
+        pytest.skip("the kernel's WireGuard lets them anyway")
+    [server] = [pid for pid in agent.host.processes() if psutil.Process(pid).name() == "wireguard-go"]
+    await eventually(lambda: forbid_fragments(server, 51820) == [False])
+    agent.host.ip("link", "set", "wt0", "down")
+    await eventually(lambda: "UP" in agent.host.ip("link", "show", "wt0").split("mtu")[0])
+    await eventually(lambda: forbid_fragments(server, 51820) == [False])
+    await in_step(agent, plane)
+    assert (await agent.ask("status"))["limit"] == ""
+    await agent.stop()
 
 
 async def test_a_new_agent_adopts_what_a_killed_one_left(

@@ -87,6 +87,7 @@ def test_the_status_has_netbirds_fields_and_says_how_far_the_host_is() -> None:
         "unplaced": {},
         "localEndpoints": ["192.0.2.7:51820"],
         "notTold": {"172.17.0.1/16": "a bridge"},
+        "limit": "",
     }
     assert (peers["total"], peers["connected"]) == (2, 1)
 

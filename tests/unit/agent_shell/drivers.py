@@ -65,6 +65,7 @@ class Device:
     """WireGuard behind the link wt0 of `links`."""
 
     name = "fake"
+    limit = ""
 
     def __init__(self, links: Table[str, Link]) -> None:
         self._links = links

@@ -1,0 +1,112 @@
+"""A path that takes less than the tunnel's packets, and whose routers do not say so."""
+
+import socket
+import subprocess
+import time
+from functools import partial
+
+import pytest
+from msgspec.structs import replace
+
+from deploy.lab.netns import Namespace, address, connect
+from services.agent.drivers import wg_sockets
+from services.agent.drivers.netlink import Netlink
+from services.agent.drivers.wg_uapi import WireGuardGo
+from tests.contract.agent_drivers.conftest import key, public, run_on
+from tests.contract.agent_drivers.test_wireguard_go import ask, echo_once, tunnel_to
+from tests.support.netns import MakeHost
+
+pytestmark = pytest.mark.root
+
+NARROW = 1300
+LARGEST = 1280 - 28
+"""Of a datagram inside the tunnel: 1340 bytes outside."""
+
+SILENT = "table ip mute { chain out { type filter hook output priority 0; icmp type destination-unreachable drop; }; }"
+
+
+@pytest.fixture
+def ends(make_host: MakeHost) -> tuple[Namespace, Namespace]:
+    """Two hosts with two routers in between, whose cable takes 1300 bytes and who answer nothing."""
+    left, right, routers = make_host(), make_host(), (make_host(), make_host())
+    for host, router, net in ((left, routers[0], "192.0.2"), (right, routers[1], "203.0.113")):
+        connect(host, "eth0", router, "eth0")
+        address(host, "eth0", f"{net}.1/24")
+        address(router, "eth0", f"{net}.254/24")
+        host.ip("route", "add", "default", "via", f"{net}.254")
+        subprocess.run(router.command(["sysctl", "-qw", "net.ipv4.ip_forward=1"]), check=True)
+        subprocess.run(router.command(["nft", SILENT]), check=True)
+    connect(routers[0], "eth1", routers[1], "eth1")
+    for number, router in enumerate(routers, 1):
+        address(router, "eth1", f"198.51.100.{number}/24")
+        router.ip("link", "set", "eth1", "mtu", str(NARROW))
+        router.ip("route", "add", "default", "via", f"198.51.100.{3 - number}")
+    return left, right
+
+
+def test_large_packets_pass_where_a_narrow_path_says_nothing(ends: tuple[Namespace, Namespace]) -> None:
+    keys, outside = (key(1), key(2)), ("192.0.2.1", "203.0.113.1")
+    for number, host in enumerate(ends):
+        other = 1 - number
+        run_on(host, tunnel_to(keys[number], number + 1, public(keys[other]), other + 1, f"{outside[other]}:51820"))
+    for host, own in zip(ends, keys, strict=True):
+        run_on(host, partial(settle, own))
+    answering = ends[1].submit(echo_once, socket.AF_INET, "100.64.0.2")
+    assert ends[0].call(ask, socket.AF_INET, "100.64.0.2") == b"hello"
+    answering.result()
+    answering = ends[1].submit(echo_large)
+    assert ends[0].call(ask_large) == LARGEST
+    answering.result()
+
+
+def test_where_the_socket_cannot_be_had_the_limit_is_told(host: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose seccomp profile knows no pidfd_getfd."""
+    monkeypatch.setattr(wg_sockets, "SYS_PIDFD_GETFD", 1 << 20)
+    run_on(host, tunnel_to(key(1), 1, public(key(2)), 2, "192.0.2.1:51820"))
+
+    async def scenario(rtnl: Netlink) -> None:
+        driver = WireGuardGo(rtnl, "wt0", key(1))
+        device, _ = await driver.observe()
+        assert device is not None
+        assert not device.keeps_whole
+        assert driver.limit == (
+            "IPv4 paths narrower than 1340 bytes that do not say so stall: wireguard-go forbids fragments, and its "
+            "socket cannot be had (Function not implemented): load the kernel's module wireguard, "
+            "or allow CAP_SYS_PTRACE"
+        )
+
+    run_on(host, scenario)
+
+
+async def settle(own: str, rtnl: Netlink) -> None:
+    """What the agent's loop does: read, and configure what differs."""
+    driver = WireGuardGo(rtnl, "wt0", own)
+    device, _ = await driver.observe()
+    assert device is not None
+    if device.keeps_whole:
+        assert await driver.configure(replace(device, keeps_whole=False)) is None
+        device, _ = await driver.observe()
+    assert device is not None
+    assert not device.keeps_whole
+
+
+def echo_large() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
+        listening.settimeout(10)
+        listening.bind(("100.64.0.2", 7))
+        data, sender = listening.recvfrom(2000)
+        listening.sendto(data, sender)
+
+
+def ask_large() -> int:
+    """The length of the answer to the largest datagram, 0 when none comes."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(0.2)
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            asking.sendto(b"." * LARGEST, ("100.64.0.2", 7))
+            try:
+                return len(asking.recv(2000))
+            except (TimeoutError, ConnectionRefusedError):
+                continue
+    return 0
