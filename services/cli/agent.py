@@ -115,17 +115,22 @@ def down(*, interface: Interface = "wt0", socket: Socket = None) -> None:
 def status(
     *,
     detail: Annotated[bool, Parameter(name=["--detail", "-d"], negative="", help="Every peer on its own.")] = False,
+    check: Annotated[bool, Parameter(negative="", help="End with 1 and say why unless all is well.")] = False,
     json: Json = False,
     interface: Interface = "wt0",
     socket: Socket = None,
 ) -> None:
     """Show what this host is connected to and how far it is.
 
+    With --check it ends with 0 when the host is connected and holds all it should, and with 1 and the reason otherwise.
+
     ```
     whimbrel status -d
     ```
     """
     shown = _ask(_path(socket, interface), "status")
+    if check and (reason := amiss(shown)):
+        raise Failed(reason)
     if json:
         print_json(shown)
         return
@@ -233,6 +238,18 @@ def _nowhere(not_told: Mapping[str, str]) -> str:
     """Why other hosts are told of no address."""
     reasons = "; ".join(f"{address}: {reason}" for address, reason in not_told.items())
     return f"nowhere: {reasons or 'this host has no address that others could reach'}"
+
+
+def amiss(shown: Mapping[str, Any]) -> str:
+    """Why the host of this status is not connected or does not hold what it should, "" when it is and does."""
+    if not shown["management"]["connected"]:
+        return _in_the_way(shown["management"])
+    if pending := shown["pending"]:
+        name, reason = next(iter(pending.items()))
+        return f"{len(pending)} pending: {name}: {reason or 'about to be applied'}"
+    if shown["appliedRevision"] != shown["desiredRevision"]:
+        return f"revision {shown['appliedRevision']} of {shown['desiredRevision']} is applied"
+    return ""
 
 
 def _in_the_way(bus: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Asking the agent of this host, when it is in no state to answer."""
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -72,3 +73,41 @@ def test_down_of_an_agent_that_was_killed_is_not_done(whimbrel: Run, tmp_path: P
     asked = whimbrel("down", "--socket", str(tmp_path / "agent.sock"))
     assert (asked.code, asked.out) == (1, "")
     assert "was killed, and what it made is still there" in asked.err
+
+
+WELL = {"management": {"connected": True, "url": "nats://b", "error": ""}, "pending": {}}
+
+
+@pytest.mark.parametrize(
+    ("shown", "reason"),
+    [
+        (WELL | {"appliedRevision": 7, "desiredRevision": 7}, ""),
+        (
+            WELL | {"management": {"connected": False, "url": "nats://b", "error": "connection refused"}},
+            "nats://b: connection refused",
+        ),
+        (WELL | {"pending": {"route 10.0.0.0/8": "Network is down"}}, "1 pending: route 10.0.0.0/8: Network is down"),
+        (WELL | {"appliedRevision": 4, "desiredRevision": 7}, "revision 4 of 7 is applied"),
+    ],
+    ids=["well", "no bus", "pending", "behind"],
+)
+def test_the_check_says_what_is_amiss(shown: dict[str, object], reason: str) -> None:
+    assert agent.amiss(shown) == reason
+
+
+def test_a_check_that_fails_ends_with_one_and_the_reason(
+    listener: socket.socket, whimbrel: Run, tmp_path: Path
+) -> None:
+    answer = {"result": WELL | {"appliedRevision": 4, "desiredRevision": 7}}
+
+    def tell() -> None:
+        connection, _ = listener.accept()
+        connection.recv(4096)  # closing with a question unread would take the answer back
+        connection.sendall(json.dumps(answer).encode() + b"\n")
+        connection.close()
+
+    telling = threading.Thread(target=tell)
+    telling.start()
+    asked = whimbrel("status", "--check", "--socket", str(tmp_path / "agent.sock"))
+    telling.join()
+    assert (asked.code, asked.out, asked.err) == (1, "", "error: revision 4 of 7 is applied\n")

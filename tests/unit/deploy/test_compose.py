@@ -14,11 +14,13 @@ import msgspec
 import pytest
 
 from deploy.nats.__main__ import CONFIG, HOLDS
+from services.agent.settings import Settings as Agent
 from services.management.settings import Settings as Management
 from services.resolver.settings import Settings as Resolver
 from services.signal.settings import Settings as Signal
 from shared.net.listen import parse_listen
 from shared.settings import from_arguments
+from shared.settings import read as from_environment
 from tests.arch.tree import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -59,6 +61,11 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     healthcheck: dict[str, Any] = {}
     logging: dict[str, Any] = {}
     networks: dict[str, dict[str, list[str]]] = {}
+    container_name: str = ""
+    cap_add: list[str] = []
+    devices: list[str] = []
+    tmpfs: list[str] = []
+    secrets: list[str] = []
 
     @property
     def mounts(self) -> dict[str, tuple[str, str]]:
@@ -297,6 +304,23 @@ def test_prometheus_finds_every_replica_of_every_service_and_every_bus() -> None
     assert not [
         port for service in METRICS.services.values() for port in service.ports if "8222" in port or "9464" in port
     ]
+
+
+@pytest.mark.parametrize("files", [(), ("compose.yaml",)], ids=["on another machine", "beside the control plane"])
+def test_the_agent_in_a_container_has_what_it_needs_and_no_more(files: tuple[str, ...]) -> None:
+    agent = stacked(*files, "deploy/compose.agent.yaml").services["agent"]
+    assert agent.build is not None
+    assert stage(agent.build.target).rstrip().endswith('ENTRYPOINT ["whimbrel"]')
+    assert (agent.read_only, agent.cap_drop, agent.cap_add) == (True, ["ALL"], ["NET_ADMIN"])
+    assert agent.security_opt == ["no-new-privileges:true"]
+    assert (agent.network_mode, agent.devices, agent.command) == ("host", ["/dev/net/tun"], ["up"])
+    with patch.dict(os.environ, agent.environment, clear=True):
+        read = from_environment(Agent)
+    assert agent.sees(read.state_dir)
+    assert str(read.control_socket.parent) in agent.tmpfs
+    assert read.setup_key_file == Path("/run/secrets") / agent.secrets[0]
+    assert agent.healthcheck["test"] == ["CMD", "whimbrel", "status", "--check"]
+    assert agent.logging == SERVICES["bus"].logging
 
 
 def test_the_image_keeps_what_the_page_of_the_api_shows() -> None:
