@@ -12,7 +12,8 @@ import structlog
 import uvloop
 
 from shared import metrics
-from shared.errors import BadSetting, BusUnavailable, CorruptFile, NotStarted, Taken
+from shared.disk import NO_ROOM
+from shared.errors import BadSetting, BusUnavailable, CorruptFile, NoRoom, NotStarted, Taken
 
 STOPPED_BY = (signal.SIGTERM, signal.SIGINT)
 """A clean stop; the exit code is 0."""
@@ -39,9 +40,13 @@ def run(name: str, service: Coroutine[Any, Any, None], *, stop_within_s: float =
         uvloop.run(_until_stopped(name, service, stop_within_s))
     except (FileNotFoundError, PermissionError) as problem:
         return _refused(f"whimbrel {name}: {problem.filename}: {problem.strerror}")
+    except OSError as problem:
+        if problem.errno not in NO_ROOM:
+            raise
+        return _refused(f"whimbrel {name}: {problem.filename or 'a file'}: {problem.strerror}: make room on its disk")
     except BadSetting as problem:
         return _refused(f"whimbrel {name}: {problem}", MISTAKEN)
-    except (BusUnavailable, CorruptFile, NotStarted, Taken) as problem:
+    except (BusUnavailable, CorruptFile, NoRoom, NotStarted, Taken) as problem:
         return _refused(f"whimbrel {name}: {problem}")
     return 0
 

@@ -15,9 +15,10 @@ import structlog
 from services.cli.watch import Watch
 from shared.bus import certificate
 from shared.bus.certificate import Certificate
-from shared.bus.connection import LONGEST_WAIT_S, wait_before
+from shared.bus.connection import LONGEST_WAIT_S, connect, wait_before
+from shared.bus.health import start_again_with_room, write_error
 from shared.bus.server import NatsServer
-from shared.bus.serverconfig import credentials
+from shared.bus.serverconfig import Credentials, credentials
 from shared.directory import held
 from shared.errors import BadSetting, BusUnavailable, NotStarted, Taken
 from shared.leash import on_leash
@@ -103,12 +104,15 @@ async def supervise(
             await nats.start()
             for service in services:
                 await service.start()
-            await _until_ready(watch, services)
-            ready(plan)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_keep("nats-server", nats))
+                tasks.create_task(_cure(plan, keys, nats))
+                await _until_ready(watch, services)
+                ready(plan)
                 for service in services:
                     tasks.create_task(_keep(service.name, service))
+        except* NotStarted as problems:
+            raise problems.exceptions[0] from None
         finally:
             watching.cancel()
             await asyncio.gather(*(service.stop() for service in services))
@@ -197,7 +201,7 @@ class Service:
 
 
 async def _until_ready(watch: Watch, services: tuple[Service, ...]) -> None:
-    """Return once all is well; raises NotStarted when a service ends before, or does not even say what is wrong."""
+    """Return once it reads; raises NotStarted when a service ends before, or does not even say what is wrong."""
     ended = [asyncio.create_task(service.wait()) for service in services]
     serving, answers = asyncio.create_task(watch.serving.wait()), asyncio.create_task(watch.answers.wait())
     try:
@@ -211,6 +215,16 @@ async def _until_ready(watch: Watch, services: tuple[Service, ...]) -> None:
     finally:
         for task in (serving, answers, *ended):
             task.cancel()
+
+
+async def _cure(plan: Plan, keys: Credentials, nats: NatsServer) -> None:
+    """End a nats-server that a full disk has stopped once there is room; `_keep` starts it again."""
+    ca = plan.tls.cert if plan.tls else None
+    system = await connect(plan.bus_url, keys.system, "system", ca=ca, name=plan.bus_name)
+    try:
+        await start_again_with_room(plan.directory, lambda: write_error(system), nats.stop)
+    finally:
+        await system.close()
 
 
 async def _keep(name: str, child: Child) -> None:

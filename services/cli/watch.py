@@ -21,11 +21,12 @@ log = structlog.get_logger()
 class _Health(msgspec.Struct):
     """The part of /healthz that matters here."""
 
+    status: str = ""
     troubles: list[str] = []
 
 
 class Watch:
-    """answers: set once the API answers at all; serving: set once it says that all is well."""
+    """answers: set once the API answers at all; serving: set once it reads, whether it takes changes or not."""
 
     def __init__(self, api: Listen) -> None:
         self._api = api
@@ -42,8 +43,9 @@ class Watch:
                 with contextlib.suppress(httpx.TransportError, msgspec.DecodeError):
                     answer = await client.get("/healthz")
                     self.answers.set()
-                    self._tell(msgspec.json.decode(answer.content, type=_Health).troubles)
-                    if answer.status_code == httpx.codes.OK:
+                    health = msgspec.json.decode(answer.content, type=_Health)
+                    self._tell(health.troubles)
+                    if health.status in ("ok", "read-only"):
                         self.serving.set()
                 await asyncio.sleep(LOOK_EVERY_S if self.serving.is_set() else STARTING_EVERY_S)
 

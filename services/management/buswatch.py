@@ -2,15 +2,13 @@
 
 import asyncio
 
-import msgspec
 import nats.errors
 from nats.aio.client import Client
 from nats.js.errors import APIError
 
 from services.management.ports import TroublesPort
-from shared.bus.serverconfig import BUS_ACCOUNT
+from shared.bus.health import write_error
 from shared.bus.streams import ANSWER_WITHIN_S, FACTS, FEED, LOG
-from shared.events import subjects
 from shared.tasks import end_if_cancelled
 
 LOOK_EVERY_S = 2.0
@@ -19,21 +17,6 @@ AWAY = "the bus does not answer"
 """Said of a connection that is lost, whoever notices."""
 
 NO_LEADER = "has no leader: start the buses that are away, more than half of them must be there and able to write"
-
-
-class _Server(msgspec.Struct, frozen=True):
-    cluster: str = ""
-
-
-class _Health(msgspec.Struct, frozen=True):
-    error: str = ""
-
-
-class _HealthAnswer(msgspec.Struct, frozen=True):
-    """What a server says of itself on HEALTHZ."""
-
-    server: _Server
-    data: _Health = _Health()
 
 
 async def watch(connection: Client, system: Client, troubles: TroublesPort) -> None:
@@ -56,8 +39,8 @@ async def _look(connection: Client, system: Client, stream: str, troubles: Troub
         found = await connection.jetstream(timeout=ANSWER_WITHIN_S).stream_info(stream)
         if found.cluster and not found.cluster.leader:
             troubles.arise(what, f"the bus's stream {stream} {NO_LEADER}", passing=True)
-        elif problem := await _write_error(system, stream):
-            troubles.arise(what, f"the bus cannot write: {problem}")
+        elif problem := await write_error(system, stream):
+            troubles.arise(what, f"the bus cannot write, see to its disk: {problem}")
         else:
             troubles.end(what)
     except nats.errors.TimeoutError:
@@ -66,17 +49,3 @@ async def _look(connection: Client, system: Client, stream: str, troubles: Troub
         troubles.arise(what, f"the bus's stream {stream} is not there: {problem.description}", passing=True)
     except nats.errors.Error as problem:
         troubles.arise(what, f"the bus's stream {stream} does not answer: {problem}", passing=True)
-
-
-async def _write_error(system: Client, stream: str) -> str:
-    """What a server that is alone says is wrong with the stream, "" for nothing or when it does not say.
-
-    One of a cluster that cannot write hands its leadership over, and its word is not the others'.
-    """
-    options = msgspec.json.encode({"account": BUS_ACCOUNT, "stream": stream})
-    try:
-        answer = await system.request(subjects.SERVER_HEALTH, options, timeout=ANSWER_WITHIN_S)
-        health = msgspec.json.decode(answer.data, type=_HealthAnswer)
-        return "" if health.server.cluster else health.data.error
-    except (nats.errors.Error, msgspec.DecodeError):
-        return ""

@@ -66,17 +66,16 @@ class NatsServer:
         for stale in self._directory.glob("nats-server_*.ports"):
             stale.unlink()
         config = self._directory / "server.conf"
-        write_secret(
-            config,
-            render(
-                self._keys,
-                store=self._directory / "store",
-                host=self._host,
-                port=self._port or -1,
-                tls=self._tls,
-                node=self._node,
-            ),
+        content = render(
+            self._keys,
+            store=self._directory / "store",
+            host=self._host,
+            port=self._port or -1,
+            tls=self._tls,
+            node=self._node,
         )
+        if not config.exists() or config.read_text() != content:  # a full disk takes no new one
+            write_secret(config, content)
         self._process = await asyncio.create_subprocess_exec(
             *on_leash(str(executable())),
             *("--config", str(config), "--ports_file_dir", str(self._directory)),
@@ -84,17 +83,15 @@ class NatsServer:
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
-        self.url = await self._wait_for_ports(self._process)
+        self.url = await self._wait_for_port(self._process)
 
-    async def _wait_for_ports(self, process: asyncio.subprocess.Process) -> str:
-        ports = self._directory / f"nats-server_{process.pid}.ports"
+    async def _wait_for_port(self, process: asyncio.subprocess.Process) -> str:
         exited = asyncio.ensure_future(process.wait())
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 while not exited.done():
-                    with contextlib.suppress(OSError, msgspec.DecodeError, IndexError):
-                        port = msgspec.json.decode(ports.read_bytes(), type=_Ports).nats[0].rpartition(":")[2]
-                        return f"{'tls' if self._tls else 'nats'}://{Listen(self._host, int(port))}"
+                    if port := await self._accepting(process.pid):
+                        return f"{'tls' if self._tls else 'nats'}://{Listen(self._host, port)}"
                     await asyncio.wait([exited], timeout=0.02)
         except TimeoutError:
             process.kill()
@@ -102,6 +99,17 @@ class NatsServer:
             exited.cancel()
         log = self._directory / "server.log"
         raise BusUnavailable(str(Listen(self._host, self._port)), f"nats-server did not start, see {log}")
+
+    async def _accepting(self, pid: int) -> int:
+        """The port it accepts connections at, 0 while it does not."""
+        with contextlib.suppress(OSError, msgspec.DecodeError, IndexError):
+            if self._port:  # known, so that a full disk without room for the file of ports does not matter
+                _, writer = await asyncio.open_connection(self._host, self._port)
+                writer.close()
+                return self._port
+            ports = (self._directory / f"nats-server_{pid}.ports").read_bytes()
+            return int(msgspec.json.decode(ports, type=_Ports).nats[0].rpartition(":")[2])
+        return 0
 
     def reload(self) -> None:
         """Have it read its certificate anew. Hosts lose their connection and come back; services keep theirs."""
