@@ -4,7 +4,7 @@ import asyncio
 import gc
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import structlog
@@ -50,9 +50,11 @@ from services.agent.state.identity import Identity
 from services.agent.state.lastgood import LastGoodKeeper
 from services.agent.state.remembered import Picture, Remembered
 from shared.bus.undecodable import Undecodables
+from shared.disk import NO_ROOM
 from shared.events.facts import ReportFact
 from shared.events.signals import EnrolRequest, PeerMeta
 from shared.events.subjects import SignalKey
+from shared.tasks import end_if_cancelled
 
 NOT_ENROLLED = "this host is not enrolled yet"
 
@@ -77,8 +79,9 @@ async def run(settings: Settings) -> int:
         await agent.control.start()
     except OSError as problem:
         where = problem.filename or settings.control_socket
+        remedy = "make room on its disk, or " if problem.errno in NO_ROOM else ""
         raise AgentError(
-            f"{where}: {problem.strerror or problem}: choose another with --state-dir or --socket"
+            f"{where}: {problem.strerror or problem}: {remedy}choose another with --state-dir or --socket"
         ) from None
     try:
         return await agent.run()
@@ -174,8 +177,21 @@ class Agent:
         request = EnrolRequest(wireguard_key=self._who.public_key, bus_key=self._who.bus_key, meta=self._parts.meta)
         enrolled = await enrol(self._parts.host.dial, self._setup_key, request, tell)
         self._who = replace(self._who, account=enrolled.account, peer_id=enrolled.peer_id)
-        identity.save(self._parts.host.settings.state_dir, self._who)
+        await self._keep_identity(tell)
         log.info("enrolled", account=enrolled.account, peer=enrolled.peer_id)
+
+    async def _keep_identity(self, tell: Callable[[str], None]) -> None:
+        """Try until it is on disk: the setup key may be used up."""
+        while True:
+            end_if_cancelled()
+            try:
+                identity.save(self._parts.host.settings.state_dir, self._who)
+                return
+            except OSError as problem:
+                line = f"the identity cannot be kept: {problem}: make room on its disk"
+                tell(line)
+                log.warning("enrolled, going on trying", problem=line)
+                await asyncio.sleep(lastgood.TRY_AGAIN_S)
 
     async def _leave(self) -> None:
         """Say goodbye while there is a bus."""

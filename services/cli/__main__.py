@@ -7,7 +7,7 @@ from typing import Literal, NoReturn
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.config import Env
 
-from services.cli.errors import INTERRUPTED, USAGE, Failed
+from services.cli.errors import INTERRUPTED, READER_GONE, USAGE, Failed
 
 CONTROL_PLANE = Group("Control plane", sort_key=1)
 HOST = Group("This host", sort_key=2)
@@ -75,7 +75,13 @@ def main() -> None:
     for name in [name for name, value in os.environ.items() if name.startswith(PREFIX) and not value]:
         del os.environ[name]  # an empty variable counts as not set, as in shared/settings.py
     try:
-        application(next(iter(sys.argv[1:]), ""))(sys.argv[1:])
+        try:
+            application(next(iter(sys.argv[1:]), ""))(sys.argv[1:])
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again at the exit
+        sys.exit(READER_GONE)
     except Failed as failed:
         _end(failed.message, failed.code)
     except CycloptsError as mistyped:

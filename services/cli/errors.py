@@ -6,6 +6,9 @@ USAGE = 2
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as cyclopts and shells have it."""
 
+READER_GONE = 141
+"""Exit code when nobody reads the output any more, as of a program that SIGPIPE ended."""
+
 
 class Failed(Exception):
     """Show `message`, one line with the remedy, and end with `code`."""

@@ -77,12 +77,16 @@ def _body(text: str) -> bytes:
 def write_secret(path: Path, text: str) -> None:
     """Write `text` to a file of mode 0600: durable once this returns, and never partly there."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as problem:
+        problem.filename = problem.filename or str(path)  # the kernel names none for a write
+        raise
 
 
 def read_seed(path: Path) -> str:

@@ -33,7 +33,18 @@ class StateDirectory:
 
 
 def write(file: Path, content: bytes) -> None:
-    """Replace the file's content, mode 0600: durable once this returns, its directory entry included."""
+    """Replace the file's content, mode 0600: durable once this returns, its directory entry included.
+
+    Raises OSError with the file's name; what was there before is there still.
+    """
+    try:
+        _write(file, content)
+    except OSError as problem:
+        problem.filename = problem.filename or str(file)  # the kernel names none for a write
+        raise
+
+
+def _write(file: Path, content: bytes) -> None:
     draft = file.with_name(f"{file.name}.new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as opened:

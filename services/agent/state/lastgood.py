@@ -13,6 +13,9 @@ from shared.events.signals import Candidates
 from shared.tasks import end_if_cancelled
 
 DEBOUNCE_S = 1.0
+TRY_AGAIN_S = 5.0
+"""After a disk took nothing."""
+
 LAST_RUN = "0000000000"
 """The signal session of endpoints that were kept on disk; a peer's own session replaces it."""
 
@@ -26,6 +29,7 @@ class LastGoodKeeper:
         self._file = file
         self._take = take
         self._changed = asyncio.Event()
+        self._kept = True
 
     def changed(self) -> None:
         self._changed.set()
@@ -37,17 +41,26 @@ class LastGoodKeeper:
             await self._changed.wait()
             await asyncio.sleep(DEBOUNCE_S)
             self._changed.clear()
-            await asyncio.to_thread(self._write, self._take())
+            if not await asyncio.to_thread(self._write, self._take()):
+                self._changed.set()
+                await asyncio.sleep(TRY_AGAIN_S)
 
     def keep(self) -> None:
         """Write now."""
         self._write(self._take())
 
-    def _write(self, picture: Picture) -> None:
+    def _write(self, picture: Picture) -> bool:
+        """Whether it is kept. Trouble and its end are told once."""
+        before, self._kept = self._kept, False
         try:
             self._file.keep(picture)
+            self._kept = True
         except OSError as problem:
-            log.warning("cannot keep the last good state on disk", problem=str(problem))
+            if before:
+                log.warning("cannot keep the last good state on disk, going on trying", problem=str(problem))
+        if self._kept and not before:
+            log.info("the last good state is kept on disk again")
+        return self._kept
 
 
 def taken(view: FeedView, book: PathBook, former: Picture, bus: Mapping[str, tuple[str, ...]]) -> Picture:

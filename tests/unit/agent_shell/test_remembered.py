@@ -7,17 +7,22 @@ import stat
 from pathlib import Path
 
 import pytest
+import structlog.testing
 
 from services.agent.core.documents import FeedView, Held, LastGood
 from services.agent.core.kernel import PeerStats
 from services.agent.core.selection import Selection
 from services.agent.core.tunnel import PathBook, Reset
 from services.agent.state import lastgood, remembered
+from services.agent.state.directory import write
 from services.agent.state.lastgood import LastGoodKeeper
 from services.agent.state.remembered import Picture
 from shared.events.documents import FeedMessage, PeerDoc
 from shared.events.subjects import FeedKey
 from tests.support.bus import eventually
+from tests.support.smalldisk import SmallDisk, disk
+
+__all__ = ["disk"]
 
 PEER = PeerDoc(
     peer_id="a",
@@ -143,3 +148,39 @@ async def test_a_session_that_outlived_the_last_run_is_left_alone() -> None:
     lastgood.recall(PICTURE, book, {key: stats}, 0.0, 1_000.0)
     assert book.connected() == {"a"}
     assert not any(isinstance(action, Reset) for action in book.take(0.0))
+
+
+async def test_a_picture_that_found_no_room_is_kept_when_there_is_some(
+    disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lastgood, "DEBOUNCE_S", 0.0)
+    monkeypatch.setattr(lastgood, "TRY_AGAIN_S", 0.05)
+    file = remembered.picture(disk.root)
+    file.keep(PICTURE)
+    newer = Picture(endpoints={f"peer-{number}": "192.0.2.1:51820" for number in range(2_000)})
+    keeper = LastGoodKeeper(file, lambda: newer)
+    running = asyncio.create_task(keeper.run())
+    try:
+        with structlog.testing.capture_logs() as said:
+            disk.fill()
+            keeper.changed()
+            await eventually(lambda: said)
+            await asyncio.sleep(0.3)
+            assert remembered.picture(disk.root).value == PICTURE, "what was there is there still"
+            assert [entry["log_level"] for entry in said] == ["warning"], "it is told once"
+            assert str(disk.root / "lastgood") in said[0]["problem"]
+            disk.empty()
+            await eventually(lambda: remembered.picture(disk.root).value == newer)
+            await eventually(lambda: len(said) == 2)
+            assert said[1]["log_level"] == "info"
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+def test_a_write_that_finds_no_room_names_the_file(disk: SmallDisk) -> None:
+    disk.fill()
+    with pytest.raises(OSError) as problem:
+        write(disk.root / "identity", bytes(100_000))
+    assert problem.value.filename == str(disk.root / "identity")
+    assert not (disk.root / "identity").exists()

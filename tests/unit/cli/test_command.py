@@ -1,5 +1,6 @@
 """The command itself."""
 
+import os
 import re
 import subprocess
 import sys
@@ -140,3 +141,17 @@ def test_the_others_say_which_they_read(whimbrel: Run) -> None:
     ):
         shown = whimbrel(*command.split(), "--help").out
         assert sorted(set(re.findall(r"WHIMBREL_\w+", shown.partition("Wherever")[0]))) == variables
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("down", "--socket", "none.sock")])
+def test_a_reader_that_has_gone_ends_a_command_without_a_word(arguments: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "services.cli", *arguments], stdout=writing, stderr=subprocess.PIPE, timeout=60
+        )
+    finally:
+        os.close(writing)
+    assert ended.stderr == b""
+    assert ended.returncode != 0
