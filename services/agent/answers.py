@@ -45,11 +45,11 @@ class Answers:
 
     async def _status(self, _: Request) -> object:
         passed = self._passed()
-        return status(passed.documents, passed.local, passed.desired, self._book.statuses(), self._about())
+        return status(passed.documents, passed.local, passed.shown, self._book.statuses(), self._about())
 
     async def _networks(self, _: Request) -> object:
         passed = self._passed()
-        return networks(passed.documents, passed.local, passed.desired, self._book.statuses())
+        return networks(passed.documents, passed.local, passed.shown, self._book.statuses())
 
     async def _select(self, request: Request) -> object:
         """Ids that are not offered."""

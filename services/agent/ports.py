@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from services.agent.core.desired import Local
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
+from services.agent.core.following import Answer, OtherRule, with_reasons
 from services.agent.core.kernel import ObservedRuleset, PeerStats, Ruleset, SetOrMap, WireGuardDevice, WireGuardPeer
 
 K = TypeVar("K")
@@ -59,6 +60,14 @@ class WireGuardDriver(Protocol):
         """This host's addresses are other ones: send from those there are now, and let each peer hear from there."""
 
 
+class WaysDriver(Protocol):
+    """Where the kernel sends packets: drivers/rtnl_ways.py. Raises OSError when the kernel cannot be asked."""
+
+    async def ask(self, addresses: Mapping[str, str]) -> Mapping[str, Answer]: ...
+
+    def others(self) -> tuple[OtherRule, ...]: ...
+
+
 class RulesetDriver(Protocol):
     """nftables: drivers/nft.py. Each call is one transaction: applied, or the error comes back and nothing is."""
 
@@ -77,8 +86,9 @@ class RulesetDriver(Protocol):
     async def destroy(self) -> str | None: ...
 
 
-Disturbed: TypeAlias = Literal["link", "device", "sysctl", "rule", "route", "ruleset", "addresses"]
-"""What others may have changed: a part of our kernel state, or the host's own addresses and default routes."""
+Disturbed: TypeAlias = Literal["link", "device", "sysctl", "rule", "route", "ruleset", "addresses", "ways"]
+"""What others may have changed: a part of our kernel state, the host's own addresses and default routes, or its other
+routes."""
 
 
 class Notifications(Protocol):
@@ -135,7 +145,8 @@ class Passed(msgspec.Struct, frozen=True, kw_only=True):
     """What the last pass of the loop left.
 
     errors: kind and key of what failed → why. pending: what differs after reading back, "kind key" → error or "".
-    applied_revision: newest LOG sequence whose kernel state was read back without a difference.
+    applied_revision: newest LOG sequence whose kernel state was read back without a difference. unfollowed: prefixes
+    that the kernel sends elsewhere → why.
     """
 
     documents: Documents = Documents()
@@ -144,6 +155,12 @@ class Passed(msgspec.Struct, frozen=True, kw_only=True):
     applied_revision: int = 0
     pending: Mapping[str, str] = {}
     errors: Mapping[tuple[str, Any], str] = {}
+    unfollowed: Mapping[str, str] = {}
+
+    @property
+    def shown(self) -> Desired:
+        """The desired state as people are told of it."""
+        return with_reasons(self.documents, self.desired, self.unfollowed, ipv6=self.local.ipv6)
 
 
 class Request(msgspec.Struct, frozen=True):

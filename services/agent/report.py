@@ -30,7 +30,7 @@ def report(passed: Passed, meta: PeerMeta, peer_id: str, backend: str, desired_r
         desired_revision=desired_revision,
         applied_revision=passed.applied_revision,
         pending=len(passed.pending),
-        routes=route_states(passed.documents, passed.desired, refused),
+        routes=route_states(passed.documents, passed.shown, refused),
     )
 
 

@@ -28,6 +28,7 @@ from services.agent.drivers.notifications import KernelNotifications
 from services.agent.drivers.rtnl_links import Links
 from services.agent.drivers.rtnl_routes import Routes
 from services.agent.drivers.rtnl_rules import Rules
+from services.agent.drivers.rtnl_ways import Ways
 from services.agent.drivers.sysctl import Sysctls
 from services.agent.drivers.wireguard import open_wireguard, probe, require_free
 from services.agent.enrolment import enrol, read_setup_key
@@ -36,6 +37,7 @@ from services.agent.feed.reader import Feed
 from services.agent.feed.session import Peer
 from services.agent.host import life_of_settings, meta
 from services.agent.lifetime import Lifetime, first_of
+from services.agent.loop.following import Following
 from services.agent.loop.kernel import PARTS, Drivers, Part
 from services.agent.loop.loop import Loop
 from services.agent.monitor import Monitor
@@ -252,6 +254,7 @@ class Member:
             remembered.next_epoch(host.settings.state_dir, time.time()),
         )
         self.keeper = LastGoodKeeper(parts.picture, self._picture)
+        self._following = Following(Ways(host.rtnl), lambda: parts.loop.passed.desired.routes, parts.loop.told)
         self._reporter = Reporter(account, peer_id, self.feed.publish, self._report)
         self.paths = Paths(
             parts.book,
@@ -280,6 +283,7 @@ class Member:
                 self.signalling.beat(),
                 self._reporter.run(),
                 self.keeper.run(),
+                self._following.run(),
                 self._watch(monitor),
             )
         finally:
@@ -307,6 +311,8 @@ class Member:
                 self._loop.disturbed(parts)
             if "addresses" in disturbed:
                 self.paths.disturbed()
+            if disturbed & {"addresses", "link", "rule", "route", "ways"}:
+                self._following.disturbed()
 
     async def _stats(self) -> Mapping[str, PeerStats]:
         stats = await self._host.device.stats()
@@ -337,6 +343,7 @@ class Member:
     def passed(self) -> None:
         """The loop has gone round."""
         self.paths.follow(self._loop.passed.documents)
+        self._following.passed()
         self._reporter.changed()
 
     def _key_of(self, peer_id: str) -> str | None:

@@ -198,6 +198,24 @@ class Netlink:
                 if message.sequence == self._sequence:
                     return (refusal(message) if message.kind == NLMSG_ERROR else None) or message
 
+    def each(self, requests: Sequence[Request]) -> list[Message | Refusal]:
+        """The answer to each of many requests that are no dumps, sent in one sendmsg. At most BATCH at a time."""
+        first = self._sequence + 1
+        self._sequence += len(requests)
+        self._socket.send(
+            b"".join(
+                HEADER.pack(16 + len(body), kind, F_REQUEST | flags, first + index, 0) + body
+                for index, (kind, flags, body) in enumerate(requests)
+            )
+        )
+        answers: dict[int, Message | Refusal] = {}
+        while len(answers) < len(requests):
+            for message in messages(self._socket.recv(RECEIVE_CHUNK)):
+                if first <= message.sequence <= self._sequence:
+                    refused = refusal(message) if message.kind == NLMSG_ERROR else None
+                    answers[message.sequence] = refused or message
+        return [answers[first + index] for index in range(len(requests))]
+
     def dump(self, request: Request) -> list[Message] | Refusal:
         """All entries that the kernel lists; asks again when they changed while it was listing."""
         for _ in range(DUMP_TRIES):

@@ -22,7 +22,7 @@ from services.agent.drivers.rtnl_links import (
     RTM_NEWADDR,
     RTM_NEWLINK,
 )
-from services.agent.drivers.rtnl_routes import ROUTE, RTA_TABLE, RTM_DELROUTE, RTM_NEWROUTE
+from services.agent.drivers.rtnl_routes import ROUTE, RTA_OIF, RTA_TABLE, RTM_DELROUTE, RTM_NEWROUTE
 from services.agent.drivers.rtnl_rules import RTM_DELRULE, RTM_NEWRULE
 from services.agent.ports import Disturbed
 
@@ -35,11 +35,15 @@ ROUTE_GROUPS = (1, 5, 7, 8, 9, 11, 19, 24, 25)
 NFNLGRP_NFTABLES = 7
 RTM_NEWNETCONF = 80
 RT_TABLE_COMPAT, RT_TABLE_MAIN = 252, 254
+RTPROT_KERNEL = 2
 GENERATIONS = 1 << 32
 
-EVERYTHING: frozenset[Disturbed] = frozenset(("link", "device", "sysctl", "rule", "route", "ruleset", "addresses"))
+EVERYTHING: frozenset[Disturbed] = frozenset(
+    ("link", "device", "sysctl", "rule", "route", "ruleset", "addresses", "ways")
+)
 NOTHING: frozenset[Disturbed] = frozenset()
 ADDRESSES: frozenset[Disturbed] = frozenset(("addresses",))
+WAYS: frozenset[Disturbed] = frozenset(("ways",))
 
 
 class KernelNotifications:
@@ -93,7 +97,7 @@ class KernelNotifications:
         if message.port in self._ports:
             return NOTHING
         if message.kind in (RTM_NEWROUTE, RTM_DELROUTE):
-            return _in_table(message)
+            return _in_table(message, self._index)
         if message.kind in (RTM_NEWADDR, RTM_DELADDR):
             index = ADDRESS.unpack_from(message.body)[4]
             return frozenset(("link", "route")) if index == self._index else ADDRESSES
@@ -138,14 +142,17 @@ def _empty(listening: socket.socket) -> None:
                 raise
 
 
-def _in_table(message: Message) -> frozenset[Disturbed]:
-    _, length, _, _, table, _, _, _, _ = ROUTE.unpack_from(message.body)
-    if table == RT_TABLE_MAIN:
-        return ADDRESSES if length == 0 else NOTHING
-    if table != RT_TABLE_COMPAT:  # what a table beyond 255 has in the old field
-        return NOTHING
-    number = netlink.read_u32(netlink.attributes(message.body[ROUTE.size :])[RTA_TABLE])
-    return frozenset(("route",)) if number == TABLE else NOTHING
+def _in_table(message: Message, ours: int | None) -> frozenset[Disturbed]:
+    _, length, _, _, table, protocol, _, _, _ = ROUTE.unpack_from(message.body)
+    if table == RT_TABLE_MAIN and length == 0:
+        return ADDRESSES
+    attributes = netlink.attributes(message.body[ROUTE.size :])
+    # A table beyond 255 has RT_TABLE_COMPAT in the old field.
+    if table == RT_TABLE_COMPAT and netlink.read_u32(attributes[RTA_TABLE]) == TABLE:
+        return frozenset(("route",))
+    # What the kernel makes itself comes with an address, which is told.
+    is_elsewhere = RTA_OIF not in attributes or netlink.read_u32(attributes[RTA_OIF]) != ours
+    return WAYS if is_elsewhere and protocol != RTPROT_KERNEL else NOTHING
 
 
 def _listen(protocol: int, groups: Collection[int]) -> socket.socket:

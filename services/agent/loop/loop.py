@@ -85,6 +85,11 @@ class Loop:
         self.selection = selection
         self._wake.set()
 
+    def told(self, unfollowed: Mapping[str, str]) -> None:
+        """Prefixes of ours that the kernel sends elsewhere → why."""
+        self.passed = replace(self.passed, unfollowed=unfollowed)
+        self._on_pass()
+
     def disturbed(self, parts: Iterable[Part] = PARTS) -> None:
         """Somebody may have changed the kernel."""
         self._kernel.disturb(parts)
@@ -233,7 +238,13 @@ class Loop:
             if error and error != self.passed.pending.get(name):
                 log.warning("not applied, trying again", entry=name, problem=error)
         self.passed = Passed(
-            documents=documents, local=local, desired=wanted, applied_revision=applied, pending=pending, errors=errors
+            documents=documents,
+            local=local,
+            desired=wanted,
+            applied_revision=applied,
+            pending=pending,
+            errors=errors,
+            unfollowed=self.passed.unfollowed,
         )
         self._on_pass()
 

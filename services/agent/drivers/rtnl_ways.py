@@ -1,0 +1,93 @@
+"""Where the kernel sends packets, by asking it, and the policy routing rules of others."""
+
+import asyncio
+from collections.abc import Mapping
+
+from services.agent.core.following import Answer, OtherRule
+from services.agent.core.kernel import ROUTE_PROTOCOL
+from services.agent.drivers import netlink
+from services.agent.drivers.netlink import Message, Netlink, Refusal, Request
+from services.agent.drivers.rtnl import AF, FAMILY, name_of, pack_prefix, prefix_text
+from services.agent.drivers.rtnl_routes import ROUTE, RTA_DST, RTA_OIF, RTA_TABLE, RTM_GETROUTE
+from services.agent.drivers.rtnl_rules import (
+    FR_ACT_TO_TBL,
+    FRA_PRIORITY,
+    FRA_PROTOCOL,
+    FRA_TABLE,
+    NO_FAMILY,
+    RTM_GETRULE,
+    RULE,
+)
+
+RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x1000, 0x2000
+RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH = 5, 18, 9
+AT_ONCE = 200
+"""Questions in one sendmsg: about 1 ms, and their answers fit well into the receive buffer."""
+
+
+class Ways:
+    """The kernel's answers. protocol: of our own rules. 1,000 questions take about 10 ms."""
+
+    def __init__(self, rtnl: Netlink, protocol: int = ROUTE_PROTOCOL) -> None:
+        self._rtnl = rtnl
+        self._protocol = protocol
+
+    async def ask(self, addresses: Mapping[str, str]) -> dict[str, Answer]:
+        """Key → the route that a packet of this host to the address takes."""
+        found: dict[str, Answer] = {}
+        names: dict[int, str] = {}
+        keys = list(addresses)
+        for at in range(0, len(keys), AT_ONCE):
+            some = keys[at : at + AT_ONCE]
+            replies = self._rtnl.each([_question(addresses[key]) for key in some])
+            for key, reply in zip(some, replies, strict=True):
+                found[key] = Answer(refused=reply.text) if isinstance(reply, Refusal) else _answer(reply, names)
+            await asyncio.sleep(0)
+        return found
+
+    def others(self) -> tuple[OtherRule, ...]:
+        """The rules that are not ours."""
+        listed = (message for family in AF.values() for message in self._dump(family))
+        return tuple(rule for message in listed if (rule := self._rule(message)))
+
+    def _dump(self, family: int) -> list[Message]:
+        listed = self._rtnl.dump(Request(RTM_GETRULE, 0, RULE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)))
+        if isinstance(listed, Refusal):
+            if listed.number in NO_FAMILY:
+                return []
+            raise OSError(listed.number, listed.text)
+        return [message for message in listed if message.body[0] == family]
+
+    def _rule(self, message: Message) -> OtherRule | None:
+        family, _, _, _, table, _, _, action, _ = RULE.unpack_from(message.body)
+        found = netlink.attributes(message.body[RULE.size :])
+        if FRA_PROTOCOL in found and found[FRA_PROTOCOL][0] == self._protocol:
+            return None
+        table = netlink.read_u32(found[FRA_TABLE]) if FRA_TABLE in found else table
+        return OtherRule(
+            family=FAMILY[family],
+            priority=netlink.read_u32(found[FRA_PRIORITY]) if FRA_PRIORITY in found else 0,
+            table=table if action == FR_ACT_TO_TBL else 0,
+        )
+
+
+def _question(address: str) -> Request:
+    family, packed, length = pack_prefix(address)
+    # IPv6 names the table always, and refuses to be asked for it.
+    flags = RTM_F_FIB_MATCH | (RTM_F_LOOKUP_TABLE if family == AF["v4"] else 0)
+    header = ROUTE.pack(family, length, 0, 0, 0, 0, 0, 0, flags)
+    return Request(RTM_GETROUTE, 0, header + netlink.attribute(RTA_DST, packed))
+
+
+def _answer(message: Message, names: dict[int, str]) -> Answer:
+    family, length, _, _, table, _, _, _, _ = ROUTE.unpack_from(message.body)
+    found = netlink.attributes(message.body[ROUTE.size :])
+    index = netlink.read_u32(found[RTA_OIF]) if RTA_OIF in found else 0
+    if index not in names:
+        names[index] = name_of(index)
+    return Answer(
+        device=names[index],
+        table=netlink.read_u32(found[RTA_TABLE]) if RTA_TABLE in found else table,
+        prefix=prefix_text(family, found.get(RTA_DST, b""), length),
+        direct=not found.keys() & {RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH},
+    )
