@@ -93,7 +93,7 @@ async def test_daemon_says_what_is_in_the_way_of_a_connection(host: Namespace, t
     assert why.startswith("this host is not enrolled yet: bus nats://127.0.0.1:9: Connect call failed")
     assert where.endswith(f"runs and is not connected yet, its log is {agent.state}/agent.log")
     shown = (await whimbrel(agent, "status")).stdout
-    assert f"Bus        {why}" in shown
+    assert ["Bus", why] in [line.split(maxsplit=1) for line in shown.splitlines()]
     assert (await whimbrel(agent, "down")).returncode == 0
 
 
@@ -112,7 +112,7 @@ async def test_a_second_daemon_ends_with_5(agent: AgentProcess, plane: Plane) ->
     assert "runs, its log" not in second.stdout
 
 
-@pytest.mark.parametrize("words", [("status",), ("networks", "ls"), ("networks", "select", "x"), ("down",)])
+@pytest.mark.parametrize("words", [("status",), ("networks", "ls"), ("networks", "select", "x")])
 async def test_without_an_agent_the_remedy_is_said(tmp_path: Path, words: tuple[str, ...]) -> None:
     done = await run([COMMAND, *words, "--socket", str(tmp_path / "none.sock")])
     assert done.returncode == 1
