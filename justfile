@@ -63,6 +63,10 @@ sim seeds="100-2000" *args: setup
 chaos seeds="2-10" rounds="30" *args: setup
     WHIMBREL_CHAOS_SEEDS="$1" WHIMBREL_CHAOS_ROUNDS="$2" .venv/bin/pytest -s tests/e2e/test_chaos.py "${@:3}"
 
+# break the code on purpose in copies of the tree, and see that the tests notice; words choose, e.g. `just mutants agent/core`
+mutants *words: setup
+    .venv/bin/python -m tests.mutants "$@"
+
 # everything that CI runs: check, the suite, the lab
 test *args: check
     .venv/bin/pytest {{ workers }} "$@"
