@@ -33,7 +33,7 @@ from services.management.serving import serve
 from services.management.settings import Settings
 from services.management.troubles import START, Troubles
 from services.management.wholeness import LogChanged, Wholeness
-from shared.bus.connection import REPORT_EVERY_S, connect
+from shared.bus.connection import Trouble, connect
 from shared.bus.keys import curve_key, read_seed
 from shared.bus.reached import Reached
 from shared.bus.streams import ensure_streams
@@ -167,15 +167,15 @@ async def _hand_over(*leaving: Callable[[], Awaitable[None]]) -> None:
 
 async def _insist(troubles: Troubles, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
     """Do it until it succeeds: a server that has just started, or a cluster without a leader, refuses for a while."""
-    reported_at = float("-inf")
+    trouble = Trouble(f"{what} not ready", f"{what} ready after all")
     while True:
         end_if_cancelled()
         try:
-            return await attempt()
+            done = await attempt()
+            trouble.over()
+            return done
         except (nats.errors.Error, NoRoom, TimeoutError) as problem:
             line = str(problem) or type(problem).__name__
             troubles.arise(START, f"{what} not ready: {line}", serves=False)
-            if time.monotonic() - reported_at >= REPORT_EVERY_S:
-                reported_at = time.monotonic()
-                log.warning(f"{what} not ready, going on trying", problem=line)
+            trouble.tell(problem)
             await asyncio.sleep(RETRY_S)

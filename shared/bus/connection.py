@@ -39,12 +39,58 @@ def wait_before(attempt: int, fraction: float) -> float:
     return longest * (0.5 + fraction / 2)
 
 
-class _Patience:
-    """Chooses when to try again, and says so once a minute instead of at every try."""
+class Trouble:
+    """What does not work for now: `trouble` is said once a minute while it lasts, and then once that it is `over`.
 
-    def __init__(self) -> None:
+    quiet_s: what is over sooner is not worth a line. about: facts that each line names.
+    """
+
+    def __init__(
+        self,
+        trouble: str,
+        over: str,
+        *,
+        quiet_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        **about: str,
+    ) -> None:
+        self._trouble = trouble
+        self._over = over
+        self._quiet_s = quiet_s
+        self._clock = clock
+        self._about = about
+        self._since: float | None = None
+        self._said = False
+        self._said_at = float("-inf")
+
+    def begin(self) -> None:
+        """It begins now: what was told before was of something else."""
+        self._since = self._clock()
+
+    def tell(self, problem: Exception) -> None:
+        """It is there, or still there."""
+        now = self._clock()
+        if self._since is None:
+            self._since = now
+        if now - self._since >= self._quiet_s and now - self._said_at >= REPORT_EVERY_S:
+            self._said, self._said_at = True, now
+            said = str(problem) or type(problem).__name__
+            log.warning(f"{self._trouble}, going on trying", problem=said, **self._about)
+
+    def over(self) -> None:
+        """It works again, or still."""
+        if self._said and self._since is not None:
+            log.info(self._over, after_s=round(self._clock() - self._since, 1), **self._about)
+        self._since, self._said = None, False
+
+
+class _Patience:
+    """Chooses when to try again."""
+
+    def __init__(self, on_disconnect: Callable[[], Awaitable[None]] | None) -> None:
         self.attempt = 0
-        self._reported_at = float("-inf")
+        self._trouble = Trouble("bus trouble", "the bus is back")
+        self._on_disconnect = on_disconnect
 
     def __call__(self, servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
         wait = wait_before(self.attempt, random.random())
@@ -52,13 +98,16 @@ class _Patience:
         return servers[self.attempt % len(servers)], wait
 
     async def report(self, problem: Exception) -> None:
-        now = time.monotonic()
-        if now - self._reported_at >= REPORT_EVERY_S:
-            self._reported_at = now
-            log.warning("bus trouble, going on trying", problem=str(problem) or type(problem).__name__)
+        self._trouble.tell(problem)
+
+    async def lost(self) -> None:
+        self._trouble.begin()
+        if self._on_disconnect is not None:
+            await self._on_disconnect()
 
     async def reset(self) -> None:
         self.attempt = 0
+        self._trouble.over()
 
 
 async def connect(
@@ -76,7 +125,7 @@ async def connect(
     seed: nkey seed of the service user. role: names the connection and its inbox, as in the server's permissions.
     """
     bus = parse_bus(url, ca, name)
-    patience = _Patience()
+    patience = _Patience(on_disconnect)
     while True:
         end_if_cancelled()
         client = Client()
@@ -89,7 +138,7 @@ async def connect(
                 inbox_prefix=subjects.inbox(role),
                 error_cb=patience.report,
                 reconnected_cb=patience.reset,
-                disconnected_cb=on_disconnect,
+                disconnected_cb=patience.lost,
                 reconnect_to_server_handler=patience,
                 max_reconnect_attempts=-1,
                 ping_interval=PING_EVERY_S,
@@ -98,6 +147,7 @@ async def connect(
                 allow_reconnect=True,
                 connect_timeout=CONNECT_TIMEOUT_S,  # type: ignore[arg-type]
             )
+            await patience.reset()
             return client
         except (TimeoutError, OSError, nats.errors.Error) as problem:
             await patience.report(problem)

@@ -7,14 +7,13 @@ import time
 from typing import Protocol
 
 import nats.errors
-import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
-from shared.bus.connection import LONGEST_WAIT_S, REPORT_EVERY_S, wait_before
+from shared.bus.connection import LONGEST_WAIT_S, Trouble, wait_before
 from shared.bus.streams import ANSWER_WITHIN_S, WRONG_LAST_SEQUENCE
 from shared.tasks import end_if_cancelled
 
@@ -23,8 +22,6 @@ HEARTBEAT_S = 1.0
 
 QUIET_S = 10.0
 """Trouble that is over sooner is not worth a line: a stream is being made, or a cluster elects a leader."""
-
-log = structlog.get_logger()
 
 
 class Reader(Protocol):
@@ -53,23 +50,20 @@ async def follow(connection: Client, stream: str, pattern: str, reader: Reader) 
 
     Waits for the stream to exist. After any loss (server restart, gap, silence) it begins again with a snapshot.
     """
-    attempt, report_at = 0, time.monotonic() + QUIET_S
+    attempt = 0
+    trouble = Trouble("stream not readable", "the stream is readable again", quiet_s=QUIET_S, stream=stream)
     while True:
         end_if_cancelled()
         began_at = time.monotonic()
         try:
-            await _follow_once(connection, stream, pattern, reader)
+            await _follow_once(connection, stream, pattern, reader, trouble)
         except (nats.errors.Error, TimeoutError) as problem:
-            if report_at <= began_at:
-                report_at = began_at + REPORT_EVERY_S
-                log.warning("stream not readable, going on trying", stream=stream, problem=repr(problem))
-        attempt += 1
-        if time.monotonic() - began_at > LONGEST_WAIT_S:
-            attempt, report_at = 0, max(report_at, time.monotonic() + QUIET_S)
+            trouble.tell(problem)
+        attempt = 0 if time.monotonic() - began_at > LONGEST_WAIT_S else attempt + 1
         await asyncio.sleep(wait_before(attempt, random.random()))
 
 
-async def _follow_once(connection: Client, stream: str, pattern: str, reader: Reader) -> None:
+async def _follow_once(connection: Client, stream: str, pattern: str, reader: Reader, trouble: Trouble) -> None:
     """Returns at the first sign that something was missed."""
     inbox = connection.new_inbox()
     # A queue of our own: nats-py's next_msg loses a cancellation that meets a message (wait_for before Python 3.12).
@@ -90,6 +84,7 @@ async def _follow_once(connection: Client, stream: str, pattern: str, reader: Re
                 mem_storage=True,
             ),
         )
+        trouble.over()
         reader.begin()
         behind = bool(consumer.num_pending)
         if not behind:

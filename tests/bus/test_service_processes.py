@@ -89,6 +89,19 @@ async def consumers_of(bus: Bus, expected: int) -> bool:
 
 
 @pytest.mark.parametrize("name", SERVICES)
+async def test_a_service_says_that_the_bus_is_gone_and_that_it_is_back(bus: Bus, name: str) -> None:
+    async with started(name, "--bus", bus.url, "--credentials", str(bus.seeds / f"{name}.nk")) as service:
+        await eventually(lambda: consumers_of(bus, 1 if name == "signal" else 2))
+        await bus.restart()
+        await eventually(lambda: service.logged("the bus is back"))
+        assert await service.stop() == 0
+        said = [line["event"] for line in service.lines]
+        assert said.index("bus trouble, going on trying") < said.index("the bus is back")
+        [back] = (line for line in service.lines if line["event"] == "the bus is back")
+        assert back["after_s"] > 0.0
+
+
+@pytest.mark.parametrize("name", SERVICES)
 async def test_a_service_that_comes_before_the_streams_waits_without_a_word(bare_bus: Bus, name: str) -> None:
     options = ("--bus", bare_bus.url, "--credentials", str(bare_bus.seeds / f"{name}.nk"))
     system = await bare_bus.service("system")

@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from shared.bus.connection import LONGEST_WAIT_S, REPORT_EVERY_S, wait_before
+from shared.bus.connection import LONGEST_WAIT_S, Trouble, wait_before
 from shared.bus.streams import ANSWER_WITHIN_S, LOG
 from shared.tasks import end_if_cancelled
 
@@ -42,16 +42,14 @@ class Reader(Protocol):
 
 async def follow(connection: Client, reader: Reader) -> None:
     """Hand every message after `reader.sequence` to it, once and in order, for ever."""
-    attempt, reported_at = 0, float("-inf")
+    attempt, trouble = 0, Trouble("log not readable", "the log is readable again")
     while True:
         end_if_cancelled()
         began_at = time.monotonic()
         try:
-            await _Reading(connection, reader).run()
+            await _Reading(connection, reader, trouble).run()
         except (nats.errors.Error, TimeoutError) as problem:
-            if began_at - reported_at >= REPORT_EVERY_S:
-                reported_at = began_at
-                log.warning("log not readable, going on trying", problem=str(problem) or type(problem).__name__)
+            trouble.tell(problem)
         attempt = 0 if time.monotonic() - began_at > LONGEST_WAIT_S else attempt + 1
         await asyncio.sleep(wait_before(attempt, random.random()) if attempt else 0)
 
@@ -59,9 +57,10 @@ async def follow(connection: Client, reader: Reader) -> None:
 class _Reading:
     """One consumer's life: it ends at the first sign that something was missed."""
 
-    def __init__(self, connection: Client, reader: Reader) -> None:
+    def __init__(self, connection: Client, reader: Reader, trouble: Trouble) -> None:
         self._connection = connection
         self._reader = reader
+        self._trouble = trouble
         self._received = 0
         self._heard_at = time.monotonic()
         self._lost = asyncio.Event()
@@ -76,6 +75,7 @@ class _Reading:
             reconnects = self._connection.stats["reconnects"]
             jetstream = self._connection.jetstream(timeout=ANSWER_WITHIN_S)
             await jetstream.add_consumer(LOG, self._consumer(inbox))
+            self._trouble.over()
             self._heard_at = time.monotonic()
             while self._connection.stats["reconnects"] == reconnects and not self._silent():
                 end_if_cancelled()
