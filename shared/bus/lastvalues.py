@@ -66,6 +66,7 @@ async def follow(connection: Client, stream: str, pattern: str, reader: Reader) 
 async def _follow_once(connection: Client, stream: str, pattern: str, reader: Reader, trouble: Trouble) -> None:
     """Returns at the first sign that something was missed."""
     inbox = connection.new_inbox()
+    # No limits of the client's: the server asks now and then whether all before was taken, and waits for the answer.
     # A queue of our own: nats-py's next_msg loses a cancellation that meets a message (wait_for before Python 3.12).
     arrived = asyncio.Queue[Msg]()
     subscription = await connection.subscribe(inbox, cb=arrived.put, pending_msgs_limit=0, pending_bytes_limit=0)
@@ -78,6 +79,7 @@ async def _follow_once(connection: Client, stream: str, pattern: str, reader: Re
                 deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
                 deliver_subject=inbox,
                 ack_policy=AckPolicy.NONE,
+                flow_control=True,
                 idle_heartbeat=HEARTBEAT_S,
                 inactive_threshold=30 * HEARTBEAT_S,
                 num_replicas=1,
@@ -97,6 +99,8 @@ async def _follow_once(connection: Client, stream: str, pattern: str, reader: Re
             if message.headers and "Status" in message.headers:
                 if _missed_before(message, received):
                     return
+                if permission := message.reply or message.headers.get("Nats-Consumer-Stalled"):
+                    await connection.publish(permission)
                 continue
             at = message.metadata
             if at.sequence.consumer != received + 1:

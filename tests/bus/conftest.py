@@ -1,5 +1,5 @@
 """Tests on a real nats-server."""
 
-from tests.support.bus import bare_bus, bus
+from tests.support.bus import bare_bus, bus, impatient_bus
 
-__all__ = ["bare_bus", "bus"]
+__all__ = ["bare_bus", "bus", "impatient_bus"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -61,6 +62,30 @@ async def test_the_last_message_before_the_stream_falls_silent_is_not_lost(bus: 
         for data in (b"heard", b"lost"):
             await connection.jetstream().publish(ROUTE, data)
         await eventually(lambda: reader.values == {ROUTE: b"lost"})
+    finally:
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+
+
+class Sleeper(Reader):
+    """Does not listen for a second at first."""
+
+    def begin(self) -> None:
+        time.sleep(1)
+
+
+@pytest.mark.parametrize("impatient_bus", [40 * 1024**2], indirect=True)
+async def test_the_bus_sends_no_more_than_it_keeps_for_a_client(impatient_bus: Bus) -> None:
+    client, reader = await impatient_bus.service("resolver"), Sleeper()
+    facts = [subjects.resolution_fact("account", f"route{number}") for number in range(80)]
+    for fact in facts:
+        await client.jetstream().publish(fact, bytes(1024**2), timeout=30)
+    following = asyncio.create_task(follow(client, FACTS, subjects.FACT_RESOLUTIONS, reader))
+    try:
+        await eventually(lambda: reader.snapshots, within_s=60)
+        assert set(reader.values) == set(facts)
+        assert client.stats["reconnects"] == 0
     finally:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -13,11 +13,12 @@ from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
 from services.management.admission.jwt import Grant, admit, read_request, seal
+from shared.bus import server
 from shared.bus.codec import decode
 from shared.bus.connection import connect
 from shared.bus.keys import curve_key
 from shared.bus.server import NatsServer
-from shared.bus.serverconfig import HOST_ACCOUNT, Credentials, credentials
+from shared.bus.serverconfig import HOST_ACCOUNT, MAX_PAYLOAD, Credentials, credentials, render
 from shared.bus.streams import ensure_streams
 from shared.events import subjects
 from tests.support.ports import free_port
@@ -138,3 +139,21 @@ async def bare_bus(tmp_path: Path) -> AsyncIterator[Bus]:
 async def bus(bare_bus: Bus) -> Bus:
     await bare_bus.make_streams()
     return bare_bus
+
+
+@pytest.fixture
+async def impatient_bus(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Bus]:
+    """A bus with streams that cuts off a client with more than so many bytes before it (the parameter), not 64 MiB."""
+
+    def rendered(*arguments: Any, **options: Any) -> str:
+        limits = f"max_payload: {1024**2 + 1024}\nmax_pending: {request.param}"
+        return render(*arguments, **options).replace(f"max_payload: {MAX_PAYLOAD}", limits, 1)
+
+    monkeypatch.setattr(server, "render", rendered)
+    bus = Bus(tmp_path)
+    await bus.start()
+    await bus.make_streams()
+    yield bus
+    await bus.stop()

@@ -1,9 +1,7 @@
 """A large feed and large changes: read in parts, written in batches, and overtaken by what is small."""
 
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -14,8 +12,6 @@ from services.management.core.model.commit import Entity
 from services.management.projector.pinned import PIN_TIMEOUT_S
 from services.management.projector.projector import CONSUMER
 from services.management.projector.writer import FEW, FeedWrite, FencedWriter, Superseded
-from shared.bus import server
-from shared.bus.serverconfig import MAX_PAYLOAD, render
 from shared.bus.streams import FEED, LOG
 from shared.events import subjects
 from shared.events.documents import FeedMessage, Tombstone
@@ -59,24 +55,9 @@ def writer(plane: Plane) -> FencedWriter:
     return FencedWriter(plane.bus.management, lambda _key, _sequence: None)
 
 
-@pytest.fixture
-async def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Plane]:
-    """On a bus that cuts off a client with more than 2 MiB before it, instead of 64."""
-
-    def rendered(*arguments: Any, **options: Any) -> str:
-        limits = f"max_payload: {1024**2}\nmax_pending: {2 * 1024**2}"
-        return render(*arguments, **options).replace(f"max_payload: {MAX_PAYLOAD}", limits, 1)
-
-    monkeypatch.setattr(server, "render", rendered)
-    bus = Bus(tmp_path)
-    await bus.start()
-    await bus.make_streams()
-    yield Plane(bus)
-    await bus.stop()
-
-
-async def test_a_feed_larger_than_the_bus_keeps_for_a_client_is_taken_over(impatient: Plane, tmp_path: Path) -> None:
-    plane = impatient
+@pytest.mark.parametrize("impatient_bus", [2 * 1024**2], indirect=True)
+async def test_a_feed_larger_than_the_bus_keeps_for_a_client_is_taken_over(impatient_bus: Bus, tmp_path: Path) -> None:
+    plane = Plane(impatient_bus)
     await plane.found(*office())
     large = strays(6_000, 4_000)
     earlier = writer(plane)
