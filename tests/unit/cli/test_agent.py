@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from services.agent.core.desired import desired
+from services.agent.core.status import About, status
+from services.agent.core.whereabouts import Told
 from services.cli import agent
+from tests.unit.agent import make
 from tests.unit.cli.conftest import Run
 
 ASKING = (("status",), ("networks", "ls"), ("networks", "select", "office"), ("down",))
@@ -111,3 +116,42 @@ def test_a_check_that_fails_ends_with_one_and_the_reason(
     asked = whimbrel("status", "--check", "--socket", str(tmp_path / "agent.sock"))
     telling.join()
     assert (asked.code, asked.out, asked.err) == (1, "", "error: revision 4 of 7 is applied\n")
+
+
+NOT_TOLD = {"172.17.0.1/16": "docker0 is a bridge for containers"}
+
+
+@pytest.mark.parametrize(
+    ("told", "reached"),
+    [
+        (Told(addresses=("192.0.2.7/24", "2001:db8::7/64")), "192.0.2.7:51820, [2001:db8::7]:51820"),
+        (Told(left_out=NOT_TOLD), "nowhere: 172.17.0.1/16: docker0 is a bridge for containers"),
+        (Told(), "nowhere: this host has no address that others could reach"),
+    ],
+)
+@pytest.mark.timeout(20)
+def test_where_a_host_is_told_to_be_reached_is_shown_or_why_it_is_nowhere(
+    told: Told, reached: str, listener: socket.socket, whimbrel: Run, tmp_path: Path
+) -> None:
+    there, local = make.documents(), make.local()
+    about = About(
+        version="1", backend="wireguard-go", bus_url="nats://bus", bus_connected=True, told=told, limit="slow"
+    )
+    shown = status(there, local, desired(there, local), {}, about)
+
+    def answer() -> None:
+        with listener.accept()[0] as asking:
+            asking.recv(4096)
+            asking.sendall(msgspec.json.encode({"result": shown}) + b"\n")
+
+    answering = threading.Thread(target=answer)
+    answering.start()
+    asked = whimbrel("status", "-d", "--socket", str(tmp_path / "agent.sock"))
+    answering.join()
+    assert asked.code == 0
+    line = next(line for line in asked.out.splitlines() if line.startswith("Reached at"))
+    assert line.removeprefix("Reached at").strip(" :") == reached
+    assert "limit: slow\n" in asked.out
+    assert [one for one in asked.out.splitlines() if one.startswith("not told: ")] == [
+        f"not told: {address}: {reason}" for address, reason in told.left_out.items()
+    ]
