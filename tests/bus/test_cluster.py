@@ -329,12 +329,11 @@ async def test_without_a_majority_of_servers_reads_go_on_and_changes_are_refused
     assert await health() == (200, 200)
     await asyncio.gather(*(server.stop() for server in stopped))
 
-    async def reads_only() -> bool:
-        return await health() == (503, 200)
+    async def reads_only() -> bool:  # an election in between makes it well again for a moment
+        said = (await client.get("/healthz")).json()
+        return said["status"] == "read-only" and await health() == (503, 200)
 
     await eventually(reads_only, within_s=40)
-    said = (await client.get("/healthz")).json()
-    assert said["status"] == "read-only"
 
     async def refused() -> Any:
         answer = await client.post("/api/groups", json={"name": "refused"})
@@ -348,5 +347,5 @@ async def test_without_a_majority_of_servers_reads_go_on_and_changes_are_refused
     async def changes() -> Any:
         return (await client.post("/api/groups", json={"name": "taken"})).status_code == 200
 
-    await eventually(changes, within_s=40)
+    await eventually(changes, within_s=120)
     assert await eventually(lambda: health()) == (200, 200)
