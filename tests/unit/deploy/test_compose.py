@@ -285,6 +285,8 @@ def test_a_health_check_asks_where_its_service_answers() -> None:
     assert "/dev/tcp/127.0.0.1/8080 " in asked("api")
     assert "GET /ready " in asked("api")
     assert "monitor-uri /ready\n" in HAPROXY
+    patience = {name: SERVICES[name].healthcheck["start_period"] for name in ("management", "api")}
+    assert patience == {"management": "60s", "api": "120s"}, "`up` names management, not who waits for it"
 
 
 def test_prometheus_finds_every_replica_of_every_service_and_every_bus() -> None:
