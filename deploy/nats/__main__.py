@@ -58,8 +58,22 @@ def prepare(
         folder = data / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         node = _node(name, nodes, host, seeds) if len(nodes) > 1 else None
+        config = render(keys, store=_store(folder, node), host=host, port=port, tls=tls, node=node)
         # As a server may be starting with it, it must never be partly there.
-        write_secret(folder / CONFIG, render(keys, store=folder / "store", host=host, port=port, tls=tls, node=node))
+        write_secret(folder / CONFIG, config)
+
+
+def _store(folder: Path, node: Node | None) -> Path:
+    """Where the server keeps its streams.
+
+    A member of a cluster throws away what a server kept that was alone, and keeps what that one does not know: each has
+    a folder of its own, so that a move that was not prepared for loses nothing and can be taken back.
+    """
+    store = folder / "store"
+    of_a_member = any(store.glob("jetstream/*/_js_/_meta_"))
+    if not store.exists() or of_a_member == (node is not None):
+        return store
+    return folder / ("store-of-a-member" if node else "store-alone")
 
 
 def _node(name: str, nodes: Sequence[str], host: str, seeds: Path) -> Node:

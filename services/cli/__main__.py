@@ -20,7 +20,7 @@ The others end at once, and read only where to find those: nobody shall delete o
 """
 
 COMMANDS = (
-    (CONTROL_PLANE, "server", "services.cli.server:server", "Run the whole control plane on this machine."),
+    (CONTROL_PLANE, "server", "services.cli.server:app", "Run the whole control plane on this machine."),
     (CONTROL_PLANE, "management", "services.cli.service:management", "Run one management service on a bus."),
     (CONTROL_PLANE, "signal", "services.cli.service:signal", "Run one signal service on a bus."),
     (CONTROL_PLANE, "resolver", "services.cli.service:resolver", "Run one resolver service on a bus."),

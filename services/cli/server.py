@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 from rich.console import Console
 
 from services.cli.errors import Failed
@@ -13,7 +13,10 @@ from shared import log, process
 from shared.bus.certificate import Certificate
 from shared.log import Format, Level
 
+app = App(name="server")
 
+
+@app.default
 def server(
     *,
     data_dir: Annotated[Path, Parameter(help="Where everything is kept; made on first use.")],
@@ -49,3 +52,12 @@ def _announce(plan: Plan) -> None:
     console.print(f"bus          {plan.hosts_url}")
     console.print(f"admin token  {plan.admin_token}")
     console.print(f"logs         {plan.logs}")
+
+
+for _name, _line in (
+    ("backup", "Copy everything that people asked for into one file."),
+    ("restore", "Give an empty bus what a backup holds."),
+    ("accept-loss", "Go on without the changes that the log has lost."),
+    ("new-token", "Give the account's owner a new token."),
+):
+    app.command(f"services.cli.upkeep:{_name.replace('-', '_')}", name=_name, help=_line)

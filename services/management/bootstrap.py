@@ -38,6 +38,7 @@ _TOKEN = re.compile(rf"{TOKEN_PREFIX}[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECKSUM_LE
 
 OWNER_NAME = "admin"
 TOKEN_NAME = "first token"
+LATER_TOKEN_NAME = "token made beside the control plane"
 ANSWER_WITHIN_S = 5.0
 RETRY_S = 0.5
 

@@ -78,6 +78,14 @@ class NotServing(Exception):
         self.lines = tuple(lines)
 
 
+class LogChanged(Exception):
+    """Start again: the log is not the one that was folded. It was put right, or what it lost is lost for good."""
+
+
+class NotRestored(Exception):
+    """Do what the message says: a backup could not be made or restored as it stands."""
+
+
 class RaceLost(Exception):
     """Reload up to `sequence` and decide again."""
 

@@ -10,6 +10,7 @@ from nats.js.errors import NotFoundError
 
 from services.management.core import evidence
 from services.management.core.evidence import Evidence
+from services.management.errors import LogChanged
 from services.management.ports import NewestFold, TroublesPort
 from shared.bus.codec import decode
 from shared.bus.reached import Reached
@@ -27,10 +28,6 @@ last messages yet."""
 CAUSE = "log"
 
 log = structlog.get_logger()
-
-
-class LogChanged(Exception):
-    """Start again: the log that was shorter than the fold has been put right, and the fold may hold what was lost."""
 
 
 class Wholeness:
@@ -57,7 +54,7 @@ class Wholeness:
         looks = 0
         while True:
             end_if_cancelled()
-            seen = await self._evidence()
+            seen = await self.look()
             if seen.last or seen.may_begin:
                 self._troubles.end(CAUSE)
                 return
@@ -72,9 +69,10 @@ class Wholeness:
         Raises nats.errors.Error or TimeoutError.
         """
         looks = 0
+        await self._note(self._lost_file())
         while True:
             end_if_cancelled()
-            seen = await self._evidence()
+            seen = await self.look()
             await self._held.catch_up()
             problem = evidence.problem(seen)
             accounts = self._held.intent.accounts
@@ -98,7 +96,9 @@ class Wholeness:
 
     async def note(self) -> None:
         """Remember beside the seeds how far the log has come."""
-        sequence = self._held.sequence
+        await self._note(self._held.sequence)
+
+    async def _note(self, sequence: int) -> None:
         if sequence <= self._noted:
             return
         try:
@@ -119,13 +119,14 @@ class Wholeness:
             end_if_cancelled()
             await asyncio.sleep(LOOK_EVERY_S)
             try:
-                seen = await self._evidence()
+                seen = await self.look()
             except (nats.errors.Error, TimeoutError):
                 continue  # the bus is away, which others tell
             problem = evidence.problem(seen)
             looks = looks + 1 if problem else 0
             if problem and looks >= SURE_AFTER:
                 behind = behind or seen.last < self._held.sequence
+                await self.note()  # who accepts the loss has to know of all of it
                 self._troubles.arise(CAUSE, problem, serves=self._held.sequence >= seen.reached)
             elif not problem:
                 if behind:
@@ -133,7 +134,8 @@ class Wholeness:
                 self._troubles.end(CAUSE)
                 await self.note()
 
-    async def _evidence(self) -> Evidence:
+    async def look(self) -> Evidence:
+        """What the bus has and what is remembered. Raises nats.errors.Error or TimeoutError."""
         # What is remembered is read first: what the log has at that moment is at least as new.
         newest, accepted = await asyncio.to_thread(self._reached.read) or (None, 0)
         folded, feed = self._held.sequence, await self._feed()

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import hashlib
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -14,15 +16,21 @@ import structlog
 from litestar.types import ASGIApp
 from nats.aio.client import Client
 
-from services.management import buswatch, oldfacts
+from services.management import backup, bootstrap, buswatch, loss, oldfacts
 from services.management.admission.callout import Callout
 from services.management.admission.floods import Floods
 from services.management.admission.withdrawal import Withdrawal
 from services.management.api.app import create_app
 from services.management.api.deps import Deps
 from services.management.bootstrap import ensure_account
+from services.management.core.commands.decision import Context, Decision
+from services.management.core.commands.tokens import replace_owners_tokens
+from services.management.core.evidence import problem
+from services.management.core.model.commit import Actor
+from services.management.core.state import AccountState
 from services.management.drain import drained
 from services.management.enrolment import Enrolment
+from services.management.errors import LogChanged, NotRestored, Refusal, RetryLater, Unknown
 from services.management.ids import new_id, new_setup_key
 from services.management.log import Log
 from services.management.presence import Presence
@@ -32,9 +40,9 @@ from services.management.readmodel.readmodel import ReadModel
 from services.management.serving import serve
 from services.management.settings import Settings
 from services.management.troubles import START, Troubles
-from services.management.wholeness import LogChanged, Wholeness
+from services.management.wholeness import Wholeness
 from shared.bus.connection import Trouble, connect
-from shared.bus.keys import curve_key, read_seed
+from shared.bus.keys import curve_key, read_seed, write_secret
 from shared.bus.reached import Reached
 from shared.bus.streams import ensure_streams
 from shared.bus.undecodable import Undecodables
@@ -46,6 +54,10 @@ from shared.tasks import end_if_cancelled
 ROLE = "management"
 RETRY_S = 0.5
 HAND_OVER_WITHIN_S = 2.0
+REACHED_WITHIN_S = 20.0
+
+NotDone = (NotRestored, Refusal, RetryLater)
+"""What the commands that are run beside the replicas end with, one line each."""
 
 T = TypeVar("T")
 
@@ -74,7 +86,7 @@ async def run(settings: Settings) -> None:
             system = await connect(settings.bus, seeds.system, "system", ca=settings.bus_ca, name=settings.bus_name)
             try:
                 while await _run(settings, seeds, listen, dial, connection, system):
-                    log.warning("the log was put right, starting anew")
+                    log.warning("the log is another one now, starting anew")
             finally:
                 await system.close()
         finally:
@@ -179,3 +191,90 @@ async def _insist(troubles: Troubles, what: str, attempt: Callable[[], Awaitable
             troubles.arise(START, f"{what} not ready: {line}", serves=False)
             trouble.tell(problem)
             await asyncio.sleep(RETRY_S)
+
+
+@contextlib.asynccontextmanager
+async def _beside(settings: Settings) -> AsyncIterator[tuple[Client, ReadModel, Log, Reached]]:
+    """What a command needs that is run beside the replicas: the log folded anew, and a writer of its own."""
+    reached = Reached(settings.remembered or settings.credentials)
+    async with _connected(settings) as connection:
+        with tempfile.TemporaryDirectory() as folder:
+            await ensure_streams(connection.jetstream(), settings.stream_replicas)
+            undecodables, troubles = Undecodables(), Troubles()
+            readmodel = ReadModel(connection, Path(folder) / "readmodel.db", undecodables, troubles)
+            await readmodel.open()
+            following = [asyncio.create_task(work()) for work in (readmodel.follow, readmodel.save)]
+            try:
+                await readmodel.catch_up()
+                yield connection, readmodel, Log(connection, readmodel, troubles.require_changeable), reached
+            finally:
+                for task in following:
+                    task.cancel()
+                await asyncio.gather(*following, return_exceptions=True)
+                await readmodel.close()
+
+
+@contextlib.asynccontextmanager
+async def _connected(settings: Settings) -> AsyncIterator[Client]:
+    seed = read_seed(settings.credentials / f"{ROLE}.nk")
+    async with asyncio.timeout(REACHED_WITHIN_S):
+        connection = await connect(settings.bus, seed, ROLE, ca=settings.bus_ca, name=settings.bus_name)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def back_up(settings: Settings, file: Path, tell: Callable[[str], None]) -> None:
+    """Copy the streams of the bus into a file."""
+    async with _connected(settings) as connection:
+        await backup.back_up(connection, file, tell)
+
+
+async def restore(settings: Settings, file: Path, tell: Callable[[str], None]) -> None:
+    """Make the streams of a bus from a file; what it lacks of what is remembered counts as lost and accepted."""
+    async with _connected(settings) as connection:
+        await backup.restore(connection, file, settings.stream_replicas, tell)
+    await accept_loss(settings, tell)
+
+
+async def accept_loss(settings: Settings, tell: Callable[[str], None]) -> None:
+    """Go on with the log as it is: what is missing of what was there is lost from now on.
+
+    Without a loss nothing is done. A log without an account may be begun again.
+    """
+    async with _beside(settings) as (connection, readmodel, writer, reached):
+        seen = await Wholeness(connection, readmodel, reached, Troubles(), lambda: 0).look()
+        if problem(seen) is not None:
+            await loss.fill_gap(connection, seen.last, seen.reached)
+            await readmodel.catch_up()
+            for account in list(readmodel.intent.accounts):
+                context = Context(time.time(), Actor(id="sys", name="System"), new_id)
+                await writer.commit(account, partial(_accepted, context))
+            tell(f"lost: {max(0, seen.reached - seen.last)} changes at the end, {seen.missing} within")
+        begun = bool(readmodel.intent.accounts)
+        reached.accept(readmodel.sequence if begun else 0, seen.missing)
+        tell(
+            f"the log is at {readmodel.sequence}" if begun else "the log may be begun: the next start makes an account"
+        )
+
+
+def _accepted(context: Context, state: AccountState) -> Decision[None]:
+    return loss.accept_loss(state, context)
+
+
+async def new_token(settings: Settings, file: Path) -> None:
+    """Give the owner another token, written to `file`; those he had are worth nothing any more."""
+    token = bootstrap.new_token()
+    token_hash = hashlib.sha256(token.encode()).hexdigest()
+    async with _beside(settings) as (_, readmodel, writer, _reached):
+        for account in list(readmodel.intent.accounts):
+            context = Context(time.time(), Actor(id="sys", name="System"), new_id)
+
+            def decide(state: AccountState, context: Context = context) -> Decision[None]:
+                return replace_owners_tokens(state, bootstrap.LATER_TOKEN_NAME, token_hash, context)
+
+            await writer.commit(account, decide)
+            write_secret(file, token + "\n")
+            return
+    raise Unknown("the log holds no account: start management first")

@@ -26,6 +26,15 @@ def executable() -> Path:
 
 class _Ports(msgspec.Struct):
     nats: list[str]
+    tls: list[str] = []
+
+
+def running_url(directory: Path) -> str | None:
+    """Where the server of the directory listens on this machine, None when none has said so."""
+    for ports in directory.glob("nats-server_*.ports"):
+        with contextlib.suppress(OSError, msgspec.DecodeError, IndexError):
+            return msgspec.json.decode(ports.read_bytes(), type=_Ports).nats[0]
+    return None
 
 
 class NatsServer:

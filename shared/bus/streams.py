@@ -12,6 +12,9 @@ LOG = "LOG"
 FACTS = "FACTS"
 FEED = "FEED"
 
+GAP = "Whimbrel-Gap"
+"""Header of a message of LOG that stands in the place of one that was lost for good: the last sequence before them."""
+
 WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 """Error codes of a publish whose expected last sequence was not the last: JSStreamWrongLastSequenceErrF and its form
 without figures (nats-server, server/errors.json)."""

@@ -29,6 +29,7 @@ TEXTS = {
     "peer.group.delete": "Group removed from peer",
     "user.peer.delete": "Peer deleted",
     "account.create": "Account created",
+    "account.loss.accept": "Loss of the newest changes accepted",
     "group.add": "Group created",
     "group.update": "Group updated",
     "group.delete": "Group deleted",

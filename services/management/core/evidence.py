@@ -26,7 +26,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def may_begin(self) -> bool:
         """Whether this is a first start: nobody remembers that there was anything, and that is written down."""
-        return self.remembered == 0 and self.reached == 0
+        return self.remembered == 0 and self.last >= self.reached
 
 
 REMEDIES = (

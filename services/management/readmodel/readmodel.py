@@ -16,12 +16,13 @@ from nats.js.errors import NotFoundError
 from services.management.core.model.account import Account
 from services.management.core.model.commit import Commit, Entity, Ref
 from services.management.core.state import Intent
+from services.management.errors import LogChanged
 from services.management.ports import FoldListener, TroublesPort
 from services.management.readmodel import tail
 from services.management.readmodel.progress import Progress
 from services.management.readmodel.store import Batch, Checkpoint, Store, Unusable, set_aside
 from shared.bus.codec import decode
-from shared.bus.streams import LOG
+from shared.bus.streams import GAP, LOG
 from shared.bus.undecodable import Undecodables
 from shared.errors import CorruptFile, Undecodable
 from shared.events import subjects
@@ -31,6 +32,9 @@ from shared.tasks import end_if_cancelled
 
 REMEMBERED_IDS = 10_000
 """Message ids of the newest commits, by which a writer without an answer finds its own."""
+
+UNKNOWN = -2
+"""Whether the message before was in the place of a lost one, when only its digest is known, which says that it was."""
 
 MOST_UNSAVED = 1_000
 """Commits in memory but not in the file, beyond which a long log is held back."""
@@ -53,6 +57,8 @@ class ReadModel:
     def __init__(self, connection: Client, path: Path, undecodables: Undecodables, troubles: TroublesPort) -> None:
         self.intent = Intent()
         self.lost = 0
+        self._diverged = asyncio.Event()
+        self._intact = -1
         self._connection = connection
         self._path = path
         self._undecodables = undecodables
@@ -112,6 +118,7 @@ class ReadModel:
         except BaseException:
             await self._store.close()
             raise
+        self._intact = UNKNOWN if stored.checkpoint.digest == _digest(b"") else -1
         self.intent.restore(stored.checkpoint.sequence, stored.revisions, stored.entities)
 
     async def _require_of_this_log(self, checkpoint: Checkpoint) -> None:
@@ -134,10 +141,18 @@ class ReadModel:
         await self.wait_for(info.state.last_seq)
 
     async def follow(self) -> None:
-        """Fold the log as it grows, for ever."""
-        await tail.follow(self._connection, self)
+        """Fold the log as it grows, for ever. Raises LogChanged when a part of what was folded is lost for good."""
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(tail.follow(self._connection, self))
+            await self._diverged.wait()
+            following.cancel()
+        raise LogChanged
 
     def take(self, message: Msg, sequence: int) -> None:
+        if self._folded_what_is_lost(message):
+            self._diverged.set()
+        if self._diverged.is_set():
+            return
         try:
             self._fold(message, sequence)
         except (Undecodable, BadSubject) as problem:
@@ -149,6 +164,8 @@ class ReadModel:
         self._taken.advance(sequence)
 
     def _fold(self, message: Msg, sequence: int) -> None:
+        if GAP in (message.headers or {}):
+            return  # a message was here once, and is lost
         commit = decode(message.subject, message.data, Commit)
         if commit.account != subjects.parse_log(message.subject):
             raise Undecodable(message.subject, "it is a commit of another account")
@@ -161,6 +178,12 @@ class ReadModel:
         self._unsaved.events.append((sequence, replace(commit, upserts=(), deletes=())))
         for listener in self._listeners:
             listener.folded(commit.account, sequence, changes)
+
+    def _folded_what_is_lost(self, message: Msg) -> bool:
+        """Whether the message stands for a lost one, and those before it were folded before they were lost."""
+        intact = int((message.headers or {}).get(GAP, "-1"))
+        known, self._intact = self._intact, intact
+        return intact >= 0 and self.sequence > intact and known not in (intact, UNKNOWN)
 
     def _remember(self, message: Msg, sequence: int) -> None:
         message_id = (message.headers or {}).get("Nats-Msg-Id")

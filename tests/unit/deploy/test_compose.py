@@ -57,7 +57,7 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network_mode: str = ""
     ports: list[str] = []
     volumes: list[str] = []
-    depends_on: list[str] | dict[str, dict[str, str]] = []
+    depends_on: list[str] | dict[str, dict[str, Any]] = []
     healthcheck: dict[str, Any] = {}
     logging: dict[str, Any] = {}
     networks: dict[str, dict[str, list[str]]] = {}
@@ -156,7 +156,9 @@ def test_the_bus_starts_with_the_configuration_that_was_made_for_it() -> None:
     bus = SERVICES["bus"]
     assert (*bus.entrypoint, *bus.command) == ("nats-server", f"--config=/data/bus/{CONFIG}", "--http_port=8222")
     assert bus.mounts == {"/data/bus": ("bus", "rw")}
-    assert bus.depends_on == {"seeds": {"condition": "service_completed_successfully"}}
+    assert bus.depends_on == {"seeds": {"condition": "service_completed_successfully", "restart": True}}
+    for name in BUSES:
+        assert CLUSTER.services[name].depends_on == bus.depends_on, "a configuration that changed takes effect"
 
 
 def test_the_token_outlives_its_container_and_is_where_the_command_looks() -> None:

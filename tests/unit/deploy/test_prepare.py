@@ -1,6 +1,7 @@
 """What the one-shot of the compose stack leaves: seeds of each service in its own folder, and the server's file."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -127,3 +128,19 @@ def test_the_servers_of_a_cluster_know_each_other_by_name_and_by_a_password_of_t
     before = contents(stack)
     prepared(stack, "one", "two", "three")
     assert contents(stack) == before
+
+
+def test_a_server_that_was_alone_and_one_of_a_cluster_never_see_what_the_other_kept(tmp_path: Path) -> None:
+    def store(*nodes: str) -> str:
+        config = (prepared(tmp_path, *nodes) / "data/bus/server.conf").read_text()
+        [found] = re.findall(r'store_dir: "(.*)"', config)
+        return str(found).removeprefix(f"{tmp_path}/data/bus/")
+
+    three = ("bus", "bus-2", "bus-3")
+    assert store("bus") == "store"
+    (tmp_path / "data/bus/store/jetstream/WHIMBREL/streams/LOG").mkdir(parents=True)
+    assert store("bus") == "store"
+    assert store(*three) == "store-of-a-member"
+    assert store("bus") == "store", "and a move can be taken back"
+    (tmp_path / "data/bus-2/store/jetstream/SYS/_js_/_meta_").mkdir(parents=True)
+    assert 'bus-2/store"' in (prepared(tmp_path, *three) / "data/bus-2/server.conf").read_text()

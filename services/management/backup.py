@@ -1,0 +1,204 @@
+"""A backup of the bus: one file with the three streams as they are, sequence numbers and times included.
+
+A stream is copied and made again by the server's own snapshot, which also checks each message. So hosts go on reading
+FEED from where they were, read models keep their checkpoints, and the number of copies is that of the bus restored to.
+"""
+
+import asyncio
+import contextlib
+import os
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from services.management.errors import NotRestored
+from shared.bus.streams import FACTS, FEED, LOG
+from shared.tasks import end_if_cancelled
+
+STREAMS = (FEED, FACTS, LOG)
+"""In this order: what is derived never runs ahead of the log, and a restored log says that all is there."""
+
+ABOUT = "whimbrel-backup.json"
+VERSION = 1
+CHUNK_BYTES = 128 * 1024
+SILENCE_S = 30.0
+_API = "$JS.API.STREAM"
+
+Tell = Callable[[str], None]
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """version: of the file's form. made_at: unix seconds. last: the log's last sequence."""
+
+    version: int
+    made_at: float
+    last: int
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    err_code: int = 0
+    description: str = ""
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """config, state: of the stream, as the server wants them back. deliver_subject: where its parts go to."""
+
+    error: _Problem | None = None
+    config: dict[str, Any] = {}
+    state: dict[str, Any] = {}
+    deliver_subject: str = ""
+
+
+async def back_up(connection: Client, file: Path, tell: Tell) -> About:
+    """Copy the streams into `file`, mode 0600: whole once this returns, and not there before.
+
+    Raises NotRestored when the server refuses, OSError, nats.errors.Error or TimeoutError.
+    """
+    draft = file.with_name(f"{file.name}.part")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as raw:
+            last = 0
+            with tarfile.open(fileobj=raw, mode="w") as archive:
+                for stream in STREAMS:
+                    about = await _copy(connection, stream, archive, file.parent)
+                    last = about["state"]["last_seq"]
+                    tell(f"{stream}: {about['state']['messages']} messages, up to {last}")
+                made = About(version=VERSION, made_at=time.time(), last=last)
+                _add(archive, ABOUT, msgspec.json.encode(made))
+            raw.flush()
+            os.fsync(raw.fileno())
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
+    return made
+
+
+async def restore(connection: Client, file: Path, replicas: int, tell: Tell) -> About:
+    """Make the streams that are in the file. One that is there already as in the file is left as it is.
+
+    replicas: copies of each. Raises NotRestored when the file is no backup or a stream is in the way.
+    """
+    with _opened(file) as archive:
+        about = _about(archive, file)
+        for stream in STREAMS:
+            wanted = msgspec.json.decode(_part(archive, f"{stream}.json", file))
+            found = await _ask(connection, f"{_API}.INFO.{stream}", {})
+            if found.error is None:
+                if (found.state["last_seq"], found.state["messages"]) != (
+                    wanted["state"]["last_seq"],
+                    wanted["state"]["messages"],
+                ):
+                    raise NotRestored(f"the bus has a stream {stream} of its own: restore to a bus without data")
+                tell(f"{stream}: there already")
+                continue
+            await _make(connection, stream, wanted, replicas, archive, file)
+            tell(f"{stream}: {wanted['state']['messages']} messages, up to {wanted['state']['last_seq']}")
+    return about
+
+
+async def _copy(connection: Client, stream: str, archive: tarfile.TarFile, folder: Path) -> dict[str, Any]:
+    inbox, arrived = connection.new_inbox(), asyncio.Queue[Msg]()
+    subscription = await connection.subscribe(inbox, cb=arrived.put, pending_msgs_limit=0, pending_bytes_limit=0)
+    try:
+        wish = {"deliver_subject": inbox, "no_consumers": True, "chunk_size": CHUNK_BYTES, "jsck": True}
+        answer = await _ask(connection, f"{_API}.SNAPSHOT.{stream}", wish)
+        if answer.error:
+            raise NotRestored(f"the bus cannot copy the stream {stream}: {answer.error.description}")
+        with tempfile.TemporaryFile(dir=folder) as parts:
+            while True:
+                end_if_cancelled()
+                async with asyncio.timeout(SILENCE_S):
+                    message = await arrived.get()
+                if not message.data:
+                    break
+                parts.write(message.data)
+                if message.reply:
+                    await connection.publish(message.reply)
+            if int((message.headers or {}).get("Status", "204")) >= 400:
+                problem = (message.headers or {}).get("Description", "it broke off")
+                raise NotRestored(f"the bus cannot copy the stream {stream}: {problem}")
+            about = {"config": answer.config, "state": answer.state}
+            _add(archive, f"{stream}.json", msgspec.json.encode(about))
+            member = tarfile.TarInfo(f"{stream}.snapshot")
+            member.size = parts.tell()
+            parts.seek(0)
+            archive.addfile(member, parts)
+        return about
+    finally:
+        await subscription.unsubscribe()
+
+
+async def _make(
+    connection: Client, stream: str, wanted: dict[str, Any], replicas: int, archive: tarfile.TarFile, file: Path
+) -> None:
+    wish = {"config": {**wanted["config"], "num_replicas": replicas}, "state": wanted["state"]}
+    answer = await _ask(connection, f"{_API}.RESTORE.{stream}", wish)
+    if answer.error:
+        raise NotRestored(f"the bus cannot take the stream {stream}: {answer.error.description}")
+    parts = archive.extractfile(f"{stream}.snapshot")
+    if parts is None:
+        raise NotRestored(f"{file} is not a backup: {stream}.snapshot is no file")
+    while chunk := parts.read(CHUNK_BYTES):
+        _taken(stream, (await connection.request(answer.deliver_subject, chunk, timeout=SILENCE_S)).data)
+    _taken(stream, (await connection.request(answer.deliver_subject, b"", timeout=SILENCE_S)).data)
+
+
+def _taken(stream: str, data: bytes) -> None:
+    with contextlib.suppress(msgspec.DecodeError):  # what acknowledges a part is no JSON
+        problem = msgspec.json.decode(data, type=_Answer).error
+        if problem:
+            raise NotRestored(f"the bus cannot take the stream {stream}: {problem.description}")
+
+
+async def _ask(connection: Client, subject: str, wish: dict[str, Any]) -> _Answer:
+    try:
+        reply = await connection.request(subject, msgspec.json.encode(wish), timeout=SILENCE_S)
+    except nats.errors.NoRespondersError:
+        raise NotRestored("the bus keeps no streams: start it with JetStream") from None
+    return msgspec.json.decode(reply.data, type=_Answer)
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    with tempfile.SpooledTemporaryFile() as content:
+        content.write(data)
+        content.seek(0)
+        member = tarfile.TarInfo(name)
+        member.size = len(data)
+        archive.addfile(member, content)
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[tarfile.TarFile]:
+    try:
+        with tarfile.open(file, "r:") as archive:
+            yield archive
+    except tarfile.TarError as problem:
+        raise NotRestored(f"{file} is not a backup: {problem}") from None
+
+
+def _about(archive: tarfile.TarFile, file: Path) -> About:
+    try:
+        about = msgspec.json.decode(_part(archive, ABOUT, file), type=About)
+    except msgspec.DecodeError:
+        raise NotRestored(f"{file} is not a backup: it does not say what it is") from None
+    if about.version != VERSION:
+        raise NotRestored(f"{file} was made by another version: restore it with that one")
+    return about
+
+
+def _part(archive: tarfile.TarFile, name: str, file: Path) -> bytes:
+    try:
+        part = archive.extractfile(name)
+    except KeyError:
+        part = None
+    if part is None:
+        raise NotRestored(f"{file} is not a whole backup: it has no {name}")
+    return part.read()
