@@ -107,7 +107,7 @@ async def test_a_service_that_comes_before_the_streams_waits_without_a_word(bare
     system = await bare_bus.service("system")
 
     async def has_asked() -> bool:
-        answer = await system.request("$SYS.REQ.SERVER.PING.CONNZ", b"{}", timeout=5)
+        answer = await system.request("$SYS.REQ.SERVER.PING.CONNZ", b"{}", timeout=LIMIT_S)
         connections = json.loads(answer.data)["data"]["connections"]
         return any(each.get("name") == name and each["in_msgs"] for each in connections)
 

@@ -178,13 +178,14 @@ async def test_d6_a_name_is_asked_for_again_and_the_same_answer_is_not_written_a
 
 
 async def test_d7_a_name_that_never_answers_delays_no_other(bus: Bus, dns_server: DnsServer) -> None:
+    """Each of them is waited for 5 s: what is told before has not waited for one."""
     bad = [f"bad{number}.example" for number in range(31)]
     dns_server.zone = {"good.example": ["A 192.0.2.1"], **dict.fromkeys(bad, SILENCE)}
     async with resolver(bus, dns_server, interval_s=FASTEST_S):
         await publish(bus, "g.g1", 7, domain_route(*bad, "good.example"))
-        await told(bus, {"good.example": ["192.0.2.1"]}, within_s=1.5)
+        await told(bus, {"good.example": ["192.0.2.1"]}, within_s=4.5)
         dns_server.zone["good.example"] = ["A 192.0.2.2"]
-        await told(bus, {"good.example": ["192.0.2.2"]}, within_s=FASTEST_S + 1.5)
+        await told(bus, {"good.example": ["192.0.2.2"]}, within_s=FASTEST_S + 2.5)
 
 
 async def test_two_replicas_agree_and_write_each_change_once(bus: Bus, dns_server: DnsServer) -> None:
