@@ -1,6 +1,7 @@
 """Connections to the bus that speak TLS from the first byte, or never."""
 
 import asyncio
+import contextlib
 import ssl
 from typing import Any
 from urllib.parse import ParseResult
@@ -57,6 +58,14 @@ class BusTransport(TcpTransport):
         """Called when the server says that it requires TLS: then we have it already, or shall not have it by chance."""
         if not self._bus.tls:
             raise NotTrusted("it requires TLS: write tls:// instead of nats:// in --bus")
+
+    async def drain(self) -> None:
+        """Raises nothing for a connection that is lost: whoever reads notices the same.
+
+        Client.close() drains what is pending, and an error there would leave it half closed.
+        """
+        with contextlib.suppress(ConnectionError):
+            await super().drain()  # type: ignore[no-untyped-call]
 
     async def _streams(self, uri: ParseResult, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(uri.hostname, uri.port, **options)

@@ -36,3 +36,19 @@ async def test_a_service_leaves_a_server_that_hangs_for_another(
         for server in servers:
             server.kill()
             await server.wait()
+
+
+async def test_a_connection_that_is_lost_while_it_closes_ends_without_an_error(tmp_path: Path) -> None:
+    """Closing sends what waits first."""
+    keys = credentials(tmp_path / "keys")
+    server = NatsServer(tmp_path / "a", keys)
+    try:
+        await server.start()
+        service = await connect(server.url, keys.management, "management")
+        await service.publish("log.a", b"waits")
+        service._transport._io_writer.transport.abort()  # type: ignore[union-attr]
+        await service.close()
+        assert service.is_closed
+    finally:
+        server.kill()
+        await server.wait()
