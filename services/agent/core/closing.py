@@ -70,14 +70,14 @@ def _destinations(wanted: Ruleset, observed: ObservedRuleset, version: Version) 
     shall = {one.name: [f"{key} : {verdict}" for key, verdict in one.elements] for one in wanted.maps}
     permits, drops = f"permits_v{version}", f"drops_v{version}"
     return [
-        *_without_counterpart(observed.elements.get(permits, ()), shall.get(permits, ())),
-        *_without_counterpart(shall.get(drops, ()), observed.elements.get(drops, ())),
+        *_without_counterpart(observed.elements.get(permits, ()), shall.get(permits, ()), version),
+        *_without_counterpart(shall.get(drops, ()), observed.elements.get(drops, ()), version),
     ]
 
 
-def _without_counterpart(ours: Iterable[str], theirs: Iterable[str]) -> Iterable[Range]:
+def _without_counterpart(ours: Iterable[str], theirs: Iterable[str], version: Version) -> Iterable[Range]:
     """The pieces of `ours` that have not the same verdict in `theirs`, however either is cut into elements."""
-    labelled = [(read(key)[0], (side, verdict)) for side, key, verdict in _verdicts(ours, theirs)]
+    labelled = [(read(key, version), (side, verdict)) for side, key, verdict in _verdicts(ours, theirs)]
     for piece, labels in partition(labelled):
         if any((False, verdict) not in labels for mine, verdict in labels if mine):
             yield piece
@@ -99,7 +99,7 @@ def _sources(wanted: Ruleset, observed: ObservedRuleset, version: Version) -> li
             held = observed.elements.get(one.name, frozenset())
             found |= held - one.elements
             found |= one.elements - held if one.name in dropped else frozenset()
-    return [read(address)[0] for address in found]
+    return [read(address, version) for address in found]
 
 
 def _dropped_from(wanted: Ruleset) -> frozenset[str]:

@@ -18,6 +18,9 @@ L = TypeVar("L", bound=Hashable)
 
 _BITS: dict[Version, int] = {4: 32, 6: 128}
 
+CATCH_ALL = "*"
+"""How nft writes the element that stands for every address without one of its own. Ours is none; others may add it."""
+
 
 class Range(msgspec.Struct, frozen=True, order=True):
     """Addresses from first to last, both included, as numbers."""
@@ -91,12 +94,13 @@ def text(piece: Range, version: Version) -> str:
     return f"{address(piece.first, version)}-{address(piece.last, version)}"
 
 
-def read(written: str) -> tuple[Range, Version]:
-    """The range that `text` writes like this, and its family. Raises ValueError."""
+def read(written: str, version: Version) -> Range:
+    """The range that `text` writes like this; for CATCH_ALL all that it may stand for. Raises ValueError."""
+    if written == CATCH_ALL:
+        return whole(version)
     first, _, last = written.partition("-")
     network = parse(first)
-    piece = Range(int(network.network_address), int((parse(last) if last else network).broadcast_address))
-    return piece, 4 if network.version == 4 else 6
+    return Range(int(network.network_address), int((parse(last) if last else network).broadcast_address))
 
 
 def whole(version: Version) -> Range:

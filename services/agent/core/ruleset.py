@@ -143,7 +143,7 @@ def change(desired: Ruleset, observed: ObservedRuleset, *, anew: bool = False) -
     add, remove, whole = {}, {}, dict[str, SetOrMap]()
     for name in [name for name in differing if not is_closed_set(name)] or differing:
         wanted, found = differing[name]
-        if anew or (name in intervals and any(map(_ends_the_family, found - wanted))):
+        if anew or (name in intervals and any(map(_stays, found - wanted))):
             whole[name] = "map" if name in maps else "set"
             add[name] = wanted
             continue
@@ -154,9 +154,12 @@ def change(desired: Ruleset, observed: ObservedRuleset, *, anew: bool = False) -
     return Elements(add, remove, fingerprint, desired, whole)
 
 
-def _ends_the_family(element: str) -> bool:
-    """Whether it holds the family's last address: nft 1.0.6 says that it has removed 255.255.255.255, and has not."""
-    return is_last(*read(element.partition(" : ")[0]))
+def _stays(element: str) -> bool:
+    """Whether nft 1.0.6 cannot remove it by itself: of one that holds the family's last address it only says that it
+    has, and over the one that stands for every address it ends the process."""
+    key = element.partition(" : ")[0]
+    version: Version = 6 if ":" in key else 4
+    return is_last(read(key, version), version)
 
 
 def _digest(parts: object) -> str:

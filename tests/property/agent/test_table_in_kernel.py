@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 import subprocess
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -143,6 +144,41 @@ LEFT = (
     "flush ruleset",
     "",
 )
+
+
+CATCH_ALL = [("permits_v4", "* : accept"), ("permits_v6", "* : accept"), ("masquerade_v4", "*"), ("closed_to_v6", "*")]
+
+
+@pytest.mark.parametrize(("name", "element"), CATCH_ALL)
+def test_an_element_for_every_address_is_gone_after_one_pass(host: Namespace, name: str, element: str) -> None:
+    """Of another program's nftables: ours, told to remove it, ends the process."""
+    same, other = table((LAN,)), table((HIGH, LAN))
+
+    def passes() -> list[Outcome]:
+        seen = carry_out([("", same)])
+        for wanted in (same, other):
+            with_it_in(name, element)
+            seen += carry_out([("", wanted)])
+        return seen
+
+    assert host.call(passes) == [made(same), made(same), made(other)]
+
+
+def with_it_in(name: str, element: str) -> None:
+    """Nftables 1.0.6 puts it only into a set that is made with it."""
+    listed = subprocess.run(
+        ["nft", "-n", "list", "table", "inet", "whimbrel"], check=True, capture_output=True, text=True, timeout=20
+    ).stdout
+    block = rf"( {name} {{[^=}}]*flags interval\n)(\s*elements = {{[^}}]*}}\n)?"
+    changed = re.sub(block, rf"\g<1>elements = {{ {element} }}\n", listed)
+    subprocess.run(
+        ["nft", "-f", "-"],
+        input=f"delete table inet whimbrel\n{changed}",
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
