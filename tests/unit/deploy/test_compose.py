@@ -13,6 +13,7 @@ from unittest.mock import patch
 import msgspec
 import pytest
 
+from deploy.nats import serve
 from deploy.nats.__main__ import CONFIG, HOLDS
 from services.agent.settings import Settings as Agent
 from services.management.settings import Settings as Management
@@ -62,6 +63,7 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     logging: dict[str, Any] = {}
     networks: dict[str, dict[str, list[str]]] = {}
     container_name: str = ""
+    init: bool = False
     cap_add: list[str] = []
     devices: list[str] = []
     tmpfs: list[str] = []
@@ -154,11 +156,16 @@ def test_all_seeds_are_only_where_they_are_made() -> None:
 
 def test_the_bus_starts_with_the_configuration_that_was_made_for_it() -> None:
     bus = SERVICES["bus"]
-    assert (*bus.entrypoint, *bus.command) == ("nats-server", f"--config=/data/bus/{CONFIG}", "--http_port=8222")
+    started = (*bus.entrypoint, *bus.command)
+    assert started == ("python", "-m", "deploy.nats.serve", f"--config=/data/bus/{CONFIG}", "--http-port=8222")
     assert bus.mounts == {"/data/bus": ("bus", "rw")}
     assert bus.depends_on == {"seeds": {"condition": "service_completed_successfully", "restart": True}}
     for name in BUSES:
-        assert CLUSTER.services[name].depends_on == bus.depends_on, "a configuration that changed takes effect"
+        member = CLUSTER.services[name]
+        assert member.depends_on == bus.depends_on, "a configuration that changed takes effect"
+        assert (member.entrypoint, member.init) == (bus.entrypoint, True)
+        assert member.command == [part.replace("/bus/", f"/{name}/") for part in bus.command]
+        assert member.mounts[f"/data/{name}"] == (name, "rw"), "the disk that is watched is that of the streams"
 
 
 def test_the_token_outlives_its_container_and_is_where_the_command_looks() -> None:
@@ -217,7 +224,7 @@ def test_the_buses_of_a_cluster_differ_in_folder_and_published_port_alone() -> N
     for name, bus in zip(BUSES, buses, strict=True):
         assert bus.mounts == {f"/data/{name}": (name, "rw")}
         assert bus.mounts.items() <= CLUSTER.services["seeds"].mounts.items()
-        assert bus.command == [f"--config=/data/{name}/{CONFIG}", "--http_port=8222"]
+        assert bus.command == [f"--config=/data/{name}/{CONFIG}", "--http-port=8222"]
     assert [bus.ports for bus in buses] == [["4222:4222"], ["4223:4222"], ["4224:4222"]]
     alike = [msgspec.structs.replace(bus, command=[], ports=[], volumes=[]) for bus in buses]
     assert alike == [alike[0]] * len(BUSES)
@@ -261,6 +268,7 @@ def test_what_a_container_starts_is_in_its_image() -> None:
     assert "whimbrel" in PROJECT["scripts"]
     assert SERVICES["seeds"].entrypoint == ["python", "-m", "deploy.nats"]
     assert find_spec("deploy.nats.__main__") is not None
+    assert SERVICES["bus"].entrypoint[-1] == serve.__name__
     assert "/etc/haproxy/haproxy.cfg" in stage("api")
 
 
@@ -280,7 +288,7 @@ def test_a_health_check_asks_where_its_service_answers() -> None:
         return str(CLUSTER.services[name].healthcheck["test"][-1])
 
     assert {asked(bus) for bus in BUSES} == {"http://127.0.0.1:8222/healthz"}
-    assert all("--http_port=8222" in CLUSTER.services[bus].command for bus in BUSES)
+    assert all("--http-port=8222" in CLUSTER.services[bus].command for bus in BUSES)
     assert asked("management") == f"http://127.0.0.1:{parse_listen(settings('management').api, '--api').port}/healthz"
     for name in ("signal", "resolver"):
         assert asked(name) == f"http://127.0.0.1:{settings(name).metrics_port}/healthz"
@@ -288,7 +296,7 @@ def test_a_health_check_asks_where_its_service_answers() -> None:
     assert "GET /ready " in asked("api")
     assert "monitor-uri /ready\n" in HAPROXY
     patience = {name: SERVICES[name].healthcheck["start_period"] for name in ("management", "api")}
-    assert patience == {"management": "60s", "api": "120s"}, "`up` names management, not who waits for it"
+    assert patience == {"management": "60s", "api": "75s"}, "`up` names management, not who waits for it"
 
 
 def test_prometheus_finds_every_replica_of_every_service_and_every_bus() -> None:
