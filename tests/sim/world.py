@@ -14,6 +14,7 @@ from services.agent.core.certainty import Certainty
 from services.agent.core.desired import Local, desired
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents, FeedView
+from services.agent.core.landmarks import Landmarks
 from services.agent.core.order import plan
 from services.management.core.feed.beacons import Beacons
 from services.management.core.feed.compose import Resolutions, Unit, unit_documents, units
@@ -228,19 +229,22 @@ class Host:
 
     def _read(self, audience: str) -> None:
         position = 0 if self._away_too_long else self._certainty.position(audience)
-        found = self._pull(audience, position) if position else []
-        if not found:
+        landmarks = Landmarks(self._view.held(audience), position)
+        found = self._pull(audience, landmarks.start, landmarks) if position and landmarks.start else []
+        if not landmarks.found:
             self._view.begin_snapshot(audience)
             self._certainty.begin(audience)
             found = self._pull(audience, 0)
             self._view.end_snapshot(audience)
         self._certainty.read(audience, max(found, default=0))
 
-    def _pull(self, audience: str, start: int) -> list[int]:
+    def _pull(self, audience: str, start: int, landmarks: Landmarks | None = None) -> list[int]:
         upto = self._bus.sequence if self._stalled_at is None else self._stalled_at
         messages = self._bus.read(audience, start, upto)
         for key, sequence, message in messages:
             self._certainty.took(audience, sequence)
+            if landmarks is not None:
+                landmarks.saw(key, sequence, message)
             self._view.apply(key, sequence, message)
         return [sequence for _, sequence, _ in messages]
 

@@ -142,6 +142,10 @@ class FeedView:
             self._documents = merged((held for held in shown if not _is_deletion(held)), self._revision)
         return self._documents
 
+    def held(self, audience: str) -> tuple[Held, ...]:
+        """The newest message of each subject of the audience, deletions included."""
+        return tuple(self._of(audience).values())
+
     def export(self) -> LastGood:
         """What to keep on disk."""
         held = (held for audience in self.audiences for held in self._of(audience).values() if not _is_deletion(held))

@@ -16,6 +16,7 @@ from nats.aio.msg import Msg
 
 from services.agent.core.certainty import Certainty
 from services.agent.core.documents import FeedView
+from services.agent.core.landmarks import Landmarks
 from services.agent.feed import catchup
 from shared.bus.codec import decode
 from shared.bus.undecodable import Undecodables
@@ -35,6 +36,8 @@ read again. Well below RESUMABLE_S."""
 CHECK_AFTER_ELECTION_S = 10.0
 """The same within so long after a change of the stream's leader, not by all hosts at once."""
 READINGS_AT_ONCE = 8
+WITHDRAW_AFTER_S = 10.0
+"""What another stream lacks may only have been lost there, and is written again within seconds."""
 
 log = structlog.get_logger()
 
@@ -66,12 +69,14 @@ class Progress:
     """How far the feed is read, kept from session to session.
 
     certainty: how far each audience is known to be complete. unread: audiences that are being read, or whose reading
-    was cut off: until they are read the picture is a mixture of before and after.
+    was cut off: until they are read the picture is a mixture of before and after. doubts: audience → when what its
+    stream lacks is believed to be no more, in seconds on boottime().
     """
 
     def __init__(self, unread: frozenset[str]) -> None:
         self.certainty = Certainty()
         self.unread: set[str] = set(unread)
+        self.doubts: dict[str, float] = {}
         self.since = boottime()
 
     def begin(self, audiences: frozenset[str]) -> None:
@@ -85,6 +90,7 @@ class Progress:
 
     def drop(self, audience: str) -> None:
         self.certainty.drop(audience)
+        self.doubts.pop(audience, None)
         self.unread.discard(audience)
 
 
@@ -124,6 +130,7 @@ class Session:
         self._connection: Client | None = None
         self._audiences: frozenset[str] = frozenset()
         self._reading: set[str] = set()
+        self._landmarks: dict[str, Landmarks] = {}
         self._missed: set[str] = set()
         self._complete = False
         self._check_at = boottime() + CHECK_EVERY_S * random.uniform(0.5, 1.0)
@@ -187,6 +194,7 @@ class Session:
                     await self._wake.wait()
             self._wake.clear()
             self._missed |= self._progress.certainty.take_due(boottime(), random.random())
+            self._missed |= {audience for audience, due in self._doubts().items() if due <= boottime()}
             if boottime() >= self._check_at:
                 self._check_at = boottime() + CHECK_EVERY_S
                 self._missed |= self._audiences
@@ -198,8 +206,11 @@ class Session:
     def _rest(self) -> float:
         """Seconds until there is something to do."""
         doubted = self._progress.certainty.next_deadline()
-        checked = min(self._check_at, self._check_at if doubted is None else doubted)
+        checked = min(self._check_at, self._check_at if doubted is None else doubted, *self._doubts().values())
         return min(PROOF_EVERY_S, checked - boottime())
+
+    def _doubts(self) -> dict[str, float]:
+        return {audience: due for audience, due in self._progress.doubts.items() if audience in self._audiences}
 
     def leave(self) -> None:
         """This host sends from elsewhere now: nothing that is said on this connection may arrive."""
@@ -252,24 +263,45 @@ class Session:
 
         async def one(audience: str) -> None:
             async with room:
-                await self._read_one(audience, 0 if whole else self._progress.certainty.position(audience))
+                await self._read_one(audience, whole=whole)
 
         await asyncio.gather(*map(one, sorted(audiences)))
         self.heard_at = boottime()
 
-    async def _read_one(self, audience: str, position: int) -> None:
+    async def _read_one(self, audience: str, *, whole: bool) -> None:
         self._reading.add(audience)
-        # What stands at the position is asked for as well: a stream that has nothing from there on is not the stream
-        # we read before.
-        last = await self._pull(audience, position) if position else 0
-        if not last:
-            self._view.begin_snapshot(audience)
-            self._progress.certainty.begin(audience)
-            last = await self._pull(audience, 0)
-            if self._view.end_snapshot(audience):
-                self._listener.changed()
+        position, due = self._progress.certainty.position(audience), self._progress.doubts.get(audience)
+        if whole or (not position if due is None else due <= boottime()):
+            last = await self._read_whole(audience)
+        else:
+            last = await self._resume(audience, position) or await self._read_beside(audience)
         self._reading.discard(audience)
         self._progress.end(audience, last)
+
+    async def _read_whole(self, audience: str) -> int:
+        self._view.begin_snapshot(audience)
+        self._progress.certainty.begin(audience)
+        last = await self._pull(audience, 0)
+        self._progress.doubts.pop(audience, None)
+        if self._view.end_snapshot(audience):
+            self._listener.changed()
+        return last
+
+    async def _read_beside(self, audience: str) -> int:
+        """Take what another stream holds, and keep what it lacks for as long as it may still be written there."""
+        self._progress.doubts.setdefault(audience, boottime() + WITHDRAW_AFTER_S * random.uniform(1.0, 1.5))
+        last = await self._pull(audience, 0)
+        self._progress.certainty.begin(audience)
+        return last
+
+    async def _resume(self, audience: str, position: int) -> int:
+        """The last sequence of what was missed; 0 when the stream is not known to be the one that was read before."""
+        landmarks = self._landmarks[audience] = Landmarks(self._view.held(audience), position)
+        try:
+            last = await self._pull(audience, landmarks.start) if landmarks.start else 0
+        finally:
+            del self._landmarks[audience]
+        return last if landmarks.found else 0
 
     async def _pull(self, audience: str, after: int) -> int:
         assert self._connection is not None
@@ -286,6 +318,8 @@ class Session:
         except (BadSubject, Undecodable) as problem:
             self._undecodables.note("feed", problem)
             return
+        if key.audience in self._landmarks:
+            self._landmarks[key.audience].saw(key, sequence, message)
         if last_sequence is not None and key.audience not in self._reading and self._view.gap(key, last_sequence):
             self._miss(frozenset({key.audience}))
         if self._view.apply(key, sequence, message):

@@ -290,7 +290,10 @@ async def test_a_live_message_that_was_lost_is_read_over_the_next_connection(pla
     assert reader.peers == {"a", "b", "c"}
 
 
-async def test_a_stream_made_anew_is_read_from_its_beginning(plane: Plane, start: Start) -> None:
+async def test_a_stream_made_anew_is_read_from_its_beginning(
+    plane: Plane, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "WITHDRAW_AFTER_S", 1.0)
     await plane.place(ME, 1)
     for number in range(20):
         await plane.write(ALL, f"p{number}", peer_doc(f"p{number}", 2))
