@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
@@ -64,7 +65,9 @@ def restore(file: Path, /, *, where: Where = Where()) -> None:
     docker compose run --rm management server restore /data/backup
     ```
     """
-    _run(where, lambda settings, tell: wiring.restore(settings, file.absolute(), tell))
+    if not file.is_file():
+        raise Failed(f"{file}: there is no such file")
+    _run(where, lambda settings, tell: wiring.restore(settings, file.absolute(), tell), begins=True)
 
 
 def accept_loss(*, where: Where = Where()) -> None:
@@ -103,12 +106,13 @@ def new_token(*, admin_token: Path | None = None, where: Where = Where()) -> Non
     _run(where, work)
 
 
-def _run(where: Where, work: Work) -> None:
+def _run(where: Where, work: Work, *, begins: bool = False) -> None:
+    """begins: in a data directory that is new, too."""
     console = Console(highlight=False, soft_wrap=True)
     log.set_up("error", "auto")
 
     async def running() -> None:
-        async with _reached(where) as settings:
+        async with _reached(where, begins) as settings:
             await work(settings, console.print)
 
     try:
@@ -124,7 +128,7 @@ def _run(where: Where, work: Work) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _reached(where: Where) -> AsyncIterator[Settings]:
+async def _reached(where: Where, begins: bool) -> AsyncIterator[Settings]:
     """Settings by which management reaches the bus, which is started for as long if need be."""
     if where.data_dir is None:
         if not where.bus or where.credentials is None:
@@ -133,6 +137,7 @@ async def _reached(where: Where) -> AsyncIterator[Settings]:
         return
     directory = where.data_dir.resolve()
     keys = directory / "keys"
+    _require_own(directory, keys, begins)
     with contextlib.ExitStack() as alone:
         try:
             alone.enter_context(held(directory))
@@ -145,6 +150,14 @@ async def _reached(where: Where) -> AsyncIterator[Settings]:
             yield _settings(where, server.url, keys, None, "")
         finally:
             await server.stop()
+
+
+def _require_own(directory: Path, keys: Path, begins: bool) -> None:
+    """A wrong name must make nothing, and files of another user would be in the server's way."""
+    if directory.exists() and (owner := directory.stat().st_uid) != os.geteuid():
+        raise Failed(f"{directory} belongs to user {owner}: run this as that user, as the server does")
+    if not begins and not any(keys.glob("*.nk")):
+        raise Failed(f"{directory} holds no account: name the data directory of a `whimbrel server`")
 
 
 def _of_running(where: Where, directory: Path) -> Settings:

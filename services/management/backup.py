@@ -6,13 +6,15 @@ FEED from where they were, read models keep their checkpoints, and the number of
 
 import asyncio
 import contextlib
+import hashlib
+import io
 import os
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import nats.errors
@@ -20,6 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from services.management.errors import NotRestored
+from shared.bus.keys import new_secret
 from shared.bus.streams import FACTS, FEED, LOG
 from shared.tasks import end_if_cancelled
 
@@ -36,11 +39,31 @@ Tell = Callable[[str], None]
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
-    """version: of the file's form. made_at: unix seconds. last: the log's last sequence."""
+    """version: of the file's form. made_at: unix seconds. last: the log's last sequence. digests: name of each other
+    part → SHA-256 of its content."""
 
     version: int
     made_at: float
     last: int
+    digests: dict[str, str]
+
+
+class _Figures(msgspec.Struct, frozen=True):
+    """The part of a stream's state that matters here."""
+
+    messages: int
+    last_seq: int
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """config, state: of the stream, as the server gave them and wants them back."""
+
+    config: dict[str, Any]
+    state: dict[str, Any]
+
+    @property
+    def figures(self) -> _Figures:
+        return msgspec.convert(self.state, _Figures)
 
 
 class _Problem(msgspec.Struct, frozen=True):
@@ -49,7 +72,7 @@ class _Problem(msgspec.Struct, frozen=True):
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    """config, state: of the stream, as the server wants them back. deliver_subject: where its parts go to."""
+    """config, state: as in _Kept. deliver_subject: where the stream's parts go to."""
 
     error: _Problem | None = None
     config: dict[str, Any] = {}
@@ -64,15 +87,15 @@ async def back_up(connection: Client, file: Path, tell: Tell) -> About:
     """
     draft = file.with_name(f"{file.name}.part")
     try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as raw:
-            last = 0
+        with os.fdopen(new_secret(draft), "wb") as raw:
+            last, digests = 0, dict[str, str]()
             with tarfile.open(fileobj=raw, mode="w") as archive:
                 for stream in STREAMS:
-                    about = await _copy(connection, stream, archive, file.parent)
-                    last = about["state"]["last_seq"]
-                    tell(f"{stream}: {about['state']['messages']} messages, up to {last}")
-                made = About(version=VERSION, made_at=time.time(), last=last)
-                _add(archive, ABOUT, msgspec.json.encode(made))
+                    figures = (await _copy(connection, stream, archive, digests, file.parent)).figures
+                    last = figures.last_seq
+                    tell(f"{stream}: {figures.messages} messages, up to {last}")
+                made = About(version=VERSION, made_at=time.time(), last=last, digests=digests)
+                _add(archive, ABOUT, io.BytesIO(msgspec.json.encode(made)))
             raw.flush()
             os.fsync(raw.fileno())
         draft.replace(file)
@@ -84,27 +107,30 @@ async def back_up(connection: Client, file: Path, tell: Tell) -> About:
 async def restore(connection: Client, file: Path, replicas: int, tell: Tell) -> About:
     """Make the streams that are in the file. One that is there already as in the file is left as it is.
 
-    replicas: copies of each. Raises NotRestored when the file is no backup or a stream is in the way.
+    replicas: copies of each. Raises NotRestored when the file is no backup or is damaged, before anything is made, and
+    when a stream is in the way.
     """
     with _opened(file) as archive:
         about = _about(archive, file)
+        for name in (f"{stream}.{part}" for stream in STREAMS for part in ("json", "snapshot")):
+            if _digest(_part(archive, name, file)) != about.digests.get(name):
+                raise NotRestored(f"{file} is damaged: its {name} is not what was written")
         for stream in STREAMS:
-            wanted = msgspec.json.decode(_part(archive, f"{stream}.json", file))
+            kept = _kept(archive, stream, file)
             found = await _ask(connection, f"{_API}.INFO.{stream}", {})
             if found.error is None:
-                if (found.state["last_seq"], found.state["messages"]) != (
-                    wanted["state"]["last_seq"],
-                    wanted["state"]["messages"],
-                ):
+                if msgspec.convert(found.state, _Figures) != kept.figures:
                     raise NotRestored(f"the bus has a stream {stream} of its own: restore to a bus without data")
                 tell(f"{stream}: there already")
                 continue
-            await _make(connection, stream, wanted, replicas, archive, file)
-            tell(f"{stream}: {wanted['state']['messages']} messages, up to {wanted['state']['last_seq']}")
+            await _make(connection, stream, kept, replicas, _part(archive, f"{stream}.snapshot", file))
+            tell(f"{stream}: {kept.figures.messages} messages, up to {kept.figures.last_seq}")
     return about
 
 
-async def _copy(connection: Client, stream: str, archive: tarfile.TarFile, folder: Path) -> dict[str, Any]:
+async def _copy(
+    connection: Client, stream: str, archive: tarfile.TarFile, digests: dict[str, str], folder: Path
+) -> _Kept:
     inbox, arrived = connection.new_inbox(), asyncio.Queue[Msg]()
     subscription = await connection.subscribe(inbox, cb=arrived.put, pending_msgs_limit=0, pending_bytes_limit=0)
     try:
@@ -125,27 +151,23 @@ async def _copy(connection: Client, stream: str, archive: tarfile.TarFile, folde
             if int((message.headers or {}).get("Status", "204")) >= 400:
                 problem = (message.headers or {}).get("Description", "it broke off")
                 raise NotRestored(f"the bus cannot copy the stream {stream}: {problem}")
-            about = {"config": answer.config, "state": answer.state}
-            _add(archive, f"{stream}.json", msgspec.json.encode(about))
-            member = tarfile.TarInfo(f"{stream}.snapshot")
-            member.size = parts.tell()
-            parts.seek(0)
-            archive.addfile(member, parts)
-        return about
+            kept = _Kept(answer.config, answer.state)
+            for name, content in (
+                (f"{stream}.json", io.BytesIO(msgspec.json.encode(kept))),
+                (f"{stream}.snapshot", parts),
+            ):
+                _add(archive, name, content)
+                digests[name] = _digest(content)
+        return kept
     finally:
         await subscription.unsubscribe()
 
 
-async def _make(
-    connection: Client, stream: str, wanted: dict[str, Any], replicas: int, archive: tarfile.TarFile, file: Path
-) -> None:
-    wish = {"config": {**wanted["config"], "num_replicas": replicas}, "state": wanted["state"]}
+async def _make(connection: Client, stream: str, kept: _Kept, replicas: int, parts: IO[bytes]) -> None:
+    wish = {"config": {**kept.config, "num_replicas": replicas}, "state": kept.state}
     answer = await _ask(connection, f"{_API}.RESTORE.{stream}", wish)
     if answer.error:
         raise NotRestored(f"the bus cannot take the stream {stream}: {answer.error.description}")
-    parts = archive.extractfile(f"{stream}.snapshot")
-    if parts is None:
-        raise NotRestored(f"{file} is not a backup: {stream}.snapshot is no file")
     while chunk := parts.read(CHUNK_BYTES):
         _taken(stream, (await connection.request(answer.deliver_subject, chunk, timeout=SILENCE_S)).data)
     _taken(stream, (await connection.request(answer.deliver_subject, b"", timeout=SILENCE_S)).data)
@@ -166,13 +188,20 @@ async def _ask(connection: Client, subject: str, wish: dict[str, Any]) -> _Answe
     return msgspec.json.decode(reply.data, type=_Answer)
 
 
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    with tempfile.SpooledTemporaryFile() as content:
-        content.write(data)
-        content.seek(0)
-        member = tarfile.TarInfo(name)
-        member.size = len(data)
-        archive.addfile(member, content)
+def _add(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = content.seek(0, os.SEEK_END)
+    content.seek(0)
+    archive.addfile(member, content)
+
+
+def _digest(content: IO[bytes]) -> str:
+    """Of a file that can be read from its beginning; it is at its end afterwards."""
+    digest = hashlib.sha256()
+    content.seek(0)
+    while chunk := content.read(CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
@@ -186,19 +215,26 @@ def _opened(file: Path) -> Iterator[tarfile.TarFile]:
 
 def _about(archive: tarfile.TarFile, file: Path) -> About:
     try:
-        about = msgspec.json.decode(_part(archive, ABOUT, file), type=About)
-    except msgspec.DecodeError:
+        about = msgspec.json.decode(_part(archive, ABOUT, file).read(), type=About)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise NotRestored(f"{file} is not a backup: it does not say what it is") from None
     if about.version != VERSION:
         raise NotRestored(f"{file} was made by another version: restore it with that one")
     return about
 
 
-def _part(archive: tarfile.TarFile, name: str, file: Path) -> bytes:
+def _kept(archive: tarfile.TarFile, stream: str, file: Path) -> _Kept:
+    try:
+        return msgspec.json.decode(_part(archive, f"{stream}.json", file).read(), type=_Kept)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise NotRestored(f"{file} is not a backup: it does not say what {stream} is") from None
+
+
+def _part(archive: tarfile.TarFile, name: str, file: Path) -> IO[bytes]:
     try:
         part = archive.extractfile(name)
     except KeyError:
         part = None
     if part is None:
         raise NotRestored(f"{file} is not a whole backup: it has no {name}")
-    return part.read()
+    return part

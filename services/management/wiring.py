@@ -42,7 +42,7 @@ from services.management.settings import Settings
 from services.management.troubles import START, Troubles
 from services.management.wholeness import Wholeness
 from shared.bus.connection import Trouble, connect
-from shared.bus.keys import curve_key, read_seed, write_secret
+from shared.bus.keys import curve_key, read_seed, secret_written
 from shared.bus.reached import Reached
 from shared.bus.streams import ensure_streams
 from shared.bus.undecodable import Undecodables
@@ -264,7 +264,10 @@ def _accepted(context: Context, state: AccountState) -> Decision[None]:
 
 
 async def new_token(settings: Settings, file: Path) -> None:
-    """Give the owner another token, written to `file`; those he had are worth nothing any more."""
+    """Give the owner another token, written to `file`; those he had are worth nothing any more.
+
+    Raises OSError when the file cannot be written, and nothing is changed then.
+    """
     token = bootstrap.new_token()
     token_hash = hashlib.sha256(token.encode()).hexdigest()
     async with _beside(settings) as (_, readmodel, writer, _reached):
@@ -274,7 +277,7 @@ async def new_token(settings: Settings, file: Path) -> None:
             def decide(state: AccountState, context: Context = context) -> Decision[None]:
                 return replace_owners_tokens(state, bootstrap.LATER_TOKEN_NAME, token_hash, context)
 
-            await writer.commit(account, decide)
-            write_secret(file, token + "\n")
+            with secret_written(file, token + "\n"):
+                await writer.commit(account, decide)
             return
     raise Unknown("the log holds no account: start management first")

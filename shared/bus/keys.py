@@ -2,8 +2,11 @@
 
 import base64
 import binascii
+import contextlib
+import errno
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -76,17 +79,40 @@ def _body(text: str) -> bytes:
 
 def write_secret(path: Path, text: str) -> None:
     """Write `text` to a file of mode 0600: durable once this returns, and never partly there."""
+    with secret_written(path, text):
+        pass
+
+
+@contextlib.contextmanager
+def secret_written(path: Path, text: str) -> Iterator[None]:
+    """As write_secret, around a block: it runs once there is a durable draft, which takes the file's place after it.
+
+    The file is as it was when the draft cannot be written, and when the block fails.
+    """
     draft = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with os.fdopen(new_secret(draft), "w") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(path)
     except OSError as problem:
-        problem.filename = problem.filename or str(path)  # the kernel names none for a write
+        draft.unlink(missing_ok=True)
+        problem.filename = str(path)
         raise
+    try:
+        yield
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def new_secret(path: Path) -> int:
+    """A descriptor of a new and empty file of mode 0600. What was there is gone: it may be somebody else's, or lead
+    elsewhere."""
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 def read_seed(path: Path) -> str:

@@ -1,6 +1,9 @@
 """A backup, a move to a cluster and back, a damaged log, and another token: with real servers."""
 
 import asyncio
+import io
+import os
+import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,8 @@ from services.management import wiring
 from services.management.errors import NotRestored
 from services.management.settings import Settings
 from shared.bus.reached import Reached
-from shared.bus.streams import FACTS, FEED, LOG
+from shared.bus.serverconfig import credentials
+from shared.bus.streams import FACTS, FEED, LOG, ensure_streams
 from tests.bus.management.processes import serving, whimbrel
 from tests.bus.management.test_beginning import health, is_well, management
 from tests.support.bus import Bus, eventually
@@ -272,6 +276,74 @@ async def test_an_owner_without_a_token_gets_a_new_one_and_the_old_one_is_worth_
     async with serving(restored) as server:
         names = {group["name"] for group in (await server.get("/api/groups")).json()}
         assert names == {"All", "office"}
+
+
+async def test_a_token_that_cannot_be_written_takes_no_other_away(bare_bus: Bus, tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    async with management(bare_bus, folder) as client:
+        await eventually(lambda: is_well(client), within_s=30)
+        log_in(client, folder / "admin.token")
+        for path in (tmp_path / "none" / "token", folder):
+            with pytest.raises(OSError, match=str(path)) as problem:
+                await wiring.new_token(beside(bare_bus), path)
+            assert problem.value.filename == str(path)
+        events = (await client.get("/api/events/audit")).json()
+        assert [event["activity_code"] for event in events].count("personal.access.token.delete") == 0
+
+
+@pytest.mark.parametrize("part", ["FEED.json", "FEED.snapshot", "LOG.json", "LOG.snapshot", "whimbrel-backup.json"])
+@pytest.mark.parametrize("how", ["flipped", "missing"])
+async def test_a_damaged_backup_makes_nothing(
+    bare_bus: Bus, another_bus: Bus, tmp_path: Path, part: str, how: str
+) -> None:
+    await ensure_streams(bare_bus.management.jetstream())
+    await wiring.back_up(beside(bare_bus), tmp_path / "whole", print)
+    with tarfile.open(tmp_path / "whole") as whole, tarfile.open(tmp_path / "damaged", "w") as damaged:
+        for member in whole.getmembers():
+            content = bytearray(whole.extractfile(member).read())  # type: ignore[union-attr]
+            if member.name == part:
+                content[len(content) // 2] ^= 0x80
+            if member.name != part or how == "flipped":
+                damaged.addfile(member, io.BytesIO(content))
+    with pytest.raises(NotRestored, match=f"{tmp_path / 'damaged'} is "):
+        await wiring.restore(beside(another_bus), tmp_path / "damaged", print)
+    with pytest.raises(NotFoundError):
+        await another_bus.management.jetstream().stream_info(FEED)
+
+
+async def test_a_backup_is_for_its_owner_whatever_stood_there(bare_bus: Bus, tmp_path: Path) -> None:
+    """Another user of the folder may have put it there, to read along or to have a file of ours written over."""
+    await ensure_streams(bare_bus.management.jetstream())
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "backup.part").symlink_to(tmp_path / "precious")
+    await wiring.back_up(beside(bare_bus), tmp_path / "backup", print)
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert not (tmp_path / "backup").is_symlink()
+    (tmp_path / "backup.part").touch(mode=0o666)
+    await wiring.back_up(beside(bare_bus), tmp_path / "backup", print)
+    assert (tmp_path / "backup").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_directory_without_a_control_plane_is_left_alone(tmp_path: Path) -> None:
+    for arguments in (("backup", str(tmp_path / "b")), ("accept-loss",), ("new-token",)):
+        code, said = await whimbrel("server", *arguments, "--data-dir", str(tmp_path / "typo"))
+        assert (code, len(said.splitlines())) == (1, 1), said
+        assert f"{tmp_path / 'typo'} holds no account" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.root
+async def test_a_directory_of_another_user_is_left_alone(tmp_path: Path) -> None:
+    """Files that are made by root would keep the server from its own data."""
+    data = tmp_path / "data"
+    credentials(data / "keys")
+    os.chown(data, 65534, 65534)
+    before = sorted(data.rglob("*"))
+    for arguments in (("backup", str(tmp_path / "b")), ("accept-loss",), ("new-token",)):
+        code, said = await whimbrel("server", *arguments, "--data-dir", str(data))
+        assert (code, len(said.splitlines())) == (1, 1), said
+        assert "belongs to user 65534" in said
+    assert sorted(data.rglob("*")) == before
 
 
 async def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
