@@ -1,6 +1,7 @@
 """Running a service as a process: from its settings to its exit code."""
 
 import asyncio
+import gc
 import os
 import resource
 import signal
@@ -52,7 +53,9 @@ def run(name: str, service: Coroutine[Any, Any, None], *, stop_within_s: float =
 
 
 def _prepare() -> None:
-    """What it and its children make is nobody else's to read, and whoever connects does not use up its files."""
+    """What it and its children make is nobody else's to read, whoever connects does not use up its files, and what was
+    imported, which stays as long as the process, is not searched for garbage each time: 20 ms."""
+    gc.freeze()
     os.umask(0o077)  # the directory may be one that others can enter
     granted, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if granted < min(most, MOST_FILES):

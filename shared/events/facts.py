@@ -24,7 +24,7 @@ class SessionFact(msgspec.Struct, frozen=True, kw_only=True, tag="session.v1"):
     since: float
 
 
-class RouteState(msgspec.Struct, frozen=True, kw_only=True):
+class RouteState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a host made of one route: `state` is "serving", "installed", "waiting" or "failed"."""
 
     route_id: str
@@ -32,7 +32,7 @@ class RouteState(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
-class ReportFact(msgspec.Struct, frozen=True, kw_only=True, tag="report.v1"):
+class ReportFact(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="report.v1"):
     """What a host runs and how far it is. Producer: the agent itself. Consumers: management. Key: account, peer.
 
     desired_revision: newest LOG sequence among the documents it holds. applied_revision: the newest one whose

@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 
-class PeerMeta(msgspec.Struct, frozen=True, kw_only=True):
+class PeerMeta(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a host says of itself. Every field may be empty."""
 
     hostname: str = ""

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
+import msgspec
 from msgspec.structs import replace
 
 from services.management.core.model.account import Account
@@ -40,7 +41,7 @@ class AccountState:
         self._entities: dict[Kind, dict[str, Entity]] = {kind: {} for kind in KINDS.values()}
         self._members: dict[str, set[str]] = defaultdict(set)
         self._addresses: dict[str, str] = {}
-        self._labels: dict[str, set[str]] = defaultdict(set)
+        self._labels: dict[str, tuple[str, ...]] = {}
 
     def _view(self, kind: Kind) -> Mapping[str, Entity]:
         return MappingProxyType(self._entities[kind])
@@ -141,7 +142,7 @@ class AccountState:
         for address in _addresses(peer):
             self._addresses[address] = peer.id
         for label in _labels(peer):
-            self._labels[label].add(peer.id)
+            self._labels[label] = (*self._labels.get(label, ()), peer.id)
 
     def _unindex(self, entity: Entity | None) -> None:
         if not isinstance(entity, Peer):
@@ -152,7 +153,14 @@ class AccountState:
             if self._addresses.get(address) == entity.id:  # within one commit another peer may have it by now
                 del self._addresses[address]
         for label in _labels(entity):
-            _discard(self._labels, label, entity.id)
+            self._drop_label(label, entity.id)
+
+    def _drop_label(self, label: str, peer_id: str) -> None:
+        left = tuple(holder for holder in self._labels[label] if holder != peer_id)
+        if left:
+            self._labels[label] = left
+        else:
+            del self._labels[label]
 
 
 def _addresses(peer: Peer) -> list[str]:
@@ -173,14 +181,11 @@ def _without_group(peer: Peer, group_id: str) -> Peer:
     return replace(peer, groups=tuple(g for g in peer.groups if g != group_id))
 
 
-class Owner:
+class Owner(msgspec.Struct, frozen=True, gc=False):
     """Whose a key is: the account and the entity's id."""
 
-    __slots__ = ("account", "id")
-
-    def __init__(self, account: str, id: str) -> None:
-        self.account = account
-        self.id = id
+    account: str
+    id: str
 
 
 class Intent:

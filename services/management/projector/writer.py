@@ -29,7 +29,7 @@ FEW = 16
 files of its own until it is whole, but then one sync stores all of it."""
 
 YIELD_EVERY = 50
-"""Messages handed to the connection before others may run: about a millisecond."""
+"""Messages encoded, or handed to the connection, before others may run: about a millisecond."""
 
 IN_FLIGHT_PAUSE_S = 0.001
 
@@ -113,8 +113,7 @@ class FencedWriter:
         """Return once all are stored. Raises Superseded, NotStored or a NatsError; some may be stored then, the first
         ones, and of each batch all or none.
         """
-        messages = [_message(key, message) for key, message in writes]
-        for batch in _batches(messages):
+        for batch in _batches(await _messages(writes)):
             if len(batch) <= FEW:
                 await self._write_singly(batch)
             else:
@@ -207,6 +206,15 @@ def _taken(answer: _Answer) -> bool:
     if answer.error.err_code != _IN_FLIGHT:
         raise NotStored(answer.error.description)
     return False
+
+
+async def _messages(writes: Sequence[FeedWrite]) -> list[_Message]:
+    messages = []
+    for number, (key, message) in enumerate(writes, 1):
+        messages.append(_message(key, message))
+        if number % YIELD_EVERY == 0:
+            await asyncio.sleep(0)
+    return messages
 
 
 def _message(key: FeedKey, message: FeedMessage) -> _Message:

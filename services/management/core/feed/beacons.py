@@ -7,6 +7,8 @@ the beacon takes the same way. It costs as much as another small document; where
 
 from heapq import heappop, heappush
 
+import msgspec
+
 from shared.events.documents import Beacon
 
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 10.0, 30.0, 120.0, 600.0)
@@ -65,15 +67,15 @@ class Beacons:
             heappush(self._due, (due, audience))
 
 
-class _Audience:
+class _Audience(msgspec.Struct, gc=False):
     """count: messages since `after`. beacon: the last one. said: how often. due: when to say it again, if ever."""
 
-    __slots__ = ("after", "beacon", "count", "due", "newest", "said")
-
-    def __init__(self) -> None:
-        self.after = self.newest = self.count = self.said = 0
-        self.beacon: Beacon | None = None
-        self.due: float | None = None
+    after: int = 0
+    newest: int = 0
+    count: int = 0
+    said: int = 0
+    beacon: Beacon | None = None
+    due: float | None = None
 
     def say(self) -> Beacon:
         if self.beacon is None or self.count:

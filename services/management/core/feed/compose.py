@@ -6,7 +6,9 @@ projector recomputes the units that a commit touched (incremental.py) and gets w
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
+
+import msgspec
 
 from services.management.core.feed.forwarder import forwarder_port, knows_forwarder_port
 from services.management.core.feed.offers import resolution_documents, route_documents
@@ -42,7 +44,7 @@ Resolutions: TypeAlias = Mapping[str, tuple[ResolvedName, ...]]
 """Route id → what the resolver found for its names. A route without an entry has no resolution document."""
 
 
-class Unit(NamedTuple):
+class Unit(msgspec.Struct, frozen=True, gc=False):
     """id: of the peer, policy or route; SETTINGS_ID for the settings."""
 
     kind: UnitKind

@@ -1,7 +1,9 @@
 """Which units of the feed a commit touches, found from what changed and not from the whole account."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
+
+import msgspec
 
 from services.management.core.feed.compose import SETTINGS, Unit, units
 from services.management.core.feed.forwarder import forwarder_port, knows_forwarder_port
@@ -24,7 +26,7 @@ from services.management.core.state import AccountState, Change
 E = TypeVar("E")
 
 
-class _Need(NamedTuple):
+class _Need(msgspec.Struct, frozen=True, gc=False):
     """What a route's documents depend on besides the route itself.
 
     kind: "carrier", that peer; "carriers", the members of that group; "access", the rules to that group.

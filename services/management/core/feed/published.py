@@ -3,9 +3,10 @@
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from services.management.core.feed.compose import Documents, Unit, unit_of
 from shared.events.documents import Document, RouteDoc, Tombstone
@@ -22,7 +23,7 @@ _MOST_SHARED = 10_000
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class _Copies(NamedTuple):
+class _Copies(msgspec.Struct, frozen=True, gc=False):
     """One document as it stands in one audience or in several; a peer's is the same for all that see it.
 
     Encoded, and its audiences (sorted) shared with other units: a document object for each message would make the
@@ -60,7 +61,7 @@ class Published:
         standing, content, audience = there.get(unit, ()), _encode(document), sys.intern(key.audience)
         for place, copies in enumerate(standing):
             if (copies.content, copies.kind, copies.id) == (content, key.kind, key.id):
-                more = copies._replace(audiences=self._share((*copies.audiences, audience)))
+                more = replace(copies, audiences=self._share((*copies.audiences, audience)))
                 there[unit] = (*standing[:place], more, *standing[place + 1 :])
                 return
         there[unit] = (*standing, _Copies(sys.intern(key.kind), sys.intern(key.id), content, self._share((audience,))))
@@ -112,9 +113,9 @@ class Published:
 
     def _before(self, account: str, unit: Unit) -> dict[FeedKey, bytes]:
         return {
-            FeedKey(account, audience, kind, id): content
-            for kind, id, content, audiences in self._standing[account].get(unit, ())
-            for audience in audiences
+            FeedKey(account, audience, copies.kind, copies.id): copies.content
+            for copies in self._standing[account].get(unit, ())
+            for audience in copies.audiences
         }
 
     def _changes(

@@ -6,7 +6,8 @@ Action, protocol, ports and direction do not matter for that, as in NetBird: a p
 
 from collections.abc import Iterable, Iterator
 from itertools import product
-from typing import NamedTuple
+
+import msgspec
 
 from services.management.core.model.policy import Policy, PolicyRule, ResourceRef
 from services.management.core.model.route import Route
@@ -14,7 +15,7 @@ from services.management.core.state import AccountState
 from shared.events.subjects import BadSubject, group_audience, peer_audience
 
 
-class Sight(NamedTuple):
+class Sight(msgspec.Struct, frozen=True, gc=False):
     """Members of the audience `seen` are shown to the audience `viewer`."""
 
     seen: str

@@ -5,7 +5,7 @@ import msgspec
 ALL_GROUP_NAME = "All"
 
 
-class AccountSettings(msgspec.Struct, frozen=True, kw_only=True):
+class AccountSettings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Defaults are those of a new NetBird account (reference control-plane §1.11)."""
 
     peer_login_expiration_enabled: bool = True
@@ -17,7 +17,7 @@ class AccountSettings(msgspec.Struct, frozen=True, kw_only=True):
     routing_peer_dns_resolution_enabled: bool = True
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="account"):
+class Account(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="account"):
     """id: xid. network_v4: the overlay, a /16 of 100.64.0.0/10. network_v6: a random ULA /64.
 
     all_group: id of the group All, to which every peer belongs without listing it.

@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 
-class Group(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="group"):
+class Group(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="group"):
     """The members are the peers that list the group; every peer is a member of All."""
 
     id: str

@@ -5,7 +5,7 @@ import msgspec
 from shared.events.signals import PeerMeta
 
 
-class Peer(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="peer"):
+class Peer(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="peer"):
     """wireguard_key: base64 public key, unique in the whole installation. bus_key: public nkey, likewise.
 
     groups: ids of its groups without All, sorted. Membership belongs to the peer, so that one enrolment is

@@ -12,14 +12,14 @@ MAX_PORT = 65_535
 _PORT = re.compile(r"[0-9]{1,5}\Z")
 
 
-class ResourceRef(msgspec.Struct, frozen=True, kw_only=True):
+class ResourceRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One object named directly by a rule; type is "peer", "host", "subnet" or "domain"."""
 
     id: str
     type: str
 
 
-class PolicyRule(msgspec.Struct, frozen=True, kw_only=True):
+class PolicyRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """sources, destinations: group ids, sorted; exclusive with source_resource, destination_resource.
 
     ports: single ports as the API's text; port_ranges: exclusive with ports. Both empty: all ports.
@@ -42,7 +42,7 @@ class PolicyRule(msgspec.Struct, frozen=True, kw_only=True):
     authorized_groups: dict[str, tuple[str, ...]] = {}
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="policy"):
+class Policy(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="policy"):
     id: str
     name: str
     description: str = ""

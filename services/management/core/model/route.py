@@ -19,7 +19,7 @@ MIN_METRIC, MAX_METRIC = 1, 9999
 """NetBird's bounds (reference control-plane §1.1); the metric's are what Windows takes."""
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="route"):
+class Route(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="route"):
     """network: a masked prefix in canonical text (decision R6), "" for a domain route.
 
     domains: IDNA ASCII, lower case, in the order given. peer and peer_groups exclude each other; both empty is a

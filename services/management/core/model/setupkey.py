@@ -15,7 +15,7 @@ MAX_EXPIRY_S = 100 * 365 * 86_400
 _MASK = "*" * 31
 
 
-class SetupKey(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="setup-key"):
+class SetupKey(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="setup-key"):
     """key_hash: SHA-256 in hexadecimal; the key itself is shown once and kept nowhere. hint: its first five characters.
 
     expires_at: unix seconds, 0.0 = never. usage_limit: 0 = unlimited.

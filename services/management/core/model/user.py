@@ -7,7 +7,7 @@ import msgspec
 Role: TypeAlias = Literal["owner", "admin", "user", "auditor", "network_admin", "billing_admin"]
 
 
-class User(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="user"):
+class User(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="user"):
     id: str
     name: str
     email: str = ""
@@ -18,7 +18,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="use
     created_at: float = 0.0
 
 
-class AccessToken(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="access-token"):
+class AccessToken(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="access-token"):
     """token_hash: SHA-256 of the token in hexadecimal; the token itself is kept nowhere. expires_at: 0.0 = never."""
 
     id: str
