@@ -6,7 +6,7 @@ from nats.aio.client import Client
 from services.resolver.core.routes import RouteKey
 from services.resolver.errors import RetryLater
 from shared.bus.codec import encode
-from shared.bus.lastvalues import replace
+from shared.bus.lastvalues import UNCONFIRMED, replace
 from shared.events import subjects
 from shared.events.facts import ResolutionFact
 
@@ -21,5 +21,7 @@ class Bus:
         subject = subjects.resolution_fact(key.account, key.route_id)
         try:
             return await replace(self._jetstream, subject, encode(fact), after=after)
-        except (nats.errors.Error, TimeoutError) as problem:
+        except TimeoutError:
+            raise RetryLater(UNCONFIRMED) from None
+        except nats.errors.Error as problem:
             raise RetryLater(str(problem)) from None

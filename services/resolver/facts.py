@@ -12,8 +12,8 @@ from services.resolver.core.routes import RouteKey
 from services.resolver.errors import RetryLater
 from services.resolver.ports import FactWriter
 from shared.bus.codec import decode
-from shared.bus.connection import wait_before
-from shared.bus.lastvalues import Superseded
+from shared.bus.connection import Trouble, wait_before
+from shared.bus.lastvalues import QUIET_S, Superseded
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
 from shared.events import subjects
@@ -54,6 +54,7 @@ class Facts:
         self._wall = wall
         self._sequences: dict[RouteKey, int] = {}
         self._known = False
+        self._trouble = Trouble("resolution facts wait", "resolution facts are written again", quiet_s=QUIET_S)
         self._changed = asyncio.Event()
 
     def begin(self) -> None:
@@ -99,6 +100,8 @@ class Facts:
                     continue
                 await asyncio.sleep(wait_before(attempt, random.random()))
                 attempt += 1
+            if self._known and self._routes_known():
+                self._trouble.over()
 
     async def _write(self, key: RouteKey, fact: ResolutionFact) -> bool:
         try:
@@ -106,7 +109,7 @@ class Facts:
         except Superseded:
             return False
         except RetryLater as problem:
-            log.debug("resolution fact waits", account=key.account, route=key.route_id, problem=problem.problem)
+            self._trouble.tell(problem)
             return False
         if sequence > self._sequences.get(key, 0):
             self._sequences[key] = sequence

@@ -5,7 +5,7 @@ from nats.aio.client import Client
 
 from services.signal.errors import RetryLater
 from shared.bus.codec import encode
-from shared.bus.lastvalues import replace
+from shared.bus.lastvalues import UNCONFIRMED, replace
 from shared.events import subjects
 from shared.events.facts import SessionFact
 from shared.events.subjects import BeatKey
@@ -24,7 +24,9 @@ class Bus:
             return await replace(
                 self._jetstream, subjects.session_fact(peer.account, peer.peer), encode(fact), after=after
             )
-        except (nats.errors.Error, TimeoutError) as problem:
+        except TimeoutError:
+            raise RetryLater(UNCONFIRMED) from None
+        except nats.errors.Error as problem:
             raise RetryLater(str(problem)) from None
 
     async def deliver(self, subject: str, payload: bytes) -> None:

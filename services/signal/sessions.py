@@ -11,8 +11,8 @@ from services.signal.core.presence import PresenceEvent, PresenceTracker, news
 from services.signal.errors import RetryLater
 from services.signal.ports import Ear, SessionWriter
 from shared.bus.codec import decode
-from shared.bus.connection import wait_before
-from shared.bus.lastvalues import Superseded
+from shared.bus.connection import Trouble, wait_before
+from shared.bus.lastvalues import QUIET_S, Superseded
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
 from shared.events import subjects
@@ -64,6 +64,7 @@ class Sessions:
         self._facts_known = False
         self._pending: dict[BeatKey, PresenceEvent] = {}
         """The newest edge of each peer that is not in the facts yet."""
+        self._trouble = Trouble("session facts wait", "session facts are written again", quiet_s=QUIET_S, clock=clock)
         self._something_to_write = asyncio.Event()
         self._deadline_moved = asyncio.Event()
 
@@ -160,6 +161,8 @@ class Sessions:
                     continue
                 await asyncio.sleep(wait_before(attempt, random.random()))
                 attempt += 1
+            if self._facts_known:
+                self._trouble.over()
 
     async def _write(self, peer: BeatKey, edge: PresenceEvent) -> bool:
         """Whether the edge is settled; otherwise it stays pending."""
@@ -173,7 +176,7 @@ class Sessions:
                 self._facts.pop(peer, None)
                 return False
             except RetryLater as problem:
-                log.debug("session fact waits", account=peer.account, peer=peer.peer, problem=problem.problem)
+                self._trouble.tell(problem)
                 return False
             _written.inc()
             if sequence > self._sequence(peer):

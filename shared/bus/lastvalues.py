@@ -23,6 +23,9 @@ HEARTBEAT_S = 1.0
 QUIET_S = 10.0
 """Trouble that is over sooner is not worth a line: a stream is being made, or a cluster elects a leader."""
 
+UNCONFIRMED = "the bus does not confirm it: no room on its disk, or no leader"
+"""Why a value may not have been taken that was sent and not answered for."""
+
 
 class Reader(Protocol):
     """What a follower of a stream is told. None of it may block."""

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from structlog.testing import capture_logs
+
 from services.signal.core.presence import PresenceTracker
 from services.signal.errors import RetryLater
 from services.signal.sessions import Sessions
@@ -143,6 +145,23 @@ async def test_an_edge_that_could_not_be_written_is_written_later() -> None:
     world.ready()
     await world.settle()
     assert world.told() == (True, 1, 1000.0)
+
+
+async def test_edges_that_wait_are_told_once_a_minute_and_once_that_they_are_written() -> None:
+    world = World()
+    world.ready()
+    world.facts.away = True
+    world.beat()
+    with capture_logs() as lines:
+        for world.now in (0.0, 9.0, 10.0, 11.0, 69.0, 70.0):
+            await world.settle()
+            world.sessions.caught_up()
+        world.facts.away = False
+        world.now = 75.0
+        await world.settle()
+    told = [(line["event"], line.get("problem") or line["after_s"]) for line in lines if "facts" in line["event"]]
+    waits = ("session facts wait, going on trying", "away")
+    assert told == [waits, waits, ("session facts are written again", 75.0)]
 
 
 async def test_what_a_faster_replica_wrote_is_not_written_again() -> None:
