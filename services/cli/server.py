@@ -54,10 +54,43 @@ def _announce(plan: Plan) -> None:
     console.print(f"logs         {plan.logs}")
 
 
-for _name, _line in (
-    ("backup", "Copy everything that people asked for into one file."),
-    ("restore", "Give an empty bus what a backup holds."),
-    ("accept-loss", "Go on without the changes that the log has lost."),
-    ("new-token", "Give the account's owner a new token."),
-):
-    app.command(f"services.cli.upkeep:{_name.replace('-', '_')}", name=_name, help=_line)
+UPKEEP = {
+    "backup": """Copy everything that people asked for, and what hosts hold of it, into one file.
+
+Nothing has to be stopped. What is changed while it runs may be missing; before a move stop management. The file
+holds no key and no token, but names and addresses of the network: it is readable for its owner alone.
+
+```
+whimbrel server backup --data-dir /var/lib/whimbrel-server /var/backups/whimbrel
+docker compose run --rm management server backup /data/backup
+```
+""",
+    "restore": """Give an empty bus what a backup holds: another machine's, or one of another topology.
+
+Hosts stay enrolled. Changes that are newer than the backup are lost.
+
+```
+whimbrel server restore --data-dir /var/lib/whimbrel-server /var/backups/whimbrel
+docker compose run --rm management server restore /data/backup
+```
+""",
+    "accept-loss": """Go on without the changes that the log has lost, once management has said that they are missing.
+
+Nothing brings them back afterwards. The former read models stay beside the new ones, as readmodel.db.aside-N.
+
+```
+whimbrel server accept-loss --data-dir /var/lib/whimbrel-server
+```
+""",
+    "new-token": """Give the account's owner a new token, and take the old ones away.
+
+```
+whimbrel server new-token --data-dir /var/lib/whimbrel-server
+docker compose exec management whimbrel server new-token
+```
+""",
+}
+"""Name and help of what is done beside the control plane: services.cli.upkeep is imported when it runs."""
+
+for _name, _help in UPKEEP.items():
+    app.command(f"services.cli.upkeep:{_name.replace('-', '_')}", name=_name, help=_help)

@@ -42,53 +42,29 @@ class Where:
 
 
 def backup(file: Path, /, *, where: Where = Where()) -> None:
-    """Copy everything that people asked for, and what hosts hold of it, into one file.
+    """Copy everything that people asked for, and what hosts hold of it, into one file."""
 
-    Nothing has to be stopped. What is changed while it runs may be missing; before a move stop management. The file
-    holds no key and no token, but names and addresses of the network: it is readable for its owner alone.
+    async def work(settings: Settings, tell: Callable[[str], None]) -> None:
+        await wiring.back_up(settings, file.absolute(), tell)
+        tell(f"the backup is in {file}")
 
-    ```
-    whimbrel server backup --data-dir /var/lib/whimbrel-server /var/backups/whimbrel
-    docker compose run --rm management server backup /data/backup
-    ```
-    """
-    _run(where, lambda settings, tell: wiring.back_up(settings, file.absolute(), tell))
+    _run(where, work)
 
 
 def restore(file: Path, /, *, where: Where = Where()) -> None:
-    """Give an empty bus what a backup holds: another machine's, or one of another topology.
-
-    Hosts stay enrolled. Changes that are newer than the backup are lost.
-
-    ```
-    whimbrel server restore --data-dir /var/lib/whimbrel-server /var/backups/whimbrel
-    docker compose run --rm management server restore /data/backup
-    ```
-    """
+    """Give an empty bus what a backup holds: another machine's, or one of another topology."""
     if not file.is_file():
         raise Failed(f"{file}: there is no such file")
     _run(where, lambda settings, tell: wiring.restore(settings, file.absolute(), tell), begins=True)
 
 
 def accept_loss(*, where: Where = Where()) -> None:
-    """Go on without the changes that the log has lost, once management has said that they are missing.
-
-    Nothing brings them back afterwards. The former read models stay beside the new ones, as readmodel.db.aside-N.
-
-    ```
-    whimbrel server accept-loss --data-dir /var/lib/whimbrel-server
-    ```
-    """
+    """Go on without the changes that the log has lost, once management has said that they are missing."""
     _run(where, wiring.accept_loss)
 
 
 def new_token(*, admin_token: Path | None = None, where: Where = Where()) -> None:
     """Give the account's owner a new token, and take the old ones away.
-
-    ```
-    whimbrel server new-token --data-dir /var/lib/whimbrel-server
-    docker compose exec management whimbrel server new-token
-    ```
 
     Parameters
     ----------

@@ -1,5 +1,6 @@
 """Kernel settings under /proc/sys. What they were before is kept by the loop (core/sysctls.py)."""
 
+import errno
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from services.agent.core.sysctls import watched
 PROC_SYS = Path("/proc/sys")
 PER_INTERFACE = "net/ipv4/conf"
 GROUPS = ("all", "default")
+SHUT = (errno.EROFS, errno.EACCES, errno.EPERM)
+"""What a write is answered within a container, which may only read the settings of the machine."""
 
 
 class Sysctls:
@@ -41,6 +44,8 @@ class Sysctls:
                 (self._root / path).write_text(entry.value)
             except OSError as problem:
                 errors[path] = problem.strerror or str(problem)
+                if problem.errno in SHUT:
+                    errors[path] += f": set it outside of the container: sysctl -w {path}={entry.value}"
         return errors
 
     async def delete(self, keys: Iterable[str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """drivers/sysctl.py on the real kernel."""
 
 import asyncio
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,10 @@ def test_a_kernel_without_ipv6_has_only_what_it_has(tmp_path: Path) -> None:
     (tmp_path / "net/ipv4/ip_forward").write_text("0\n")
     found = asyncio.run(Sysctls("wt0", tmp_path).observe())
     assert found == entries({"net/ipv4/ip_forward": "0"})
+
+
+def test_a_setting_that_a_container_may_only_read_comes_with_what_sets_it(host: Namespace) -> None:
+    host.call(lambda: subprocess.run(["mount", "-o", "bind,ro", "/proc/sys", "/proc/sys"], check=True))
+    assert written(host, {"net/ipv4/ip_forward": "1"}) == {
+        "net/ipv4/ip_forward": "Read-only file system: set it outside of the container: sysctl -w net/ipv4/ip_forward=1"
+    }

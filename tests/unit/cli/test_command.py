@@ -74,6 +74,7 @@ def test_help_names_the_variable_of_an_option(whimbrel: Run) -> None:
     "command",
     [
         *("server", "management", "signal", "resolver", "up", "down", "status"),
+        *("server backup", "server restore", "server accept-loss", "server new-token"),
         *("networks ls", "networks select", "networks deselect", "lab run", "lab up", "lab down"),
     ],
 )

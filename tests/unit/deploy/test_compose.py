@@ -219,6 +219,11 @@ def test_on_a_cluster_a_service_finds_every_bus(name: str) -> None:
     assert settings("management", CLUSTER.services).stream_replicas == len(BUSES)
 
 
+def test_on_a_cluster_a_command_of_management_begins_a_majority_of_the_buses() -> None:
+    begun = set(CLUSTER.services["management"].depends_on)
+    assert begun == set(BUSES), "`docker compose run management …` begins nothing else, and one bus is never well alone"
+
+
 def test_the_buses_of_a_cluster_differ_in_folder_and_published_port_alone() -> None:
     buses = [CLUSTER.services[name] for name in BUSES]
     for name, bus in zip(BUSES, buses, strict=True):
