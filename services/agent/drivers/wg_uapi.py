@@ -23,6 +23,7 @@ KIND = "tun"
 NEEDED = MTU + 60
 """Bytes of an IPv4 packet that carries the tunnel's largest: 20 of IPv4, 8 of UDP, 32 of WireGuard."""
 OPEN_LOOKS, OPEN_LOOK_S = 20, 0.005
+GOES_WITHIN_S, LOOK_AGAIN_S = 2.0, 0.01
 MAY_NOT = (errno.EPERM, errno.EACCES, errno.ENOSYS)
 NARROW = (
     f"IPv4 paths narrower than {NEEDED} bytes that do not say so stall: {PROGRAM} forbids fragments, and its socket "
@@ -45,6 +46,16 @@ async def key_behind(interface: str) -> str | None:
         return uapi.device(await uapi.get(process.socket)).public_key
     except Silent:
         return ""
+
+
+async def goes(rtnl: Netlink, interface: str) -> bool:
+    """Whether an interface that nobody serves goes by itself: the kernel removes it a while after its process died."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(GOES_WITHIN_S):
+            while rtnl_links.find(rtnl, interface):
+                await asyncio.sleep(LOOK_AGAIN_S)
+            return True
+    return False
 
 
 class WireGuardGo:
@@ -77,7 +88,11 @@ class WireGuardGo:
                 f"give this one a {SOCKETS} of its own, or another --interface"
             )
         # A tun device goes with the process that made it, so that one without a wireguard-go is another program's.
-        if link and (link.kind != KIND or await key_behind(self._interface) is None):
+        if (
+            link
+            and (link.kind != KIND or await key_behind(self._interface) is None)
+            and not await goes(self._rtnl, self._interface)
+        ):
             raise MechanismMissing(f"interface {self._interface} is somebody else's: choose another with --interface")
         if pid and link and await self._answers():
             return

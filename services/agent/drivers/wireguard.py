@@ -63,7 +63,11 @@ async def require_free(mechanism: Mechanism, rtnl: Netlink, interface: str, port
     link = rtnl_links.find(rtnl, interface)
     if link is None:
         _require_free_port(port)
-    elif await _key_behind(mechanism, link.kind, interface) not in ("", public_key):
+        return
+    behind = await _key_behind(mechanism, link.kind, interface)
+    if behind is None and link.kind == wg_uapi.KIND and await wg_uapi.goes(rtnl, interface):
+        _require_free_port(port)
+    elif behind not in ("", public_key):
         raise AlreadyRunning(
             f"interface {interface} is somebody else's: choose another with --interface, "
             f"or remove it with `ip link delete {interface}`"

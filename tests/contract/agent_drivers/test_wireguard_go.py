@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -144,6 +145,19 @@ def test_one_that_died_or_hangs_is_replaced(
     with_driver(host, is_new)
     (after,) = servers(host)
     assert after.pid != before.pid
+
+
+@pytest.mark.parametrize("there_first", ["agent", "driver"])
+def test_an_interface_that_the_kernel_still_has_of_a_dead_one_is_waited_for(host: Namespace, there_first: str) -> None:
+    host.ip("tuntap", "add", "wt0", "mode", "tun")
+    removing = threading.Timer(0.3, host.ip, ("link", "delete", "wt0"))
+    removing.start()
+    try:
+        if there_first == "agent":
+            run_on(host, lambda rtnl: wireguard.require_free("wireguard-go", rtnl, "wt0", 51820, ""))
+        with_driver(host, is_new)
+    finally:
+        removing.join()
 
 
 def test_one_that_hangs_is_waited_for_once_however_many_peers_are_to_be_set(
