@@ -75,7 +75,9 @@ class Sleeper(Reader):
         time.sleep(1)
 
 
-@pytest.mark.parametrize("impatient_bus", [40 * 1024**2], indirect=True)
+@pytest.mark.parametrize(
+    "impatient_bus", [56 * 1024**2], indirect=True
+)  # 32 are on their way, and some of a former try
 async def test_the_bus_sends_no_more_than_it_keeps_for_a_client(impatient_bus: Bus) -> None:
     client, reader = await impatient_bus.service("resolver"), Sleeper()
     facts = [subjects.resolution_fact("account", f"route{number}") for number in range(80)]
