@@ -17,6 +17,7 @@ AWAY = "the bus does not answer"
 """Said of a connection that is lost, whoever notices."""
 
 NO_LEADER = "has no leader: start the buses that are away, more than half of them must be there and able to write"
+SILENT = "does not answer: its bus hangs, or of a cluster more than half are away or cannot write"
 
 
 async def watch(connection: Client, system: Client, troubles: TroublesPort) -> None:
@@ -44,7 +45,7 @@ async def _look(connection: Client, system: Client, stream: str, troubles: Troub
         else:
             troubles.end(what)
     except nats.errors.TimeoutError:
-        troubles.arise(what, f"the bus's stream {stream} {NO_LEADER}", passing=True)
+        troubles.arise(what, f"the bus's stream {stream} {SILENT}", passing=True)
     except APIError as problem:
         troubles.arise(what, f"the bus's stream {stream} is not there: {problem.description}", passing=True)
     except nats.errors.Error as problem:

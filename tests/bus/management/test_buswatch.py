@@ -1,6 +1,8 @@
 """What management notices of a bus that takes no messages."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -67,6 +69,19 @@ async def test_a_bus_that_is_away_is_waited_for(plain_bus: PlainBus) -> None:
         troubles.require_changeable()
         await plain_bus.restart()
         await eventually(lambda: not troubles.lines, within_s=20)
+
+
+async def test_a_bus_that_hangs_is_not_said_to_lack_other_buses(
+    plain_bus: PlainBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buswatch, "ANSWER_WITHIN_S", 0.5)
+    async with watching(plain_bus) as troubles:
+        os.kill(plain_bus.server.pid, signal.SIGSTOP)
+        try:
+            lines = await eventually(lambda: len(troubles.lines) == 3 and troubles.lines)
+        finally:
+            os.kill(plain_bus.server.pid, signal.SIGCONT)
+        assert all("does not answer: its bus hangs" in line for line in lines)
 
 
 async def test_a_stream_that_is_not_there_is_named(bare_bus: Bus) -> None:
