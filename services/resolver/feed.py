@@ -1,5 +1,6 @@
 """Route documents out of the feed."""
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -11,6 +12,11 @@ from shared.errors import Undecodable
 from shared.events import subjects
 from shared.events.documents import FeedMessage
 from shared.events.subjects import BadSubject
+from shared.tasks import end_if_cancelled
+
+WITHDRAW_AFTER_S = 30.0
+"""What the feed lacks may only have been lost there, and is written again: until then the addresses that a route keeps
+are not forgotten. A route that ended has a tombstone."""
 
 
 class Feed:
@@ -32,6 +38,7 @@ class Feed:
         self._undecodables = undecodables
         self._changed = changed
         self._wall = wall
+        self._read_whole = asyncio.Event()
         self.known = False
         """Whether the feed was read whole."""
 
@@ -52,8 +59,20 @@ class Feed:
 
     def caught_up(self) -> None:
         self.known = True
-        self._book.caught_up()
+        self._read_whole.set()
         self._pass_on()
+
+    async def withdraw(self) -> None:
+        """Give up what a reading did not bring a while after it, for ever."""
+        while True:
+            end_if_cancelled()
+            await self._read_whole.wait()
+            self._read_whole.clear()
+            await asyncio.sleep(WITHDRAW_AFTER_S)
+            if self.known:
+                self._book.withdraw()
+                self._resolutions.all_routes_known()
+                self._pass_on()
 
     def _pass_on(self) -> None:
         for route, change in self._book.take():

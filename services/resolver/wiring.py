@@ -50,6 +50,7 @@ async def run(settings: Settings) -> None:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(lastvalues.follow(connection, FEED, FEED_ROUTES, feed))
                 tasks.create_task(lastvalues.follow(connection, FACTS, FACT_RESOLUTIONS, facts))
+                tasks.create_task(feed.withdraw())
                 tasks.create_task(asking.run())
                 tasks.create_task(facts.write())
         finally:

@@ -19,7 +19,9 @@ class Facts:
     """Follows the resolution facts (shared.bus.lastvalues.Reader).
 
     A fact that names a newer revision than the fold has is kept aside until the fold is there; what was known before
-    stays meanwhile. on_change: called with account and route whenever `resolutions` says something else about them.
+    stays meanwhile. So it does when the fact of a route that there is has been lost: the resolver ends a fact with one
+    that has no names, and writes again what is lost.
+    on_change: called with account and route whenever `resolutions` says something else about them.
     """
 
     def __init__(self, fold: Fold, undecodables: Undecodables, on_change: Callable[[str, str], None]) -> None:
@@ -28,6 +30,7 @@ class Facts:
         self._on_change = on_change
         self._names: dict[str, dict[str, tuple[ResolvedName, ...]]] = defaultdict(dict)
         self._ahead: dict[FactKey, ResolutionFact] = {}
+        self._standing: set[FactKey] = set()
         self._found: set[FactKey] | None = None
         self._known = asyncio.Event()
 
@@ -37,6 +40,13 @@ class Facts:
 
     def resolutions(self, account: str) -> Resolutions:
         return self._names.get(account, {})
+
+    def keep(self, account: str, route: str, names: tuple[ResolvedName, ...]) -> None:
+        """FEED shows these. They stay unless something else is known."""
+        key = FactKey(account, "route", route, "resolution")
+        known = route in self.resolutions(account) or (key in self._standing and key not in self._ahead)
+        if not known and self._is_route(key):
+            self._show(key, names)
 
     def folded(self) -> None:
         """The fold has grown."""
@@ -57,6 +67,7 @@ class Facts:
             return
         if self._found is not None:
             self._found.add(key)
+        self._standing.add(key)
         self._ahead.pop(key, None)
         if fact.revision > self._fold.intent.sequence:
             self._ahead[key] = fact
@@ -64,16 +75,22 @@ class Facts:
             self._show(key, fact.names)
 
     def caught_up(self) -> None:
-        """Forget what the snapshot did not bring: it has expired."""
+        """Forget what the snapshot did not bring of routes that are no more."""
         found, self._found = self._found or set(), None
+        self._standing = set(found)
         shown = {
             FactKey(account, "route", route, "resolution") for account, held in self._names.items() for route in held
         }
         for key in shown - found:
-            self._show(key, ())
+            if not self._is_route(key):
+                self._show(key, ())
         for key in self._ahead.keys() - found:
             del self._ahead[key]
         self._known.set()
+
+    def _is_route(self, key: FactKey) -> bool:
+        state = self._fold.intent.accounts.get(key.account)
+        return state is not None and key.id in state.routes
 
     def _show(self, key: FactKey, names: tuple[ResolvedName, ...]) -> None:
         held = self._names[key.account]

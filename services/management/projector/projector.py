@@ -177,6 +177,8 @@ class Projector:
         await self._fold.wait_for(found.newest)
         if self._pin != pin:
             raise Superseded
+        for (account, route), names in found.resolutions.items():
+            self._facts.keep(account, route, names)
         self._published = found.published  # `_mark` collects from here on
         _owner.set(1)
         log.info("projector took over", documents=found.documents, revision=found.newest)

@@ -15,7 +15,7 @@ from shared.bus.streams import ANSWER_WITHIN_S, FEED
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
 from shared.events import subjects
-from shared.events.documents import KINDS, FeedMessage, Tombstone
+from shared.events.documents import KINDS, FeedMessage, ResolutionDoc, ResolvedName, Tombstone
 from shared.events.subjects import BadSubject, FeedKey
 
 SILENCE_S = 5.0
@@ -39,11 +39,12 @@ Stood = Callable[[FeedKey, int], None]
 
 
 class FeedAsRead:
-    """What stands in FEED. documents: how many. newest: revision, among the documents and the tombstones.
-    sequence: of the last message."""
+    """What stands in FEED. resolutions: names by account and route. documents: how many.
+    newest: revision, among the documents and the tombstones. sequence: of the last message."""
 
     def __init__(self, undecodables: Undecodables, stood: Stood) -> None:
         self.published = Published()
+        self.resolutions: dict[tuple[str, str], tuple[ResolvedName, ...]] = {}
         self.documents = 0
         self.newest = 0
         self.sequence = 0
@@ -69,6 +70,8 @@ class FeedAsRead:
             self.published.found(key, None)
             return
         self.newest = max(self.newest, held.revision)
+        if isinstance(held.document, ResolutionDoc):
+            self.resolutions[key.account, key.id] = held.document.names
         if not isinstance(held.document, Tombstone):
             self.published.found(key, held.document if KINDS[type(held.document)] == key.kind else None)
 

@@ -23,6 +23,7 @@ class Resolutions:
         self._held: dict[RouteKey, dict[str, tuple[ResolvedAddress, ...]]] = {}
         self._facts: dict[RouteKey, ResolutionFact] = {}
         self._dirty: set[RouteKey] = set()
+        self._all_routes_known = False
 
     def names(self) -> set[str]:
         """Every name that some route wants."""
@@ -69,6 +70,11 @@ class Resolutions:
             self._adopt(key, fact, now, from_the_past=from_the_past)
         self._dirty.add(key)
 
+    def all_routes_known(self) -> None:
+        """From now on a fact that no route wants is to be ended, also one whose route was never seen."""
+        self._all_routes_known = True
+        self._dirty.update(self._facts)
+
     def caught_up(self) -> None:
         """All facts are known: what is missing there is to be written, what no route wants is to be ended."""
         self._dirty.update(self._facts, self._routes)
@@ -91,6 +97,8 @@ class Resolutions:
             self._gone.pop(key, None)
 
     def _news(self, key: RouteKey) -> ResolutionFact | None:
+        if key not in self._routes and key not in self._gone and not self._all_routes_known:
+            return None
         known = self._facts.get(key)
         names = tuple(ResolvedName(name, held) for name, held in sorted(self._held.get(key, {}).items()) if held)
         if _alike(known.names if known else (), names):

@@ -47,7 +47,7 @@ class RouteBook:
         self._not_in_snapshot: set[tuple[RouteKey, str]] = set()
 
     def begin(self) -> None:
-        """A snapshot starts: copies that it does not bring are gone."""
+        """A snapshot starts: copies that it does not bring are in doubt."""
         self._not_in_snapshot = {(route, audience) for route, copies in self._copies.items() for audience in copies}
 
     def apply(self, key: FeedKey, message: FeedMessage) -> None:
@@ -60,8 +60,8 @@ class RouteBook:
             self._copies.get(route, {}).pop(key.audience, None)
         self._touch(route, message.revision)
 
-    def caught_up(self) -> None:
-        """The snapshot was whole."""
+    def withdraw(self) -> None:
+        """Copies that the snapshot did not bring, and that were not written since, are gone."""
         for route, audience in self._not_in_snapshot:
             copy = self._copies[route].pop(audience)
             self._touch(route, copy.revision)

@@ -26,9 +26,10 @@ from shared.events.subjects import SignalKey
 from tests.bus.agent.plane import new_key
 from tests.bus.management.plane import PlainBus
 from tests.bus.management.test_beginning import is_well, management
-from tests.bus.management.test_upkeep import EmptyCluster, beside, damage, log_in, says
+from tests.bus.management.test_upkeep import EmptyCluster, beside, log_in, says
 from tests.support.bus import Bus, eventually
 from tests.support.cluster import READY_WITHIN_S, SERVERS
+from tests.support.damage import break_off
 
 BANISHED_AFTER_S = 1.0
 
@@ -205,10 +206,7 @@ async def test_hosts_go_on_with_what_they_know_while_nobody_has_decided_about_a_
             names = [f"peer-{number}" for number in range(6)]
             await add_peers(first, key, names)
             await eventually(lambda: me.knows(names))
-        port = first.port
-        await first.server.stop()
-        damage(first, LOG)
-        await first.move(port)
+        await break_off(first, LOG)
         async with management(first, tmp_path / "one") as client:
             await eventually(lambda: says(client, "unavailable", "before: "), within_s=60)
             await eventually(lambda: me.feed.problem == standing.NOBODY, within_s=60)
@@ -237,12 +235,11 @@ async def test_what_a_damaged_feed_lost_is_written_again_and_no_host_lacks_it_me
             await add_peers(first, key, names)
             await eventually(lambda: me.knows(names))
             me.least = len(names)
-            port = first.port
-            await first.server.stop()
-            damage(first, FEED)
-            await first.move(port)
             seen = me.sessions
+            await break_off(first, FEED)
             await eventually(lambda: me.sessions > seen, within_s=60)
             await add_peers(first, key, ["later"])
             await eventually(lambda: me.knows((*names, "later")), within_s=60)
+            await eventually(lambda: not me.feed._progress.doubts, within_s=60)
+            assert me.knows((*names, "later")), "all of it stands in FEED again"
             assert me.least == len(names)

@@ -23,6 +23,7 @@ from tests.bus.management.processes import serving, whimbrel
 from tests.bus.management.test_beginning import health, is_well, management
 from tests.support.bus import Bus, eventually
 from tests.support.cluster import READY_WITHIN_S, SERVERS, Cluster
+from tests.support.damage import break_off
 
 Content = dict[str, list[tuple[int, str, bytes, Any]]]
 
@@ -164,27 +165,6 @@ async def test_what_is_no_backup_changes_nothing(bare_bus: Bus, tmp_path: Path, 
     assert Reached(bare_bus.seeds).read() == (0, 0)
 
 
-def damage(bus: Bus, stream: str) -> None:
-    """200 bytes in the middle of the stream's newest block are not what they were."""
-    [block] = bus.seeds.parent.glob(f"bus/store/jetstream/*/streams/{stream}/msgs/*.blk")
-    data = bytearray(block.read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 200] = bytes(byte ^ 0x5A for byte in data[middle : middle + 200])
-    block.write_bytes(data)
-    for index in block.parent.glob("index.db"):
-        index.unlink()
-
-
-async def break_off(bus: Bus) -> None:
-    """The server stops, and starts again with a damaged log."""
-    port = int(bus.url.rpartition(":")[2])
-    await bus.server.stop()
-    damage(bus, LOG)
-    bus.server._port = port
-    await bus.server.start()
-    await eventually(lambda: bus.management.is_connected)
-
-
 async def says(client: httpx.AsyncClient, status: str, why: str) -> bool:
     seen = await health(client)
     return seen["status"] == status and any(why in line for line in seen["troubles"])
@@ -200,7 +180,7 @@ async def test_with_a_damaged_log_no_change_is_taken_until_somebody_accepts_the_
         for number in range(20):
             assert await add_group(client, f"group-{number}") == 200
         before = await groups(client)
-        await break_off(bare_bus)
+        await break_off(bare_bus, LOG)
         await eventually(lambda: says(client, "read-only", "the log ends at"), within_s=60)
         assert await groups(client) == before, "what it knows is still read"
         refused = await client.post("/api/groups", json={"name": "too late"})
@@ -240,7 +220,7 @@ async def test_a_replica_that_knows_more_than_the_log_begins_anew_once_the_loss_
         for number in range(20):
             assert await add_group(client, f"group-{number}") == 200
         before = await groups(client)
-        await break_off(bare_bus)
+        await break_off(bare_bus, LOG)
         await eventually(lambda: says(client, "read-only", "the log ends at"), within_s=60)
         await wiring.accept_loss(beside(bare_bus), print)
         await eventually(lambda: is_well(client), within_s=60)

@@ -2,11 +2,13 @@
 
 from services.management.core.model.commit import Ref
 from services.management.projector.writer import FencedWriter
+from shared.bus.streams import FACTS
 from shared.events.documents import ResolvedAddress, ResolvedName
 from shared.events.subjects import FeedKey
 from tests.builders import ACCOUNT, group, peer, policy, route
 from tests.bus.projector.conftest import NewReplica, Plane, untold
 from tests.support.bus import eventually
+from tests.support.damage import break_off
 
 OFFICE = (group("office"), peer("alice", "office"), peer("gateway"), policy("default"))
 NAMED = route("db", domains=("db.example",), peer="gateway", groups=("office",))
@@ -46,6 +48,37 @@ async def test_addresses_from_before_the_start_are_shown(plane: Plane, new_repli
     revision = await plane.found(*OFFICE, NAMED)
     await plane.resolve("db", revision, names())
     await new_replica()
+    await plane.becomes_right()
+
+
+async def test_addresses_stay_where_their_facts_were_lost_until_the_resolver_says_otherwise(
+    plane: Plane, new_replica: NewReplica
+) -> None:
+    routes = {f"db{n}": route(f"db{n}", domains=("db.example",), peer="gateway", groups=("office",)) for n in range(12)}
+    revision = await plane.found(*OFFICE, *routes.values())
+    replica = await new_replica()
+    for name in routes:
+        await plane.resolve(name, revision, names())
+    await plane.becomes_right()
+    before = {key: message.revision for key, message in (await plane.stored()).items() if key.kind == "resolution"}
+    claimed = await plane.claimed()
+    await break_off(plane.bus, FACTS)
+    assert (await plane.bus.management.jetstream().stream_info(FACTS)).state.messages < len(routes)
+
+    async def taken_over(before: int) -> bool:
+        return await plane.claimed() > before
+
+    for number in range(2):  # the replica that knew them, and one that does not
+        await eventually(lambda before=claimed: taken_over(before))  # type: ignore[misc]
+        await plane.commit(group(f"later-{number}"))  # whoever writes now would give them another revision
+        await plane.becomes_right()
+        stored = await plane.stored()
+        assert {key: stored[key].revision for key in before} == before
+        await replica.stop()
+        claimed = await plane.claimed()
+        replica = await new_replica()
+    await plane.resolve("db1", revision, ())
+    await plane.resolve("db2", revision, names("10.9.0.3"))
     await plane.becomes_right()
 
 

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
-from services.resolver import wiring
+import pytest
+
+from services.resolver import feed, wiring
 from services.resolver.settings import Settings
 from shared.bus.codec import encode
 from shared.events import subjects
@@ -13,6 +15,7 @@ from shared.events.facts import ResolutionFact
 from shared.events.subjects import FeedKey
 from shared.metrics import REGISTRY
 from tests.support.bus import LIMIT_S, Bus, eventually
+from tests.support.damage import break_off, empty
 from tests.support.dns import SERVFAIL, SILENCE, DnsServer
 
 ACCOUNT = "acc"
@@ -131,7 +134,10 @@ async def test_a_route_ends_with_its_last_tombstone(bus: Bus, dns_server: DnsSer
         assert (await told(bus, {})).revision == 9
 
 
-async def test_a_route_that_ended_while_the_resolver_was_away_ends(bus: Bus, dns_server: DnsServer) -> None:
+async def test_a_route_that_ended_while_the_resolver_was_away_ends(
+    bus: Bus, dns_server: DnsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "WITHDRAW_AFTER_S", 0.2)
     dns_server.zone = {"a.example": ["A 192.0.2.1"]}
     await publish(bus, "g.g1", 7, domain_route("a.example"))
     async with resolver(bus, dns_server):
@@ -216,6 +222,40 @@ async def test_resolving_goes_on_after_a_restart_of_the_bus(bus: Bus, dns_server
         await eventually(lambda: bus.management.is_connected, within_s=30.0)
         await publish(bus, "g.g1", 8, domain_route("b.example"))
         await told(bus, {"b.example": ["192.0.2.2"]}, within_s=30.0)
+
+
+async def test_r1_a_feed_that_lost_a_route_ends_nothing_of_it_until_it_is_written_again(
+    bus: Bus, dns_server: DnsServer
+) -> None:
+    dns_server.zone = {"a.example": ["A 192.0.2.1"], "b.example": ["A 192.0.2.2"]}
+    async with resolver(bus, dns_server):
+        await publish(bus, "g.g1", 7, domain_route("a.example", keep=True))
+        await told(bus, {"a.example": ["192.0.2.1"]})
+    await empty(bus, "FEED")
+    dns_server.zone["a.example"] = ["A 192.0.2.3"]
+    async with resolver(bus, dns_server):
+        await publish(bus, "g.g1", 8, domain_route("b.example", route="r2"), route="r2")
+        await told(bus, {"b.example": ["192.0.2.2"]}, route="r2")
+        assert addresses(await fact(bus)) == {"a.example": ["192.0.2.1"]}
+        await publish(bus, "g.g1", 7, domain_route("a.example", keep=True))
+        await told(bus, {"a.example": ["192.0.2.1", "192.0.2.3"]})
+        await empty(bus, "FEED")
+        dns_server.zone["c.example"] = ["A 192.0.2.4"]
+        await publish(bus, "g.g1", 8, domain_route("c.example", route="r3"), route="r3")
+        await told(bus, {"c.example": ["192.0.2.4"]}, route="r3")
+        assert addresses(await fact(bus)) == {"a.example": ["192.0.2.1", "192.0.2.3"]}
+
+
+async def test_facts_that_the_bus_lost_are_written_again(bus: Bus, dns_server: DnsServer) -> None:
+    dns_server.zone = {f"{n}.example": [f"A 192.0.2.{n}"] for n in range(1, 21)}
+    async with resolver(bus, dns_server):
+        for n in range(1, 21):
+            await publish(bus, "g.g1", 7, domain_route(f"{n}.example", route=f"r{n}"), route=f"r{n}")
+            await told(bus, {f"{n}.example": [f"192.0.2.{n}"]}, route=f"r{n}")
+        await break_off(bus, "FACTS")
+        assert (await bus.management.jetstream().stream_info("FACTS")).state.messages < 20
+        for n in range(1, 21):
+            await told(bus, {f"{n}.example": [f"192.0.2.{n}"]}, route=f"r{n}")
 
 
 async def test_what_cannot_be_decoded_is_counted_and_the_resolver_goes_on(bus: Bus, dns_server: DnsServer) -> None:

@@ -105,6 +105,27 @@ def test_a_snapshot_changes_nothing_until_it_is_whole_and_then_forgets_what_it_d
     assert scene.changed == ["r", "s", "r"]
 
 
+def test_what_a_snapshot_has_lost_of_a_route_that_there_is_stays() -> None:
+    scene = Scene()
+    scene.fold.intent.apply(2, builders.commit(builders.route("r", domains=("db.example",))))
+    scene.fact("r", 1, names("10.9.0.1"))
+    scene.facts.begin()
+    scene.facts.caught_up()
+    assert scene.shown() == {"r": names("10.9.0.1")}
+    scene.fact("r", 1, ())
+    assert scene.shown() == {}
+
+
+def test_what_the_feed_shows_stays_unless_a_fact_says_otherwise() -> None:
+    scene = Scene()
+    scene.fold.intent.apply(2, builders.commit(*(builders.route(r, domains=("db.example",)) for r in ("r", "s", "t"))))
+    scene.fact("r", 1, names("10.9.0.1"))
+    scene.fact("s", 1, ())
+    for route in ("r", "s", "t", "gone"):
+        scene.facts.keep(ACCOUNT, route, names("10.9.0.9"))
+    assert scene.shown() == {"r": names("10.9.0.1"), "t": names("10.9.0.9")}
+
+
 def test_what_cannot_be_decoded_changes_nothing() -> None:
     scene = Scene()
     scene.facts.message(subjects.resolution_fact(ACCOUNT, "r"), b"nonsense", 1)

@@ -160,10 +160,12 @@ def test_an_answer_that_came_before_the_facts_were_read_is_newer_than_they_are()
     assert write_all(resolutions) == [fact(5, ("a.example", [current("192.0.2.2", 999.0)]))]
 
 
-def test_a_fact_of_a_route_that_went_while_nobody_looked_is_ended() -> None:
+def test_a_fact_of_a_route_that_went_while_nobody_looked_is_ended_once_all_routes_are_known() -> None:
     resolutions = Resolutions(KeepLimits())
     resolutions.fact(R, fact(5, ("a.example", [current("192.0.2.1", 70.0)])), 1000.0, from_the_past=True)
     resolutions.caught_up()
+    assert write_all(resolutions) == []
+    resolutions.all_routes_known()
     assert write_all(resolutions) == [fact(5)]
 
 

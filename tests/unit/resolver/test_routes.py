@@ -80,12 +80,22 @@ def test_a_tombstone_of_what_was_never_there_says_nothing() -> None:
     assert write(RouteBook(), "g.g1", 6, Tombstone()) == []
 
 
-def test_what_a_snapshot_does_not_bring_is_gone() -> None:
+def test_what_a_snapshot_does_not_bring_is_gone_once_it_is_withdrawn() -> None:
     book = RouteBook()
     write(book, "g.g1", 5, document("a.example"))
     book.begin()
-    book.caught_up()
+    assert book.take() == []
+    book.withdraw()
     assert book.take() == [(R, Gone(5))]
+
+
+def test_what_was_lost_and_is_written_again_before_it_is_withdrawn_is_no_change() -> None:
+    book = RouteBook()
+    write(book, "g.g1", 5, document("a.example"))
+    book.begin()
+    assert write(book, "g.g1", 5, document("a.example")) == []
+    book.withdraw()
+    assert book.take() == []
 
 
 def test_what_a_snapshot_brings_again_is_no_change() -> None:
@@ -93,7 +103,7 @@ def test_what_a_snapshot_brings_again_is_no_change() -> None:
     write(book, "g.g1", 5, document("a.example"))
     book.begin()
     book.apply(FeedKey("acc", "g.g1", "route", "r1"), FeedMessage(5, document("a.example")))
-    book.caught_up()
+    book.withdraw()
     assert book.take() == []
 
 
