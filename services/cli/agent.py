@@ -140,6 +140,8 @@ def status(
         print_table(shown["peers"]["details"], PEERS)
     if shown["limit"]:
         print(f"limit: {shown['limit']}")
+    if detail and shown["pathLimit"]:
+        print(f"limit: {shown['pathLimit']}")
     for title, field in DETAILS if detail else ():
         for name, reason in shown[field].items():
             print(f"{title}: {name}: {reason or 'about to be applied'}")

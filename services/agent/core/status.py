@@ -16,6 +16,7 @@ from services.agent.core.destinations import covers, parsed
 from services.agent.core.documents import Documents
 from services.agent.core.fib import NO_ADDRESSES, NO_POLICY, NOBODY_CONNECTED
 from services.agent.core.hagroups import HaGroup, canonical, offered, serves
+from services.agent.core.kernel import MTU
 from services.agent.core.selection import exit_bases, selected
 from services.agent.core.tunnel import PathStatus
 from services.agent.core.whereabouts import Told
@@ -23,6 +24,12 @@ from shared.events.documents import PeerDoc, RouteDoc
 from shared.events.facts import RouteState
 
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
+NAMED = 3
+NARROW = (
+    f"if large packets stall, a path is narrower than {MTU + 80} bytes and its ICMPv6 is filtered: "
+    'let "packet too big" through there'
+)
+"""An IPv6 packet that carries the tunnel's largest has 40 bytes of IPv6, 8 of UDP and 32 of WireGuard more."""
 ABSENT = PathStatus(word="Idle", endpoint="", last_handshake=0.0, rx_bytes=0, tx_bytes=0, changed_at=0.0)
 
 
@@ -100,7 +107,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """networks: what this host forwards for. pending: kernel entries as in About, a peer by its name. unplaced: what is
     not used as it is → why; "route <network id> <where>", "peer <name>" or "rule <id> of policy <id>". local_endpoints:
     where other hosts are told to reach this one. not_told: this host's other addresses → why. limit: what
-    does not work as it should with this WireGuard, and the remedy.
+    does not work as it should with this WireGuard, and the remedy. path_limit: what will not where a path is as it
+    should not be, which this host cannot find out, and the remedy.
     """
 
     peers: Peers
@@ -135,6 +143,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     local_endpoints: tuple[str, ...]
     not_told: Mapping[str, str]
     limit: str
+    path_limit: str
 
 
 class Carrier(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -202,6 +211,7 @@ def status(
         local_endpoints=local_endpoints(about.told.addresses, local.listen_port),
         not_told=about.told.left_out,
         limit=about.limit,
+        path_limit=_path_limit(details),
     )
 
 
@@ -240,6 +250,14 @@ def route_states(documents: Documents, desired: Desired, errors: Mapping[str, st
         elif reason or route_id in desired.carriers:
             states.append(RouteState(route_id=route_id, state="failed" if reason else "installed", error=reason))
     return tuple(states)
+
+
+def _path_limit(peers: Iterable[PeerDetail]) -> str:
+    over_ipv6 = [peer.fqdn for peer in peers if peer.ice_candidate_endpoint.remote.startswith("[")]
+    if not over_ipv6:
+        return ""
+    more = f" and {len(over_ipv6) - NAMED} more" if len(over_ipv6) > NAMED else ""
+    return f"over IPv6 to {', '.join(over_ipv6[:NAMED])}{more}: {NARROW}"
 
 
 def _peer(peer: PeerDoc, documents: Documents, desired: Desired, path: PathStatus, about: About) -> PeerDetail:

@@ -1,4 +1,4 @@
-"""A path that takes less than the tunnel's packets, and whose routers do not say so."""
+"""A path that takes less than the tunnel's packets: over IPv4 its routers need not say so, over IPv6 they must."""
 
 import socket
 import subprocess
@@ -59,6 +59,39 @@ def test_large_packets_pass_where_a_narrow_path_says_nothing(ends: tuple[Namespa
     answering.result()
 
 
+@pytest.fixture
+def ends_v6(make_host: MakeHost) -> tuple[Namespace, Namespace]:
+    """Two hosts with two IPv6 routers in between, whose cable takes 1300 bytes and who say so."""
+    left, right, routers = make_host(), make_host(), (make_host(), make_host())
+    for number, (host, router) in enumerate(zip((left, right), routers, strict=True), 1):
+        connect(host, "eth0", router, "eth0")
+        address(host, "eth0", f"2001:db8:{number}::1/64")
+        address(router, "eth0", f"2001:db8:{number}::fe/64")
+        host.ip("route", "add", "default", "via", f"2001:db8:{number}::fe")
+        subprocess.run(router.command(["sysctl", "-qw", "net.ipv6.conf.all.forwarding=1"]), check=True)
+    connect(routers[0], "eth1", routers[1], "eth1")
+    for number, router in enumerate(routers, 1):
+        address(router, "eth1", f"2001:db8:3::{number}/64")
+        router.ip("link", "set", "eth1", "mtu", str(NARROW))
+        router.ip("route", "add", "default", "via", f"2001:db8:3::{3 - number}")
+    return left, right
+
+
+def test_large_packets_pass_where_a_narrow_ipv6_path_says_so(ends_v6: tuple[Namespace, Namespace]) -> None:
+    keys = (key(1), key(2))
+    for number, host in enumerate(ends_v6):
+        other = 1 - number
+        endpoint = f"[2001:db8:{other + 1}::1]:51820"
+        run_on(host, tunnel_to(keys[number], number + 1, public(keys[other]), other + 1, endpoint))
+    answering = ends_v6[1].submit(echo_once, socket.AF_INET, "100.64.0.2")
+    assert ends_v6[0].call(ask, socket.AF_INET, "100.64.0.2") == b"hello"
+    answering.result()
+    answering = ends_v6[1].submit(echo_large, 5)  # the first ones teach either side the size of the path
+    assert ends_v6[0].call(ask_large) == LARGEST
+    ends_v6[0].call(send_large, 5)
+    answering.result()
+
+
 def test_where_the_socket_cannot_be_had_the_limit_is_told(host: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container whose seccomp profile knows no pidfd_getfd."""
     monkeypatch.setattr(wg_sockets, "SYS_PIDFD_GETFD", 1 << 20)
@@ -90,12 +123,19 @@ async def settle(own: str, rtnl: Netlink) -> None:
     assert not device.keeps_whole
 
 
-def echo_large() -> None:
+def echo_large(times: int = 1) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
         listening.settimeout(10)
         listening.bind(("100.64.0.2", 7))
-        data, sender = listening.recvfrom(2000)
-        listening.sendto(data, sender)
+        for _ in range(times):
+            data, sender = listening.recvfrom(2000)
+            listening.sendto(data, sender)
+
+
+def send_large(times: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sending:
+        for _ in range(times):
+            sending.sendto(b"." * LARGEST, ("100.64.0.2", 7))
 
 
 def ask_large() -> int:

@@ -88,8 +88,25 @@ def test_the_status_has_netbirds_fields_and_says_how_far_the_host_is() -> None:
         "localEndpoints": ["192.0.2.7:51820"],
         "notTold": {"172.17.0.1/16": "a bridge"},
         "limit": "",
+        "pathLimit": "",
     }
     assert (peers["total"], peers["connected"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(1, "a"), (3, "a.whimbrel.test, b.whimbrel.test, c.whimbrel.test:"), (5, "and 2 more:")]
+)
+def test_what_an_ipv6_path_needs_is_said_while_a_peer_is_reached_over_one(number: int, said: str) -> None:
+    names = "abcde"[:number]
+    over_ipv6, not_up = replace(UP, endpoint="[2001:db8::2]:51820"), replace(DOWN, endpoint="[2001:db8::3]:1")
+    peers = [GW, *(make.peer(name, number=place) for place, name in enumerate(names, 3)), make.peer("z", number=9)]
+    paths = {"gw": UP, "z": not_up, **dict.fromkeys(names, over_ipv6)}
+    limit = shown(make.documents(None, peers, revision=7), make.local(["gw"]), paths)["pathLimit"]
+    assert limit.startswith("over IPv6 to a")
+    assert said in limit
+    assert "gw" not in limit
+    assert "z.whimbrel" not in limit
+    assert limit.endswith('narrower than 1360 bytes and its ICMPv6 is filtered: let "packet too big" through there')
 
 
 def test_a_connected_peer_shows_its_tunnel_and_what_it_carries() -> None:

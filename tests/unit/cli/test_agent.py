@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from services.agent.core.desired import desired
 from services.agent.core.status import About, status
@@ -137,7 +138,7 @@ def test_where_a_host_is_told_to_be_reached_is_shown_or_why_it_is_nowhere(
     about = About(
         version="1", backend="wireguard-go", bus_url="nats://bus", bus_connected=True, told=told, limit="slow"
     )
-    shown = status(there, local, desired(there, local), {}, about)
+    shown = replace(status(there, local, desired(there, local), {}, about), path_limit="narrow")
 
     def answer() -> None:
         with listener.accept()[0] as asking:
@@ -151,7 +152,7 @@ def test_where_a_host_is_told_to_be_reached_is_shown_or_why_it_is_nowhere(
     assert asked.code == 0
     line = next(line for line in asked.out.splitlines() if line.startswith("Reached at"))
     assert line.removeprefix("Reached at").strip(" :") == reached
-    assert "limit: slow\n" in asked.out
+    assert "limit: slow\nlimit: narrow\n" in asked.out
     assert [one for one in asked.out.splitlines() if one.startswith("not told: ")] == [
         f"not told: {address}: {reason}" for address, reason in told.left_out.items()
     ]
