@@ -34,6 +34,10 @@ class SmallDisk:
         """Free what `fill` used."""
         self._filler.unlink(missing_ok=True)
 
+    def shrink(self, mebibytes: int) -> None:
+        """What is on it has to fit."""
+        subprocess.run(["mount", "-o", f"remount,size={mebibytes}m", str(self.root)], check=True)
+
 
 @contextlib.contextmanager
 def small_disk(root: Path, mebibytes: int) -> Iterator[SmallDisk]:

@@ -2,6 +2,8 @@
 
 import os
 import re
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import reduce
@@ -185,6 +187,13 @@ def test_how_far_the_log_came_is_remembered_where_a_first_start_is_allowed() -> 
 def test_the_read_model_is_the_replicas_own() -> None:
     assert not SERVICES["management"].sees(settings("management").data_dir)
     assert [name for name, service in SERVICES.items() if not service.read_only] == ["management"]
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="there is no haproxy")
+def test_the_balancer_takes_its_configuration_and_has_nothing_to_say_against_it() -> None:
+    check = ["haproxy", "-c", "-dW", "-f", str(ROOT / "deploy/images/haproxy.cfg")]  # -dW: a warning is an error
+    ended = subprocess.run(check, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_the_api_is_published_at_one_address_whatever_the_number_of_replicas() -> None:
