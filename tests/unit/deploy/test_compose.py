@@ -343,6 +343,7 @@ def test_the_agent_in_a_container_has_what_it_needs_and_no_more(files: tuple[str
     with patch.dict(os.environ, agent.environment, clear=True):
         read = from_environment(Agent)
     assert agent.sees(read.state_dir)
+    assert agent.sees(Path("/tls/public/bus.crt")), "which WHIMBREL_BUS_CA may name"
     assert str(read.control_socket.parent) in agent.tmpfs
     assert read.setup_key_file == Path("/run/secrets") / agent.secrets[0]
     assert agent.healthcheck["test"] == ["CMD", "whimbrel", "status", "--check"]
