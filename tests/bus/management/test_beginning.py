@@ -2,19 +2,23 @@
 
 import asyncio
 import contextlib
+import fcntl
+import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from nats.js.errors import NotFoundError
 
 from services.management.settings import Settings
 from services.management.wiring import run
 from shared.bus.reached import FILE, Reached
 from shared.net.listen import Listen, require_free
 from tests import builders
-from tests.bus.management.replica import append
+from tests.bus.management.replica import append, whole_log
 from tests.support.bus import Bus, eventually
 
 
@@ -103,3 +107,57 @@ async def test_an_installation_from_before_anything_was_remembered_goes_on(bus: 
     async with management(bus, tmp_path / "one") as client:
         await eventually(lambda: is_well(client), within_s=30)
         assert Reached(bus.seeds).read() == (1, 0)
+
+
+async def test_of_replicas_that_start_at_once_on_a_new_bus_one_founds_the_account(
+    bare_bus: Bus, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in "abcd"]
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(management(bare_bus, folder)) for folder in folders]
+        for client in clients:
+            await eventually(lambda client=client: is_well(client), within_s=60)  # type: ignore[misc]
+        assert len(await whole_log(bare_bus)) == 1
+        [token] = [file.read_text().strip() for folder in folders if (file := folder / "admin.token").exists()]
+        for client in clients:
+            assert (await client.get("/api/groups", headers={"Authorization": f"Token {token}"})).status_code == 200
+        assert Reached(bare_bus.seeds).read() == (1, 0)
+
+
+async def test_a_replica_that_is_killed_between_founding_and_remembering_leaves_one_account(
+    bare_bus: Bus, tmp_path: Path
+) -> None:
+    listen = require_free(Listen("127.0.0.1", 0), "--api")
+    folder = tmp_path / "one"
+    folder.mkdir()
+
+    async def founded() -> bool:
+        with contextlib.suppress(NotFoundError):
+            return len(await whole_log(bare_bus)) == 1
+        return False
+
+    remembering = os.open(bare_bus.seeds, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(remembering, fcntl.LOCK_EX)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "services.management", "--bus", bare_bus.url, "--api", str(listen)),
+            *("--credentials", str(bare_bus.seeds), "--data-dir", str(folder)),
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            await eventually(founded, within_s=60)
+        finally:
+            process.kill()
+            await process.wait()
+        assert Reached(bare_bus.seeds).read() == (0, 0)
+    finally:
+        os.close(remembering)
+    token = (folder / "admin.token").read_text().strip()
+    for name in ("one", "two"):  # the same replica, and one that knows nothing
+        async with management(bare_bus, tmp_path / name) as client:
+            await eventually(lambda client=client: is_well(client), within_s=60)  # type: ignore[misc]
+            answer = await client.get("/api/groups", headers={"Authorization": f"Token {token}"})
+            assert answer.status_code == 200
+    assert len(await whole_log(bare_bus)) == 1
+    assert not (tmp_path / "two/admin.token").exists()
+    assert Reached(bare_bus.seeds).read() == (1, 0)

@@ -1,29 +1,36 @@
 """A backup, a move to a cluster and back, a damaged log, and another token: with real servers."""
 
 import asyncio
+import contextlib
 import io
 import os
 import tarfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import nats
 import nats.errors
 import pytest
+from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 
-from services.management import wiring
+from services.management import backup, wiring
 from services.management.errors import NotRestored
 from services.management.settings import Settings
 from shared.bus.reached import Reached
+from shared.bus.server import executable
 from shared.bus.serverconfig import credentials
-from shared.bus.streams import FACTS, FEED, LOG, ensure_streams
+from shared.bus.streams import FACTS, FEED, LOG, configurations, ensure_streams
+from shared.leash import on_leash
 from tests.bus.management.processes import serving, whimbrel
 from tests.bus.management.test_beginning import health, is_well, management
 from tests.support.bus import Bus, eventually
 from tests.support.cluster import READY_WITHIN_S, SERVERS, Cluster
 from tests.support.damage import break_off
+from tests.support.ports import free_port
 
 Content = dict[str, list[tuple[int, str, bytes, Any]]]
 
@@ -226,6 +233,60 @@ async def test_a_replica_that_knows_more_than_the_log_begins_anew_once_the_loss_
         await eventually(lambda: is_well(client), within_s=60)
         assert await groups(client) < before
         assert (folder / "readmodel.db.aside-1").exists()
+
+
+@contextlib.asynccontextmanager
+async def unguarded_server(folder: Path) -> AsyncIterator[Client]:
+    """A server that refuses nobody anything."""
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        *on_leash(
+            str(executable()), "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(folder), "-l", f"{folder}.log"
+        )
+    )
+    try:
+        client = await nats.connect(f"nats://127.0.0.1:{port}", max_reconnect_attempts=200, reconnect_time_wait=0.1)
+        yield client
+        await client.close()
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def with_a_hole(bus: Bus, sequence: int, folder: Path) -> Path:
+    """A backup whose log lacks that message."""
+    async with unguarded_server(folder / "unguarded") as client:
+        jetstream = client.jetstream()
+        for config in configurations(1):
+            await jetstream.add_stream(replace(config, deny_delete=False))
+        for _, subject, data, headers in (await content(bus))[LOG]:
+            await jetstream.publish(subject, data, headers=headers)
+        await jetstream.delete_msg(LOG, sequence)
+        await backup.back_up(client, folder / "holed", print)
+    return folder / "holed"
+
+
+async def test_a_message_that_is_missing_amid_the_log_is_noticed_and_can_be_accepted(
+    bare_bus: Bus, another_bus: Bus, tmp_path: Path
+) -> None:
+    folder = tmp_path / "one"
+    async with management(bare_bus, folder) as client:
+        await eventually(lambda: is_well(client), within_s=30)
+        log_in(client, folder / "admin.token")
+        for number in range(5):
+            assert await add_group(client, f"group-{number}") == 200
+        before = await groups(client)
+    holed = await with_a_hole(bare_bus, 4, tmp_path)
+    await backup.restore(another_bus.management, holed, 1, print)
+    Reached(another_bus.seeds).accept(6, 0)
+    async with management(another_bus, tmp_path / "new") as client:
+        await eventually(lambda: says(client, "unavailable", "1 messages within the log are missing"), within_s=60)
+        assert await add_group(client, "too early") == 503
+        await wiring.accept_loss(beside(another_bus), print)
+        await eventually(lambda: is_well(client), within_s=60)
+        log_in(client, folder / "admin.token")
+        assert await groups(client) == before - {"group-2"}
+        assert await add_group(client, "afterwards") == 200
 
 
 async def test_an_owner_without_a_token_gets_a_new_one_and_the_old_one_is_worth_nothing(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from shared.events.facts import SessionFact
 from shared.events.signals import Beat
 from shared.metrics import REGISTRY
 from tests.support.bus import LIMIT_S, Bus, eventually
+from tests.support.damage import break_off
 
 ACCOUNT = "acc"
 MAX_SILENCE_S = 1.0
@@ -294,3 +295,15 @@ async def test_what_cannot_be_decoded_is_counted_and_the_service_goes_on(bus: Bu
         await eventually(lambda: count("whimbrel_undecodable_messages_total", pattern=subjects.BEAT_ALL) == before + 1)
         async with beating(alice, "alice", epoch=2):
             await told(bus, "alice", connected=True, epoch=2)
+
+
+async def test_sessions_that_the_bus_lost_are_written_again(bus: Bus) -> None:
+    names = [f"lost{number}" for number in range(12)]
+    async with replica(bus), contextlib.AsyncExitStack() as stack:
+        for name in names:
+            await stack.enter_async_context(beating(await bus.peer(ACCOUNT, name), name, epoch=1))
+            await told(bus, name, connected=True, epoch=1)
+        await break_off(bus, "FACTS")
+        assert (await bus.management.jetstream().stream_info("FACTS")).state.messages < len(names)
+        for name in names:
+            await told(bus, name, connected=True, epoch=1)
