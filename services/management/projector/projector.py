@@ -37,6 +37,9 @@ RETRY_S = 0.25
 SLICE_S = 0.004
 """Documents are computed for this long before others may run: requests, admissions, and what keeps the pin."""
 
+TURN_S = 0.05
+"""Documents are computed for this long before what they need is written, and the other lane has its turn."""
+
 ENOUGH = 900
 """Messages that are written together: the last unit looked at shall still fit into their batch."""
 
@@ -194,13 +197,16 @@ class Projector:
             await asyncio.sleep(0)
 
     async def _write_from(self, lane: Lane) -> None:
-        """Write about a batch, less when something small comes in between."""
+        """Write about a batch; of the bulk only a slice when something small waits, so that neither waits for ever."""
         published, writes = self._published, list[FeedWrite]()
-        while len(writes) < ENOUGH and lane and not (lane is self._pending.bulk and self._pending.urgent):
+        until = time.perf_counter() + TURN_S
+        while lane and len(writes) < ENOUGH and time.perf_counter() < until:
             if published is None or self._published is not published:
                 raise Superseded
             writes += self._slice(published, lane)
             await asyncio.sleep(0)
+            if lane is self._pending.bulk and self._pending.urgent:
+                break
         if not self._pending and published is not None:
             for account in published.unreadable():
                 writes += self._stamped(account, published.update(account, {}))

@@ -1,5 +1,6 @@
 """A large feed and large changes: read in parts, written in batches, and overtaken by what is small."""
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from msgspec.structs import replace
 from nats.aio.msg import Msg
 
 from services.management.core.feed.pending import FEW as FEW_UNITS
-from services.management.core.model.commit import Entity
+from services.management.core.model.commit import Entity, ref
+from services.management.core.state import Change
 from services.management.projector.pinned import PIN_TIMEOUT_S
 from services.management.projector.projector import CONSUMER
 from services.management.projector.writer import FEW, FeedWrite, FencedWriter, Superseded
@@ -96,6 +98,26 @@ async def test_a_small_change_overtakes_a_large_one(plane: Plane, new_replica: N
     ]
     assert len(rewritten) == MEMBERS * VIEWERS
     assert sum(place > overtaking for place in rewritten) > MEMBERS
+
+
+async def test_a_large_change_goes_on_while_small_ones_never_cease(plane: Plane, new_replica: NewReplica) -> None:
+    """It may withdraw something from many."""
+    await plane.found(*office())
+    replica = await new_replica()
+    await plane.becomes_right()
+
+    async def small_changes() -> None:
+        while True:
+            entity = lan()
+            replica.projector.folded(ACCOUNT, replica.readmodel.sequence, [Change(ref(entity), entity, entity)])
+            await asyncio.sleep(0)
+
+    storm = asyncio.create_task(small_changes())
+    try:
+        await plane.commit(names_crowd())
+        await plane.becomes_right(within_s=30)
+    finally:
+        storm.cancel()
 
 
 async def test_a_batch_is_stored_whole_and_told_of_in_order(plane: Plane) -> None:
