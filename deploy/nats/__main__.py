@@ -14,6 +14,7 @@ from shared.bus.certificate import Certificate
 from shared.bus.keys import write_secret
 from shared.bus.reached import Reached
 from shared.bus.serverconfig import Node, cluster_password, credentials, render
+from shared.errors import CorruptFile
 from shared.net.listen import Listen
 
 CONFIG = "server.conf"
@@ -49,7 +50,7 @@ def prepare(
         folder = handed_out / service
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for role in roles:
-            write_secret(folder / f"{role}.nk", getattr(keys, role) + "\n")
+            _put(folder / f"{role}.nk", getattr(keys, role) + "\n")
     if remembered is not None:
         remembered.mkdir(mode=0o700, parents=True, exist_ok=True)
     Reached(seeds).hand_over(Reached(remembered or handed_out / "management"))
@@ -60,7 +61,13 @@ def prepare(
         node = _node(name, nodes, host, seeds) if len(nodes) > 1 else None
         config = render(keys, store=_store(folder, node), host=host, port=port, tls=tls, node=node)
         # As a server may be starting with it, it must never be partly there.
-        write_secret(folder / CONFIG, config)
+        _put(folder / CONFIG, config)
+
+
+def _put(file: Path, text: str) -> None:
+    """What is there already is not written: a stack whose disk is full comes up all the same."""
+    if not file.is_file() or file.read_text() != text:
+        write_secret(file, text)
 
 
 def _store(folder: Path, node: Node | None) -> Path:
@@ -110,7 +117,13 @@ def main() -> None:
     given = parser.parse_args()
     if (given.bus_cert is None) != (given.bus_key is None):
         parser.error("give --bus-cert and --bus-key together")
-    prepare(**vars(given))
+    try:
+        prepare(**vars(given))
+    except OSError as problem:
+        owned = f": its folder has to be user {os.geteuid()}'s" if isinstance(problem, PermissionError) else ""
+        parser.exit(1, f"error: {problem.filename}: {problem.strerror}{owned}\n")
+    except CorruptFile as problem:
+        parser.exit(1, f"error: {problem}\n")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -56,8 +56,21 @@ def test_only_their_owner_may_read_them(stack: Path) -> None:
 
 def test_a_second_run_changes_nothing(stack: Path) -> None:
     before = contents(stack)
+    files = {path: path.stat().st_ino for path in (stack / "handed-out").rglob("*.nk")}
+    files |= {path: path.stat().st_ino for path in (stack / "data").rglob("*.conf")}
     prepared(stack)
     assert contents(stack) == before
+    assert {path: path.stat().st_ino for path in files} == files, "and writes nothing, for which there may be no room"
+
+
+@pytest.mark.parametrize("name", ["seeds", "handed-out", "data"])
+def test_a_folder_that_cannot_be_used_is_named_in_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    words = [f"--{folder}={tmp_path / folder}" for folder in ("seeds", "handed-out", "data")]
+    ended = subprocess.run([sys.executable, "-m", "deploy.nats", *words], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"error: {tmp_path / name}")
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_a_service_whose_seeds_were_lost_gets_them_again(stack: Path) -> None:
