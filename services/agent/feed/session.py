@@ -36,8 +36,8 @@ read again. Well below RESUMABLE_S."""
 CHECK_AFTER_ELECTION_S = 10.0
 """The same within so long after a change of the stream's leader, not by all hosts at once."""
 READINGS_AT_ONCE = 8
-WITHDRAW_AFTER_S = 10.0
-"""What another stream lacks may only have been lost there, and is written again within seconds."""
+WITHDRAW_AFTER_S = 30.0
+"""What another stream lacks may only have been lost there: a new owner of a large feed writes it again by then."""
 
 log = structlog.get_logger()
 

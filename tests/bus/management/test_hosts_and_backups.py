@@ -12,7 +12,7 @@ import pytest
 from services.agent.core.documents import FeedView
 from services.agent.dial import Dialer
 from services.agent.enrolment import enrol
-from services.agent.feed import standing
+from services.agent.feed import session, standing
 from services.agent.feed.reader import Feed
 from services.agent.feed.session import Peer
 from services.management import wiring
@@ -26,7 +26,7 @@ from shared.events.subjects import SignalKey
 from tests.bus.agent.plane import new_key
 from tests.bus.management.plane import PlainBus
 from tests.bus.management.test_beginning import is_well, management
-from tests.bus.management.test_upkeep import EmptyCluster, beside, log_in, says
+from tests.bus.management.test_upkeep import EmptyCluster, beside, content, log_in, says
 from tests.support.bus import Bus, eventually
 from tests.support.cluster import READY_WITHIN_S, SERVERS
 from tests.support.damage import break_off
@@ -102,6 +102,11 @@ async def add_peers(bus: Bus, setup_key: str, names: Iterable[str]) -> None:
         await enrol(Dialer(bus.url), setup_key, asks(new_seed("user"), name))
 
 
+async def documents(bus: Bus) -> set[str]:
+    """Subjects of what stands in FEED."""
+    return {subject for _, subject, _, _ in (await content(bus))[FEED]}
+
+
 async def delete_peer(client: httpx.AsyncClient, name: str) -> None:
     [peer] = [one for one in (await client.get("/api/peers")).json() if one["name"] == name]
     assert (await client.delete(f"/api/peers/{peer['id']}")).status_code == 200
@@ -141,8 +146,9 @@ async def cluster(tmp_path: Path) -> AsyncIterator[EmptyCluster]:
 
 
 async def test_hosts_see_what_an_older_backup_holds_though_the_feed_has_grown_past_where_they_were(
-    first: EmptyBus, second: EmptyBus, tmp_path: Path
+    first: EmptyBus, second: EmptyBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(session, "WITHDRAW_AFTER_S", 2.0)
     token = tmp_path / "one/admin.token"
     async with contextlib.AsyncExitStack() as stack:
         async with management(first, tmp_path / "one") as client:
@@ -235,11 +241,19 @@ async def test_what_a_damaged_feed_lost_is_written_again_and_no_host_lacks_it_me
             await add_peers(first, key, names)
             await eventually(lambda: me.knows(names))
             me.least = len(names)
+            before = await documents(first)
             seen = me.sessions
             await break_off(first, FEED)
+            assert await documents(first) < before
             await eventually(lambda: me.sessions > seen, within_s=60)
             await add_peers(first, key, ["later"])
             await eventually(lambda: me.knows((*names, "later")), within_s=60)
+
+            async def written_again() -> bool:
+                return await documents(first) >= before
+
+            await eventually(written_again)
+            me.feed._progress.doubts = dict.fromkeys(me.feed._progress.doubts, 0.0)  # as if the time had come
             await eventually(lambda: not me.feed._progress.doubts, within_s=60)
-            assert me.knows((*names, "later")), "all of it stands in FEED again"
+            assert me.knows((*names, "later"))
             assert me.least == len(names)
