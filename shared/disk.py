@@ -10,12 +10,13 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def has_room(directory: Path, wanted: int) -> bool:
-    """Whether a file of that many bytes fits now: tried, as neither quotas nor reserved blocks show in what is free."""
+    """Whether a file of that many bytes fits now: tried, as neither quotas nor reserved blocks show in what is free.
+
+    A disk that was made read-only after an error, or that is gone, has none either.
+    """
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
             os.posix_fallocate(file.fileno(), 0, wanted)
-    except OSError as problem:
-        if problem.errno in NO_ROOM:
-            return False
-        raise
+    except OSError:
+        return False
     return True
