@@ -5,7 +5,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from nats.aio.client import Client
@@ -81,10 +81,14 @@ class PinKeeper:
         try:
             await self._say_alive(ended)
         finally:
-            loop, task = await started
-            with contextlib.suppress(RuntimeError):  # it has ended by itself
-                loop.call_soon_threadsafe(task.cancel)
-            await ended.wait()
+            over = asyncio.create_task(ended.wait())
+            either: set[asyncio.Future[Any]] = {started, over}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if started.done():  # else it ended before it began, without a descriptor for its loop
+                loop, task = started.result()
+                with contextlib.suppress(RuntimeError):  # it has ended by itself
+                    loop.call_soon_threadsafe(task.cancel)
+            await over
 
     async def _say_alive(self, ended: asyncio.Event) -> None:
         while not ended.is_set():
