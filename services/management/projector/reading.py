@@ -1,6 +1,7 @@
 """FEED as it stands, read by a new owner: batch by batch, so that it may be of any size."""
 
 import asyncio
+import itertools
 from collections.abc import Callable
 
 import msgspec
@@ -31,7 +32,6 @@ MOST_BYTES = 16 * 1024 * 1024
 """Of one batch. The server cuts off a client that has 64 MiB before it; one message has up to 8."""
 
 _NOTHING_LEFT = "404"
-_NEXT = msgspec.json.encode({"batch": BATCH, "max_bytes": MOST_BYTES, "no_wait": True})
 
 
 Stood = Callable[[FeedKey, int], None]
@@ -92,9 +92,10 @@ class FeedReader:
         reading, or a NatsError.
         """
         found = FeedAsRead(self._undecodables, self._stood)
-        inbox = self._client.new_inbox()
-        pull = _Pull(found)
-        subscription = await self._client.subscribe(inbox, cb=pull.arrived, pending_msgs_limit=0, pending_bytes_limit=0)
+        pull = _Pull(found, self._client.new_inbox())
+        subscription = await self._client.subscribe(
+            f"{pull.inbox}.*", cb=pull.arrived, pending_msgs_limit=0, pending_bytes_limit=0
+        )
         try:
             jetstream = self._client.jetstream(timeout=ANSWER_WITHIN_S)
             config = ConsumerConfig(
@@ -102,9 +103,10 @@ class FeedReader:
             )
             consumer = await jetstream.add_consumer(FEED, config)
             pull.left = consumer.num_pending or 0
+            request = msgspec.json.encode({"batch": BATCH, "max_bytes": MOST_BYTES, "no_wait": True})
             while pull.left:
-                pull.begin()
-                await self._client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{FEED}.{consumer.name}", _NEXT, reply=inbox)
+                reply = pull.begin()
+                await self._client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{FEED}.{consumer.name}", request, reply=reply)
                 await pull.ended()
             await jetstream.delete_consumer(FEED, consumer.name)
         finally:
@@ -116,19 +118,27 @@ class FeedReader:
 
 
 class _Pull:
-    """One request for messages after the other. left: how many the consumer still has."""
+    """One request for messages after the other. left: how many the consumer still has.
 
-    def __init__(self, found: FeedAsRead) -> None:
+    Each has a subject of its own below the inbox: the server may say that one is completed when the next is under way.
+    """
+
+    def __init__(self, found: FeedAsRead, inbox: str) -> None:
         self.left = 0
+        self.inbox = inbox
+        self._numbers = itertools.count()
+        self._reply = ""
         self._found = found
         self._wanted = 0
         self._got = 0
         self._status = ""
         self._news = asyncio.Event()
 
-    def begin(self) -> None:
-        """A request is about to be made."""
+    def begin(self) -> str:
+        """A request is about to be made; gives where to have it answered."""
         self._wanted, self._got, self._status = min(BATCH, self.left), 0, ""
+        self._reply = f"{self.inbox}.{next(self._numbers)}"
+        return self._reply
 
     async def arrived(self, message: Msg) -> None:
         if message.reply:
@@ -136,7 +146,7 @@ class _Pull:
             self._found.take(message, at.sequence.stream)
             self._got += 1
             self.left = at.num_pending
-        else:
+        elif message.subject == self._reply:
             self._status = (message.headers or {}).get("Status", "")
         self._news.set()
 

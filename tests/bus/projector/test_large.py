@@ -2,19 +2,25 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from services.management.core.feed.pending import FEW as FEW_UNITS
 from services.management.core.model.commit import Entity, ref
 from services.management.core.state import Change
 from services.management.projector.pinned import PIN_TIMEOUT_S
 from services.management.projector.projector import CONSUMER
+from services.management.projector.reading import BATCH, FeedReader
 from services.management.projector.writer import FEW, FeedWrite, FencedWriter, Superseded
 from shared.bus.streams import FEED, LOG
+from shared.bus.undecodable import Undecodables
 from shared.events import subjects
 from shared.events.documents import FeedMessage, Tombstone
 from shared.events.subjects import FeedKey
@@ -55,6 +61,44 @@ def strays(number: int, size: int, revision: int = 1) -> list[FeedWrite]:
 
 def writer(plane: Plane) -> FencedWriter:
     return FencedWriter(plane.bus.management, lambda _key, _sequence: None)
+
+
+class LateWord:
+    """A connection on which the word that a batch is completed arrives when the next one is asked for."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._held: list[Msg] = []
+        self._arrived: Callable[[Msg], Awaitable[None]]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def subscribe(self, subject: str, cb: Callable[[Msg], Awaitable[None]], **limits: Any) -> Subscription:
+        async def arrived(message: Msg) -> None:
+            if message.reply:
+                await cb(message)
+            else:
+                self._held.append(message)
+
+        self._arrived = cb
+        return await self._client.subscribe(subject, cb=arrived, **limits)
+
+    async def publish(self, subject: str, payload: bytes, *, reply: str) -> None:
+        held, self._held = self._held, []
+        for message in held:
+            await self._arrived(message)
+        await self._client.publish(subject, payload, reply=reply)
+
+
+async def test_what_the_server_says_of_one_batch_does_not_end_the_next(plane: Plane) -> None:
+    """That a batch is completed comes after its last message, when the next one may be asked for already."""
+    feed, documents = writer(plane), 20 * BATCH
+    claimed = await feed.claim()
+    await feed.write(strays(documents, 100))
+    late: Any = LateWord(plane.bus.management)
+    found = await FeedReader(late, Undecodables(), lambda _key, _sequence: None).read(claimed)
+    assert found.documents == documents
 
 
 @pytest.mark.parametrize("impatient_bus", [2 * 1024**2], indirect=True)
