@@ -61,9 +61,14 @@ def deaf_loops(tree: ast.Module) -> list[int]:
         for function in ast.walk(tree)
         if isinstance(function, ast.AsyncFunctionDef)
         for loop in _own_loops(function)
-        if isinstance(loop.test, ast.Constant)
+        if isinstance(loop.test, ast.Constant) or _waits_for_an_end(loop.test)
         if not any(isinstance(node, ast.Call) and _name(node.func) == "end_if_cancelled" for node in ast.walk(loop))
     )
+
+
+def _waits_for_an_end(test: ast.expr) -> bool:
+    """Whether a loop goes on for as long as an attribute is None: as endless, for what does not set it."""
+    return isinstance(test, ast.Compare) and isinstance(test.left, ast.Attribute) and isinstance(test.ops[0], ast.Is)
 
 
 def _own_loops(node: ast.AST) -> Iterator[ast.While]:

@@ -21,6 +21,7 @@ BREAKS: list[tuple[Rule, str]] = [
     (rules.matches_on_error_text, "try: f()\nexcept E as e:\n  if e.args[0] == 'busy': pass"),
     (rules.matches_on_error_text, "try: f()\nexcept E as e:\n  if re.search('busy', repr(e)): pass"),
     (rules.deaf_loops, "async def f():\n  while True:\n    await g()"),
+    (rules.deaf_loops, "async def f():\n  while self.over is None:\n    await g()"),
     (rules.deaf_loops, "async def f():\n  with a:\n    while True:\n      try: await g()\n      except E: pass"),
     (rules.built_subjects, "f'feed.{account}.{audience}'"),
     (rules.built_subjects, "f'live.feed.{account}.>'"),

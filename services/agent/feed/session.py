@@ -24,6 +24,7 @@ from shared.errors import Undecodable
 from shared.events import subjects
 from shared.events.documents import KINDS, TOMBSTONE_TTL_S, Beacon, FeedMessage, SelfDoc
 from shared.events.subjects import BadSubject, SignalKey
+from shared.tasks import end_if_cancelled
 
 PROOF_EVERY_S = 10.0
 PROOF_WITHIN_S = 10
@@ -189,6 +190,7 @@ class Session:
 
     async def _keep(self) -> None:
         while self.over is None:
+            end_if_cancelled()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._rest()):
                     await self._wake.wait()
