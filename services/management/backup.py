@@ -33,6 +33,7 @@ ABOUT = "whimbrel-backup.json"
 VERSION = 1
 CHUNK_BYTES = 128 * 1024
 SILENCE_S = 30.0
+RETRY_S = 0.1
 _API = "$JS.API.STREAM"
 
 Tell = Callable[[str], None]
@@ -169,8 +170,19 @@ async def _make(connection: Client, stream: str, kept: _Kept, replicas: int, par
     if answer.error:
         raise NotRestored(f"the bus cannot take the stream {stream}: {answer.error.description}")
     while chunk := parts.read(CHUNK_BYTES):
-        _taken(stream, (await connection.request(answer.deliver_subject, chunk, timeout=SILENCE_S)).data)
-    _taken(stream, (await connection.request(answer.deliver_subject, b"", timeout=SILENCE_S)).data)
+        _taken(stream, await _handed_in(connection, answer.deliver_subject, chunk))
+    _taken(stream, await _handed_in(connection, answer.deliver_subject, b""))
+
+
+async def _handed_in(connection: Client, subject: str, chunk: bytes) -> bytes:
+    """What the bus says of one part. The subject is new: another server of a cluster may not know of it yet."""
+    async with asyncio.timeout(SILENCE_S):
+        while True:
+            end_if_cancelled()
+            try:
+                return (await connection.request(subject, chunk, timeout=SILENCE_S)).data
+            except nats.errors.NoRespondersError:
+                await asyncio.sleep(RETRY_S)
 
 
 def _taken(stream: str, data: bytes) -> None:
