@@ -21,7 +21,7 @@ from tests.bus.management.hosts import Host
 from tests.bus.management.plane import PlainBus
 from tests.bus.management.processes import ANY_PORT
 from tests.bus.management.replica import append
-from tests.support.bus import eventually
+from tests.support.bus import LIMIT_S, eventually
 
 KEY = "A1B2C3D4-0000-4000-8000-ABCDEFABCDEF"
 
@@ -47,7 +47,9 @@ async def enrol(bus: PlainBus, name: str) -> EnrolReply:
     key_hash = subjects.setup_key_hash(KEY)
     host = await Host(bus.url, key_hash).connect(user=ENROL_USER, password=KEY)
     try:
-        answer = await host.client.request(subjects.enrol(key_hash), encode(builders.enrol_request(name)), timeout=5)
+        answer = await host.client.request(
+            subjects.enrol(key_hash), encode(builders.enrol_request(name)), timeout=LIMIT_S
+        )
     finally:
         await host.leave()
     return decode("reply", answer.data, EnrolReply)  # type: ignore[arg-type]
