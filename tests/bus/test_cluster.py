@@ -220,10 +220,13 @@ async def swallow(_: Any) -> None: ...
 
 
 async def test_what_was_written_while_a_subscription_spread_is_read_within_seconds(system: System) -> None:
-    """Live copies pass a host by, as if the other servers did not know of it yet."""
+    """Live copies pass a host by, as if the other servers did not know of it yet.
+
+    On a busy machine the first beacons pass it by as well, and the next comes half a minute after them.
+    """
     for host in system.hosts:
         policy = await unheard(system, host)
-        await eventually(lambda host=host, policy=policy: policy in host.policies)  # type: ignore[misc]
+        await eventually(lambda host=host, policy=policy: policy in host.policies, within_s=60)  # type: ignore[misc]
 
 
 async def unheard(system: System, host: Host) -> str:
