@@ -138,10 +138,13 @@ async def _run(
                 tasks.create_task(Withdrawal(system, readmodel, floods).run())
                 callout = Callout(readmodel, seeds.issuer, curve_key(seeds.callout), undecodables, floods)
                 leave_admission = await callout.serve(connection)
+                # An answer of the bus to this connection proves that it has the subscriptions before it.
+                await insist("log", readmodel.catch_up)
+                # From its subscription on it is handed hosts that enrol, and may not refuse their commits.
+                troubles.end(START)
                 leave_enrolment = await Enrolment(
                     readmodel, writer.commit, new_id, callout.standing, undecodables
                 ).serve(connection)
-                # An answer of the bus to this connection proves that it has the subscriptions before it.
                 await insist("log", readmodel.catch_up)
                 troubles.end(START)
                 log.info("serving", api=f"http://{listen}")

@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from services.agent.core.documents import FeedView
 from services.agent.dial import Dialer
@@ -216,9 +217,6 @@ async def test_what_a_leader_swallowed_is_read_after_the_election(
     await eventually(system.bus.whole, within_s=ELECTED_WITHIN_S)
 
 
-async def swallow(_: Any) -> None: ...
-
-
 async def test_what_was_written_while_a_subscription_spread_is_read_within_seconds(system: System) -> None:
     """Live copies pass a host by, as if the other servers did not know of it yet.
 
@@ -230,18 +228,38 @@ async def test_what_was_written_while_a_subscription_spread_is_read_within_secon
 
 
 async def unheard(system: System, host: Host) -> str:
-    """A new policy that every host shows but this one, to which nothing live came meanwhile."""
-    session = await eventually(lambda: host.feed._session, within_s=30)
+    """A new policy that every host shows, and whose live copies this one did not get."""
+    others = [other for other in system.hosts if other is not host]
+    while True:
+        session = await eventually(lambda: host.feed._session, within_s=30)
+        async with passed_by(host) as missed:
+            policy = await eventually(lambda: system.change(system.api[0]), within_s=30)
+            await eventually(lambda: all(policy in other.policies for other in others))  # noqa: B023 - awaited here
+            await eventually(lambda: missed or host.feed._session is not session)  # noqa: B023 - awaited here
+        if host.feed._session is session:  # else a new one has read everything: nothing is shown by that
+            return str(policy)
+
+
+@contextlib.asynccontextmanager
+async def passed_by(host: Host) -> AsyncIterator[list[Msg]]:
+    """Within the block nothing live reaches the host; gives what would have."""
+    missed: list[Msg] = []
+
+    async def swallow(message: Msg) -> None:
+        missed.append(message)
+
+    session = host.feed._session
+    assert session is not None
     live = session._on_live
-    subscriptions = [s for s in session._connection._subs.values() if s._cb == live]
+    connection: Any = session._connection
+    subscriptions = [each for each in connection._subs.values() if each._cb == live]
     for subscription in subscriptions:
         subscription._cb = swallow
-    policy = await eventually(lambda: system.change(system.api[0]), within_s=30)
-    await eventually(lambda: all(policy in other.policies for other in system.hosts if other is not host))
-    assert policy not in host.policies
-    for subscription in subscriptions:
-        subscription._cb = live
-    return str(policy)
+    try:
+        yield missed
+    finally:
+        for subscription in subscriptions:
+            subscription._cb = live
 
 
 @pytest.mark.parametrize("led", LEADERS)
