@@ -2,10 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from services.agent.core.hagroups import HaGroup, offered
-from services.agent.core.selection import DESELECT_ALL, SELECT_ALL, Selection, deselect, select
-from services.agent.core.status import About, networks, status
-from services.agent.core.tunnel import PathBook
+from services.agent.core.paths.pathbook import PathBook
+from services.agent.core.routing.choices import DESELECT_ALL, SELECT_ALL, Selection, deselect, select
+from services.agent.core.routing.hagroups import HaGroup, offered
+from services.agent.core.show.status import About, networks, status
 from services.agent.ports import Passed, Request
 
 ALL = ("all",)

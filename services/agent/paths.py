@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 
-from services.agent.core.candidates import local_endpoints
-from services.agent.core.desired import Local
 from services.agent.core.documents import Documents
 from services.agent.core.kernel import PeerStats
-from services.agent.core.tunnel import PathBook, Reset, Send
-from services.agent.core.whereabouts import Told, Whereabouts, told, tunnel_moved
+from services.agent.core.paths.candidates import local_endpoints
+from services.agent.core.paths.pathbook import PathBook, Reset, Send
+from services.agent.core.paths.whereabouts import Told, Whereabouts, told, tunnel_moved
+from services.agent.core.reconcile.desired import Local
 from shared.tasks import end_if_cancelled
 
 APART_S = 0.01

@@ -12,11 +12,11 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 import msgspec
 from nats.aio.client import Client
 
-from services.agent.core.desired import Local
-from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
-from services.agent.core.following import Answer, OtherRule, with_reasons
 from services.agent.core.kernel import ObservedRuleset, PeerStats, Ruleset, SetOrMap, WireGuardDevice, WireGuardPeer
+from services.agent.core.reconcile.desired import Local
+from services.agent.core.reconcile.desired_state import Desired
+from services.agent.core.routing.following import Answer, OtherRule, with_reasons
 
 K = TypeVar("K")
 V = TypeVar("V")

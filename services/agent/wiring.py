@@ -11,15 +11,20 @@ import structlog
 from msgspec.structs import replace
 
 from services.agent.answers import Answers
+from services.agent.bus.dial import Dialer, ends
+from services.agent.bus.enrolment import enrol, read_setup_key
+from services.agent.bus.feed import Feed
+from services.agent.bus.report import Reporter, report
+from services.agent.bus.session import Peer
+from services.agent.bus.signalling import Signalling
 from services.agent.control import Control
-from services.agent.core.desired import Local
 from services.agent.core.documents import Documents, FeedView
 from services.agent.core.kernel import NFT_TABLE, PeerStats
-from services.agent.core.selection import Selection
-from services.agent.core.status import About
-from services.agent.core.tunnel import PathBook
-from services.agent.core.whereabouts import Told, Whereabouts, bus_moved
-from services.agent.dial import Dialer, ends
+from services.agent.core.paths.pathbook import PathBook
+from services.agent.core.paths.whereabouts import Told, Whereabouts, bus_moved
+from services.agent.core.reconcile.desired import Local
+from services.agent.core.routing.choices import Selection
+from services.agent.core.show.status import About
 from services.agent.drivers import netlink
 from services.agent.drivers.addresses import whereabouts
 from services.agent.drivers.netlink import Netlink
@@ -31,10 +36,7 @@ from services.agent.drivers.rtnl_rules import Rules
 from services.agent.drivers.rtnl_ways import Ways
 from services.agent.drivers.sysctl import Sysctls
 from services.agent.drivers.wireguard import open_wireguard, probe, require_free
-from services.agent.enrolment import enrol, read_setup_key
 from services.agent.errors import AgentError
-from services.agent.feed.reader import Feed
-from services.agent.feed.session import Peer
 from services.agent.host import life_of_settings, meta
 from services.agent.lifetime import Lifetime, first_of
 from services.agent.loop.following import Following
@@ -43,9 +45,7 @@ from services.agent.loop.loop import Loop
 from services.agent.monitor import Monitor
 from services.agent.paths import Paths
 from services.agent.ports import WireGuardDriver
-from services.agent.report import Reporter, report
 from services.agent.settings import VERSION, Settings
-from services.agent.signalling import Signalling
 from services.agent.state import identity, lastgood, remembered
 from services.agent.state.directory import StateDirectory
 from services.agent.state.identity import Identity

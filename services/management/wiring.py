@@ -16,7 +16,8 @@ import structlog
 from litestar.types import ASGIApp
 from nats.aio.client import Client
 
-from services.management import backup, bootstrap, buswatch, loss, oldfacts
+from services.management import backup, bootstrap, buswatch, loss
+from services.management import factgc as oldfacts
 from services.management.admission.callout import Callout
 from services.management.admission.floods import Floods
 from services.management.admission.withdrawal import Withdrawal
@@ -33,7 +34,7 @@ from services.management.enrolment import Enrolment
 from services.management.errors import LogChanged, NotRestored, Refusal, RetryLater, Unknown
 from services.management.ids import new_id, new_setup_key
 from services.management.log import Log
-from services.management.presence import Presence
+from services.management.peerfacts import Presence
 from services.management.projector.keeper import Dial
 from services.management.projector.projector import Projector
 from services.management.readmodel.readmodel import ReadModel

@@ -17,13 +17,13 @@ from msgspec.structs import replace
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from services.agent.bus import catchup
+from services.agent.bus import session as session_module
+from services.agent.bus.dial import Dialer
+from services.agent.bus.enrolment import enrol
+from services.agent.bus.feed import Feed
+from services.agent.bus.session import Peer
 from services.agent.core.documents import FeedView
-from services.agent.dial import Dialer
-from services.agent.enrolment import enrol
-from services.agent.feed import catchup
-from services.agent.feed import session as session_module
-from services.agent.feed.reader import Feed
-from services.agent.feed.session import Peer
 from services.agent.ports import Login
 from services.management import troubles as troubles_module
 from services.management.core.model.commit import Commit

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.agent.dial import Dialer
+from services.agent.bus.dial import Dialer
 from services.agent.ports import Login
 from shared.bus.address import parse_bus
 from shared.bus.connection import connect

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from services.agent.core.desired_state import Observed
+from services.agent.core.firewall.ruleset import Elements, Replace, elements, shape
 from services.agent.core.kernel import (
     INTERFACE,
     Link,
@@ -24,8 +24,8 @@ from services.agent.core.kernel import (
     WireGuardDevice,
     WireGuardPeer,
 )
-from services.agent.core.order import Delete, Destroy, Step, Upsert
-from services.agent.core.ruleset import Elements, Replace, elements, shape
+from services.agent.core.reconcile.desired_state import Observed
+from services.agent.core.reconcile.order import Delete, Destroy, Step, Upsert
 
 Verdict = Literal["accept", "drop", "masquerade"]
 State = Literal["new", "reply", "related"]

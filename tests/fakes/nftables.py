@@ -5,9 +5,9 @@ from typing import Literal, TypeAlias
 
 from msgspec.structs import replace
 
-from services.agent.core.closing import is_closed_set
+from services.agent.core.firewall.closing import is_closed_set
+from services.agent.core.firewall.ruleset import Elements, elements, shape
 from services.agent.core.kernel import NftChain, ObservedRuleset, Ruleset, SetOrMap
-from services.agent.core.ruleset import Elements, elements, shape
 from tests.fakes.kernel import FakeKernel
 
 Fault: TypeAlias = Literal["", "refuse", "ignore", "lose"]

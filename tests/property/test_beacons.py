@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.agent.core.certainty import Certainty
+from services.agent.core.feed.certainty import Certainty
 from services.management.core.feed.beacons import PAUSES_S, Beacons
 from shared.events.documents import Beacon
 

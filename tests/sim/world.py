@@ -10,12 +10,12 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from services.agent.core.certainty import Certainty
-from services.agent.core.desired import Local, desired
-from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents, FeedView
-from services.agent.core.landmarks import Landmarks
-from services.agent.core.order import plan
+from services.agent.core.feed.certainty import Certainty
+from services.agent.core.feed.landmarks import Landmarks
+from services.agent.core.reconcile.desired import Local, desired
+from services.agent.core.reconcile.desired_state import Desired
+from services.agent.core.reconcile.order import plan
 from services.management.core.feed.beacons import Beacons
 from services.management.core.feed.compose import Resolutions, Unit, unit_documents, units
 from services.management.core.feed.incremental import FeedIndex

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 
 from services.agent.core.kernel import CONTROL_MARK
-from services.agent.core.whereabouts import NOWHERE, Interface, InterfaceAddress, Way, Whereabouts
+from services.agent.core.paths.whereabouts import NOWHERE, Interface, InterfaceAddress, Way, Whereabouts
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Message, Netlink, Refusal, Request
 from services.agent.drivers.rtnl import AF, address_text, name_of, pack_prefix, prefix_text

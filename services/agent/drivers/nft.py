@@ -8,8 +8,8 @@ from typing import Any
 
 from nftables import Nftables
 
+from services.agent.core.firewall.ruleset import shape
 from services.agent.core.kernel import NFT_TABLE, ObservedRuleset, Ruleset, SetOrMap
-from services.agent.core.ruleset import shape
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Netlink, Refusal, Request
 from services.agent.drivers.nft_text import ABSENT, change_script, destroy_script, read_listing, replace_script

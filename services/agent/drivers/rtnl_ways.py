@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Mapping
 
-from services.agent.core.following import Answer, OtherRule
 from services.agent.core.kernel import ROUTE_PROTOCOL
+from services.agent.core.routing.following import Answer, OtherRule
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Message, Netlink, Refusal, Request
 from services.agent.drivers.rtnl import AF, FAMILY, name_of, pack_prefix, prefix_text

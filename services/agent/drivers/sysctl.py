@@ -1,11 +1,11 @@
-"""Kernel settings under /proc/sys. What they were before is kept by the loop (core/sysctls.py)."""
+"""Kernel settings under /proc/sys. What they were before is kept by the loop (core/reconcile/sysctls.py)."""
 
 import errno
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from services.agent.core.kernel import SysctlEntry
-from services.agent.core.sysctls import watched
+from services.agent.core.reconcile.sysctls import watched
 
 PROC_SYS = Path("/proc/sys")
 PER_INTERFACE = "net/ipv4/conf"

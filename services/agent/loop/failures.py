@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from services.agent.core.retry import Retries
+from services.agent.core.reconcile.retry import Retries
 from services.agent.loop.kernel import WAITS, Entry
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from services.agent.core.following import address_in, unfollowed
 from services.agent.core.kernel import RouteEntry
+from services.agent.core.routing.following import address_in, unfollowed
 from services.agent.ports import WaysDriver
 from shared.tasks import end_if_cancelled
 

@@ -5,10 +5,10 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
-from services.agent.core.desired_state import Observed
+from services.agent.core.firewall.ruleset import Elements, Replace
 from services.agent.core.kernel import Link, RouteEntry, RuleEntry, RuleKey, SysctlEntry, WireGuardDevice
-from services.agent.core.order import Delete, Destroy, Step, Upsert
-from services.agent.core.ruleset import Elements, Replace
+from services.agent.core.reconcile.desired_state import Observed
+from services.agent.core.reconcile.order import Delete, Destroy, Step, Upsert
 from services.agent.errors import MechanismMissing
 from services.agent.loop import table
 from services.agent.ports import Driver, RulesetDriver, WireGuardDriver

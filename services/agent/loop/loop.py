@@ -12,14 +12,14 @@ from typing import Protocol
 import structlog
 from msgspec.structs import replace
 
-from services.agent.core import sysctls
-from services.agent.core.desired import Local, desired
-from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
 from services.agent.core.kernel import PeerStats, SysctlEntry
-from services.agent.core.order import Step, plan
-from services.agent.core.selection import Selection
-from services.agent.core.tunnel import PathBook
+from services.agent.core.paths.pathbook import PathBook
+from services.agent.core.reconcile import sysctls
+from services.agent.core.reconcile.desired import Local, desired
+from services.agent.core.reconcile.desired_state import Desired
+from services.agent.core.reconcile.order import Step, plan
+from services.agent.core.routing.choices import Selection
 from services.agent.loop.failures import Failures
 from services.agent.loop.kernel import PARTS, Drivers, Entry, Kernel, Part, entries
 from services.agent.loop.table import DIFFERS

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import structlog
 
-from services.agent.core.closing import closed, closing
+from services.agent.core.firewall.closing import closed, closing
+from services.agent.core.firewall.ruleset import Elements, Replace, change, same_input, shape
 from services.agent.core.kernel import ObservedRuleset, Ruleset
-from services.agent.core.ruleset import Elements, Replace, change, same_input, shape
 from services.agent.ports import RulesetDriver
 
 DIFFERS = "reads back differently from what was written"

@@ -7,7 +7,7 @@ import structlog
 
 from services.agent.core.documents import FeedView
 from services.agent.core.kernel import PeerStats
-from services.agent.core.tunnel import PathBook
+from services.agent.core.paths.pathbook import PathBook
 from services.agent.state.remembered import Picture, Remembered
 from shared.events.signals import Candidates
 from shared.tasks import end_if_cancelled

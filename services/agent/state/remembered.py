@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from services.agent.core.documents import LastGood
-from services.agent.core.selection import Selection
+from services.agent.core.routing.choices import Selection
 from services.agent.state.directory import set_aside, write
 
 DIGEST_BYTES = 16
@@ -79,7 +79,7 @@ def selection(directory: Path) -> Remembered[Selection]:
 
 
 class Originals:
-    """Kernel settings as they were before the agent changed them, path → value (core/sysctls.py).
+    """Kernel settings as they were before the agent changed them, path → value (core/reconcile/sysctls.py).
 
     life: names the time for which they hold, see host.life_of_settings. Those of another life are forgotten: the host
     itself has set everything anew since, and perhaps otherwise.

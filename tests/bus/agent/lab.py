@@ -105,7 +105,7 @@ class AgentProcess:
 
     def start_impatient(self, key: str = KEY) -> None:
         """Start it so that it believes a refusal after one second."""
-        impatient = "from services.agent.feed.reader import Feed; from services.agent.__main__ import main; "
+        impatient = "from services.agent.bus.feed import Feed; from services.agent.__main__ import main; "
         impatient += "Feed.__init__.__kwdefaults__['banished_after_s'] = 1.0; main()"
         environment = {
             "WHIMBREL_BUS": f"nats://127.0.0.1:{BUS_PORT}",

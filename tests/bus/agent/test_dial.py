@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
+from services.agent.bus.dial import Dialer
 from services.agent.core.kernel import CONTROL_MARK
-from services.agent.dial import Dialer
 from services.agent.errors import AdmissionRefused
 from services.agent.ports import Login
 from shared.bus.keys import new_seed, public_key

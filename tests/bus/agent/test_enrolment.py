@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from services.agent.dial import Dialer
-from services.agent.enrolment import enrol
+from services.agent.bus.dial import Dialer
+from services.agent.bus.enrolment import enrol
 from services.agent.errors import EnrolmentRefused
 from shared.events.signals import Enrolled, EnrolReason, EnrolRequest, PeerMeta
 from tests.bus.agent.plane import ACCOUNT, Plane

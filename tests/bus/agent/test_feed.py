@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import nats.errors
 import pytest
 
+from services.agent.bus import session, standing
+from services.agent.bus.dial import Dialer
+from services.agent.bus.feed import Feed
+from services.agent.bus.session import Peer
 from services.agent.core.documents import Documents, FeedView
-from services.agent.dial import Dialer
-from services.agent.feed import session, standing
-from services.agent.feed.reader import Feed
-from services.agent.feed.session import Peer
 from shared.bus.keys import new_seed, public_key
 from shared.bus.undecodable import Undecodables
 from shared.events import subjects

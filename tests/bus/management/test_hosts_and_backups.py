@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
+from services.agent.bus import session, standing
+from services.agent.bus.dial import Dialer
+from services.agent.bus.enrolment import enrol
+from services.agent.bus.feed import Feed
+from services.agent.bus.session import Peer
 from services.agent.core.documents import FeedView
-from services.agent.dial import Dialer
-from services.agent.enrolment import enrol
-from services.agent.feed import session, standing
-from services.agent.feed.reader import Feed
-from services.agent.feed.session import Peer
 from services.management import wiring
 from shared.bus.connection import connect
 from shared.bus.keys import new_seed, public_key

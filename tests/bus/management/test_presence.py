@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from nats.aio.client import Client
 
-from services.management.presence import Presence
+from services.management.peerfacts import Presence
 from shared.bus.codec import encode
 from shared.bus.connection import connect
 from shared.bus.undecodable import Undecodables

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.agent.dial import Dialer
-from services.agent.enrolment import enrol
+from services.agent.bus.dial import Dialer
+from services.agent.bus.enrolment import enrol
 from services.agent.errors import EnrolmentRefused
 from services.agent.ports import Login
 from shared.bus.address import parse_bus

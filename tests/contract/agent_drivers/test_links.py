@@ -7,7 +7,7 @@ import pytest
 
 from deploy.lab.netns import Namespace, address, connect
 from services.agent.core.kernel import Link
-from services.agent.core.whereabouts import PASSING, Told, told
+from services.agent.core.paths.whereabouts import PASSING, Told, told
 from services.agent.drivers.addresses import whereabouts
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.rtnl_links import Links

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from deploy.lab.netns import Namespace
+from services.agent.core.firewall.permits import Layer4, Match, Selector
+from services.agent.core.firewall.ruleset import Elements, Replace, Served, change, elements, shape
+from services.agent.core.firewall.ruleset import ruleset as core_ruleset
 from services.agent.core.intervals import Range, parse, text
 from services.agent.core.kernel import NftChain, NftMap, NftSet, ObservedRuleset, Ruleset
-from services.agent.core.permits import Layer4, Match, Selector
-from services.agent.core.ruleset import Elements, Replace, Served, change, elements, shape
-from services.agent.core.ruleset import ruleset as core_ruleset
 from services.agent.drivers.nft import Nft
 from services.agent.errors import MechanismMissing
 from shared.events.documents import Action, PeerDoc
@@ -28,7 +28,7 @@ DESTINATIONS = {"10.0.0.0/8": "jump permits_a", "192.168.0.0-192.168.0.5": "jump
 def ruleset(
     sources: Iterable[str] = ("100.64.0.7", "100.64.0.8"), destinations: dict[str, str] | None = None
 ) -> Ruleset:
-    """One of everything that core/ruleset.py makes, and elements in every form that nft prints."""
+    """One of everything that core/firewall/ruleset.py makes, and elements in every form that nft prints."""
     return Ruleset(
         sets=(
             NftSet(name="from_x", type="ipv4_addr", interval=False, elements=frozenset(sources)),

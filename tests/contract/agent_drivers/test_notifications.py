@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from deploy.lab.netns import Namespace, connect
+from services.agent.core.firewall.ruleset import shape
 from services.agent.core.kernel import NftChain, NftSet, RouteEntry, RuleEntry, Ruleset
-from services.agent.core.ruleset import shape
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.nft import Nft
 from services.agent.drivers.notifications import EVERYTHING, KernelNotifications

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from deploy.lab.netns import Namespace
-from services.agent.core.desired import Local, desired
 from services.agent.core.documents import Documents
 from services.agent.core.kernel import CONTROL_MARK, LISTEN_PORT
+from services.agent.core.reconcile.desired import Local, desired
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.nft import Nft

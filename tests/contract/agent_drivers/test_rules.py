@@ -4,7 +4,7 @@ import pytest
 
 from deploy.lab.netns import Namespace
 from services.agent.core.kernel import CONTROL_MARK, CONTROL_MASK, ROUTE_PROTOCOL, TABLE, Family, RuleEntry, RuleKey
-from services.agent.core.policyrules import policy_rules
+from services.agent.core.routing.policyrules import policy_rules
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.rtnl_rules import Rules
 from tests.contract.agent_drivers.conftest import run_on

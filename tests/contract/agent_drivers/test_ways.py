@@ -3,9 +3,9 @@
 import pytest
 
 from deploy.lab.netns import Namespace
-from services.agent.core.following import Answer, OtherRule
 from services.agent.core.kernel import RouteEntry
-from services.agent.core.policyrules import policy_rules
+from services.agent.core.routing.following import Answer, OtherRule
+from services.agent.core.routing.policyrules import policy_rules
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.rtnl_routes import Routes
 from services.agent.drivers.rtnl_rules import Rules

@@ -3,7 +3,7 @@
 import pytest
 
 from deploy.lab.netns import Namespace, address, connect
-from services.agent.core.whereabouts import NOWHERE, Interface, Told, Way, Whereabouts, told
+from services.agent.core.paths.whereabouts import NOWHERE, Interface, Told, Way, Whereabouts, told
 from services.agent.drivers.addresses import whereabouts
 from services.agent.drivers.netlink import Netlink
 from tests.contract.agent_drivers.conftest import run_on

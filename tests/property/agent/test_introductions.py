@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.agent.core.kernel import PeerStats
-from services.agent.core.tunnel import PathBook, Reset, Send
+from services.agent.core.paths.pathbook import PathBook, Reset, Send
 from shared.events.signals import Candidates
 
 STEP_S = 0.05

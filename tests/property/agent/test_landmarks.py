@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.agent.core.documents import FeedView
-from services.agent.core.landmarks import Landmarks
+from services.agent.core.feed.landmarks import Landmarks
 from shared.events.documents import FeedMessage, Tombstone
 from shared.events.subjects import FeedKey
 from tests.unit.agent import make

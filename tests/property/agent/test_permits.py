@@ -7,8 +7,8 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.agent.core.desired import Local, desired
 from services.agent.core.documents import Documents
+from services.agent.core.reconcile.desired import Local, desired
 from shared.events.documents import PeerDoc, Permit, RouteDoc, RuleDoc
 from tests.fakes.kernel import FakeKernel, State
 from tests.property.agent import worlds

@@ -4,13 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from services.agent.core.desired import Local, desired
-from services.agent.core.desired_state import Desired, Observed
 from services.agent.core.documents import Documents
+from services.agent.core.firewall.ruleset import Elements, Replace
 from services.agent.core.kernel import Link, RouteEntry, RuleEntry, WireGuardPeer
-from services.agent.core.order import plan, same_peer
-from services.agent.core.ruleset import Elements, Replace
-from services.agent.core.sysctls import journal
+from services.agent.core.reconcile.desired import Local, desired
+from services.agent.core.reconcile.desired_state import Desired, Observed
+from services.agent.core.reconcile.order import plan, same_peer
+from services.agent.core.reconcile.sysctls import journal
 from tests.fakes.kernel import NOBODY, OPEN, UNREACHABLE, FakeKernel
 from tests.property.agent import worlds
 from tests.unit.agent.make import key

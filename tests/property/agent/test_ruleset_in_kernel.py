@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.lab.netns import Namespace
-from services.agent.core.desired import Local, desired
 from services.agent.core.documents import Documents
+from services.agent.core.firewall.ruleset import Elements, Replace, change, elements, shape
 from services.agent.core.kernel import NFT_TABLE, ObservedRuleset, Ruleset
-from services.agent.core.ruleset import Elements, Replace, change, elements, shape
+from services.agent.core.reconcile.desired import Local, desired
 from services.agent.drivers.nft import Nft
 from services.agent.drivers.nft_text import replace_script
 from shared.events.documents import RouteDoc

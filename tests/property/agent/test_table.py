@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from services.agent.core.desired import Local, desired
 from services.agent.core.documents import Documents
+from services.agent.core.firewall.ruleset import change
 from services.agent.core.kernel import Link, NftMap, Ruleset
-from services.agent.core.ruleset import change
+from services.agent.core.reconcile.desired import Local, desired
 from services.agent.loop.table import write
 from tests.fakes.kernel import FakeKernel
 from tests.fakes.nftables import Fault, FaultyNft

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.lab.netns import Namespace
+from services.agent.core.firewall.permits import Match, Selector
+from services.agent.core.firewall.ruleset import Served, elements, ruleset, shape
 from services.agent.core.intervals import parse
 from services.agent.core.kernel import ObservedRuleset, Ruleset, SetOrMap
-from services.agent.core.permits import Match, Selector
-from services.agent.core.ruleset import Served, elements, ruleset, shape
 from services.agent.drivers.nft import NOTHING, Nft
 from services.agent.loop.table import write
 from tests.support.netns import host as host

@@ -2,9 +2,9 @@
 
 from hypothesis import strategies as st
 
-from services.agent.core.desired import Local
 from services.agent.core.documents import Documents
-from services.agent.core.selection import Selection
+from services.agent.core.reconcile.desired import Local
+from services.agent.core.routing.choices import Selection
 from shared.events.documents import PeerDoc, Permit, PortRange, RouteDoc, RuleDoc
 from tests.unit.agent import make
 from tests.unit.agent.make import ALL

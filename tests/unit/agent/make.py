@@ -9,8 +9,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from services.agent.core.desired import Local
 from services.agent.core.documents import Documents
+from services.agent.core.reconcile.desired import Local
 from shared.events.documents import (
     PeerDoc,
     Permit,

@@ -1,6 +1,6 @@
 """When an audience is read again."""
 
-from services.agent.core.certainty import MOST_TRIES, PATIENCE_S, Certainty
+from services.agent.core.feed.certainty import MOST_TRIES, PATIENCE_S, Certainty
 from shared.events.documents import Beacon
 
 MINE = "g.mine"

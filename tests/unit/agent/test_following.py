@@ -2,10 +2,10 @@
 
 import pytest
 
-from services.agent.core.desired import desired
-from services.agent.core.following import Answer, OtherRule, address_in, unfollowed, with_reasons
 from services.agent.core.kernel import RouteEntry
-from services.agent.core.status import networks, route_states
+from services.agent.core.reconcile.desired import desired
+from services.agent.core.routing.following import Answer, OtherRule, address_in, unfollowed, with_reasons
+from services.agent.core.show.status import networks, route_states
 from tests.unit.agent import make
 
 OURS = Answer(device="wt0", table=7120, prefix="10.0.0.0/8", direct=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.agent.core.hagroups import Candidate, candidates, choose, ha_groups, offered
+from services.agent.core.routing.hagroups import Candidate, candidates, choose, ha_groups, offered
 from shared.events.documents import RouteDoc
 from tests.unit.agent import make
 

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 import pytest
 from msgspec.structs import replace
 
-from services.agent.core.delta import Delta, delta
-from services.agent.core.desired import desired
-from services.agent.core.desired_state import Desired, Observed
+from services.agent.core.firewall.ruleset import Elements, Replace
 from services.agent.core.kernel import RouteEntry, SysctlEntry, WireGuardPeer
-from services.agent.core.order import Delete, Destroy, Step, Upsert, plan
-from services.agent.core.ruleset import Elements, Replace
-from services.agent.core.sysctls import journal, restored, settled, wanted, watched
+from services.agent.core.reconcile.delta import Delta, delta
+from services.agent.core.reconcile.desired import desired
+from services.agent.core.reconcile.desired_state import Desired, Observed
+from services.agent.core.reconcile.order import Delete, Destroy, Step, Upsert, plan
+from services.agent.core.reconcile.sysctls import journal, restored, settled, wanted, watched
 from tests.fakes.kernel import FakeKernel
 from tests.unit.agent import make
 

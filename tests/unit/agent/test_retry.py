@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.agent.core.retry import Retries, delay_s
+from services.agent.core.reconcile.retry import Retries, delay_s
 
 
 @pytest.mark.parametrize(

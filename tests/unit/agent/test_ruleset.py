@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import pytest
 from msgspec.structs import replace
 
-from services.agent.core.desired import desired
 from services.agent.core.documents import Documents
+from services.agent.core.firewall.ruleset import Elements, Replace, change, elements, shape
 from services.agent.core.kernel import ObservedRuleset, Ruleset
-from services.agent.core.ruleset import Elements, Replace, change, elements, shape
+from services.agent.core.reconcile.desired import desired
 from shared.events.documents import PeerDoc, Permit, RouteDoc, RuleDoc
 from tests.fakes.kernel import FakeKernel
 from tests.unit.agent import make

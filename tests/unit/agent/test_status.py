@@ -7,13 +7,13 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from services.agent.core.desired import Local, desired
 from services.agent.core.documents import Documents
-from services.agent.core.fib import NO_POLICY, NOBODY_CONNECTED
-from services.agent.core.selection import Selection
-from services.agent.core.status import About, networks, route_states, status
-from services.agent.core.tunnel import PathStatus
-from services.agent.core.whereabouts import Told
+from services.agent.core.paths.pathbook import PathStatus
+from services.agent.core.paths.whereabouts import Told
+from services.agent.core.reconcile.desired import Local, desired
+from services.agent.core.routing.choices import Selection
+from services.agent.core.routing.fib import NO_POLICY, NOBODY_CONNECTED
+from services.agent.core.show.status import About, networks, route_states, status
 from shared.events.documents import RouteDoc
 from shared.events.facts import RouteState
 from tests.unit.agent import make

@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.agent.core.candidates import local_endpoints
-from services.agent.core.whereabouts import (
+from services.agent.core.paths.candidates import local_endpoints
+from services.agent.core.paths.whereabouts import (
     NOTHING_REACHED,
     NOWHERE,
     OVERLAY,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
+from services.agent.core.firewall.ruleset import elements, shape
 from services.agent.core.kernel import (
     Link,
     ObservedRuleset,
@@ -16,7 +17,6 @@ from services.agent.core.kernel import (
     WireGuardDevice,
     WireGuardPeer,
 )
-from services.agent.core.ruleset import elements, shape
 from services.agent.loop.kernel import Drivers
 
 K = TypeVar("K")

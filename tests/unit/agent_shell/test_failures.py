@@ -1,6 +1,6 @@
 """What the kernel refused, and when it is asked again."""
 
-from services.agent.core.retry import FIRST_S
+from services.agent.core.reconcile.retry import FIRST_S
 from services.agent.loop.failures import Failures
 from services.agent.loop.kernel import WAITS
 

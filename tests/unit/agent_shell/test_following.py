@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
-from services.agent.core.following import Answer, OtherRule
 from services.agent.core.kernel import TABLE, RouteEntry
+from services.agent.core.routing.following import Answer, OtherRule
 from services.agent.loop import following
 from services.agent.loop.following import LIMIT, Following
 from tests.support.bus import eventually

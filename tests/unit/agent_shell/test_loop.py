@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
-from services.agent.core.desired import Local
 from services.agent.core.documents import Documents
 from services.agent.core.kernel import PeerStats, RouteEntry
-from services.agent.core.tunnel import PathBook, Reset
+from services.agent.core.paths.pathbook import PathBook, Reset
+from services.agent.core.reconcile.desired import Local
 from services.agent.loop.kernel import RULESET, WAITS
 from services.agent.loop.loop import Loop, _drifts
 from shared.events.documents import PeerDoc, RouteDoc, SelfDoc, SettingsDoc

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
-from services.agent.core.desired import Local
 from services.agent.core.documents import Documents
 from services.agent.core.kernel import PeerStats
-from services.agent.core.tunnel import PathBook
-from services.agent.core.whereabouts import InterfaceAddress, Whereabouts
+from services.agent.core.paths.pathbook import PathBook
+from services.agent.core.paths.whereabouts import InterfaceAddress, Whereabouts
+from services.agent.core.reconcile.desired import Local
 from services.agent.paths import Paths
 from shared.events.documents import SettingsDoc
 

@@ -11,8 +11,8 @@ import structlog.testing
 
 from services.agent.core.documents import FeedView, Held, LastGood
 from services.agent.core.kernel import PeerStats
-from services.agent.core.selection import Selection
-from services.agent.core.tunnel import PathBook, Reset
+from services.agent.core.paths.pathbook import PathBook, Reset
+from services.agent.core.routing.choices import Selection
 from services.agent.state import lastgood, remembered
 from services.agent.state.directory import write
 from services.agent.state.lastgood import LastGoodKeeper

@@ -3,9 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from services.agent.core.desired import Local
+from services.agent.bus.report import report
+from services.agent.core.reconcile.desired import Local
 from services.agent.ports import Passed
-from services.agent.report import report
 from shared.bus.codec import decode, encode
 from shared.errors import Undecodable
 from shared.events.facts import ReportFact

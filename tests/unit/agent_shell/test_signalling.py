@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from nacl.public import Box, PrivateKey, PublicKey
 
-from services.agent.core.tunnel import PathBook
-from services.agent.signalling import MAX_AGE_S, Signalling, Unusable, seal, unseal
+from services.agent.bus.signalling import MAX_AGE_S, Signalling, Unusable, seal, unseal
+from services.agent.core.paths.pathbook import PathBook
 from shared.bus.codec import decode
 from shared.events.signals import Beat, Candidates
 

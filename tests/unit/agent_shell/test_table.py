@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from services.agent.core.desired import desired
+from services.agent.core.firewall.ruleset import change
 from services.agent.core.kernel import Ruleset
-from services.agent.core.ruleset import change
+from services.agent.core.reconcile.desired import desired
 from services.agent.loop.table import DIFFERS, write
 from shared.events.documents import RouteDoc, RuleDoc
 from tests.fakes.kernel import FakeKernel

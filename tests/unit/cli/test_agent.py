@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from services.agent.core.desired import desired
-from services.agent.core.status import About, status
-from services.agent.core.whereabouts import Told
+from services.agent.core.paths.whereabouts import Told
+from services.agent.core.reconcile.desired import desired
+from services.agent.core.show.status import About, status
 from services.cli import agent
 from tests.unit.agent import make
 from tests.unit.cli.conftest import Run

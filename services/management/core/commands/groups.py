@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from services.management.core import references
 from services.management.core.commands.checks import existing_peers, found, named, unique
 from services.management.core.commands.decision import Context, Decision, changed, unchanged
-from services.management.core.commands.serving import check_joining
+from services.management.core.commands.routing_peers import check_joining
 from services.management.core.model.commit import Activity, Entity, ref
 from services.management.core.model.group import Group
 from services.management.core.model.peer import Peer

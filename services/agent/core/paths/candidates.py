@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_interface
 
-from services.agent.core.destinations import is_address, parsed
 from services.agent.core.intervals import Network
+from services.agent.core.routing.destinations import is_address, parsed
 
 LIMIT = 16
 """Endpoints looked at per peer: what a host has, and not what a hostile one may claim."""

@@ -15,11 +15,11 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from services.agent.core.delta import delta
-from services.agent.core.desired_state import Desired, Observed
+from services.agent.core.firewall.ruleset import Elements, Replace, change
 from services.agent.core.kernel import RouteEntry, WireGuardPeer
-from services.agent.core.ruleset import Elements, Replace, change
-from services.agent.core.sysctls import restored
+from services.agent.core.reconcile.delta import delta
+from services.agent.core.reconcile.desired_state import Desired, Observed
+from services.agent.core.reconcile.sysctls import restored
 
 Kind: TypeAlias = Literal["link", "device", "sysctl", "peer", "rule", "route"]
 """Which driver a step is for; a device is one of the WireGuard driver's, and so is making and removing its link."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from services.agent.core.status import route_states
+from services.agent.core.show.status import route_states
 from services.agent.ports import Passed, Publish
 from shared.bus.codec import encode
 from shared.events import subjects

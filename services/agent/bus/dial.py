@@ -11,8 +11,8 @@ from urllib.parse import ParseResult, urlsplit
 import nats.errors
 from nats.aio.client import Client
 
-from services.agent.core.destinations import is_address
 from services.agent.core.kernel import CONTROL_MARK
+from services.agent.core.routing.destinations import is_address
 from services.agent.errors import AdmissionRefused
 from services.agent.ports import Login
 from shared.bus.address import BusAddress, parse_bus

@@ -10,17 +10,17 @@ from typing import TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from services.agent.core.desired_state import Desired
-from services.agent.core.destinations import Overlay, canonical_address, destinations, overlay_of, parsed
 from services.agent.core.documents import Documents
-from services.agent.core.fib import fib
-from services.agent.core.hagroups import EXITS, serves
+from services.agent.core.firewall.permits import Match, fault, input_matches, route_matches
+from services.agent.core.firewall.ruleset import Served, ruleset
 from services.agent.core.kernel import CONTROL_MARK, INTERFACE, MTU, Link, WireGuardDevice, WireGuardPeer
-from services.agent.core.permits import Match, fault, input_matches, route_matches
-from services.agent.core.policyrules import policy_rules
-from services.agent.core.ruleset import Served, ruleset
-from services.agent.core.selection import Selection
-from services.agent.core.sysctls import has_v6, wanted
+from services.agent.core.reconcile.desired_state import Desired
+from services.agent.core.reconcile.sysctls import has_v6, wanted
+from services.agent.core.routing.choices import Selection
+from services.agent.core.routing.destinations import Overlay, canonical_address, destinations, overlay_of, parsed
+from services.agent.core.routing.fib import fib
+from services.agent.core.routing.hagroups import EXITS, serves
+from services.agent.core.routing.policyrules import policy_rules
 from shared.events.documents import PeerDoc, Permit, RuleDoc
 from shared.net.wireguard import is_public_key
 

@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from services.agent.core.candidates import local_endpoints
-from services.agent.core.desired import Local
-from services.agent.core.desired_state import Desired
-from services.agent.core.destinations import covers, parsed
 from services.agent.core.documents import Documents
-from services.agent.core.fib import NO_ADDRESSES, NO_POLICY, NOBODY_CONNECTED
-from services.agent.core.hagroups import HaGroup, canonical, offered, serves
 from services.agent.core.kernel import MTU
-from services.agent.core.selection import exit_bases, selected
-from services.agent.core.tunnel import PathStatus
-from services.agent.core.whereabouts import Told
+from services.agent.core.paths.candidates import local_endpoints
+from services.agent.core.paths.pathbook import PathStatus
+from services.agent.core.paths.whereabouts import Told
+from services.agent.core.reconcile.desired import Local
+from services.agent.core.reconcile.desired_state import Desired
+from services.agent.core.routing.choices import exit_bases, selected
+from services.agent.core.routing.destinations import covers, parsed
+from services.agent.core.routing.fib import NO_ADDRESSES, NO_POLICY, NOBODY_CONNECTED
+from services.agent.core.routing.hagroups import HaGroup, canonical, offered, serves
 from shared.events.documents import PeerDoc, RouteDoc
 from shared.events.facts import RouteState
 

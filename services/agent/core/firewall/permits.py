@@ -10,9 +10,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from services.agent.core.destinations import canonical_address
 from services.agent.core.intervals import Range, Version, merge
 from services.agent.core.kernel import NftSet
+from services.agent.core.routing.destinations import canonical_address
 from shared.events.documents import Action, PeerDoc, Permit, PortRange, Protocol, RouteDoc, RuleDoc
 from shared.events.subjects import group_audience, peer_audience
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from services.agent.core.hagroups import V4_EXIT, V6_EXIT, HaGroup
+from services.agent.core.routing.hagroups import V4_EXIT, V6_EXIT, HaGroup
 
 V6_SUFFIX = "-v6"
 """An IPv6 exit named like an IPv4 one with this suffix is its twin: one choice for both (reference agent §7)."""

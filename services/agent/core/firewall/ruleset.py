@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from services.agent.core.closing import FORWARD, INPUT, closed_rules, closed_sets, is_closed_set
+from services.agent.core.firewall.closing import FORWARD, INPUT, closed_rules, closed_sets, is_closed_set
+from services.agent.core.firewall.nat import clamp, masquerade_set, postrouting
+from services.agent.core.firewall.permits import VERSIONS, Compiled, Match, compiled, source_sets
+from services.agent.core.firewall.underlay import marked, never_inside, never_spoofed
 from services.agent.core.intervals import Network, Range, Version, is_last, of, parse, partition, read, subtract, text
 from services.agent.core.kernel import NftChain, NftMap, ObservedRuleset, Ruleset, SetOrMap
-from services.agent.core.nat import clamp, masquerade_set, postrouting
-from services.agent.core.permits import VERSIONS, Compiled, Match, compiled, source_sets
-from services.agent.core.underlay import marked, never_inside, never_spoofed
 from shared.events.documents import PeerDoc
 
 NOT_BEHIND_AN_EXIT: dict[Version, tuple[str, ...]] = {
@@ -125,8 +125,8 @@ def elements(ruleset: Ruleset) -> dict[str, frozenset[str]]:
 def change(desired: Ruleset, observed: ObservedRuleset, *, anew: bool = False) -> Replace | Elements | None:
     """What makes the observed table the desired one, None when it is.
 
-    anew: write every set and map that differs as a whole. What is closed (core/closing.py) opens only in a change of
-    its own, once nothing else differs.
+    anew: write every set and map that differs as a whole. What is closed (core/firewall/closing.py) opens only in a
+    change of its own, once nothing else differs.
     """
     fingerprint = shape(desired)
     if observed.shape != fingerprint:

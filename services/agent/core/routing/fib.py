@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from services.agent.core.destinations import Overlay, destinations, parsed
 from services.agent.core.documents import Documents
-from services.agent.core.hagroups import V4_EXIT, V6_EXIT, Candidate, HaGroup, candidates, choose, offered
 from services.agent.core.intervals import Network
 from services.agent.core.kernel import RouteEntry
-from services.agent.core.selection import Selection, selected
+from services.agent.core.routing.choices import Selection, selected
+from services.agent.core.routing.destinations import Overlay, destinations, parsed
+from services.agent.core.routing.hagroups import V4_EXIT, V6_EXIT, Candidate, HaGroup, candidates, choose, offered
 
 NO_POLICY = "no policy connects this host with a routing peer of the route"
 NOBODY_CONNECTED = "no routing peer is connected"

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec.structs import replace
 
-from services.agent.core.desired_state import Desired
-from services.agent.core.destinations import destinations, overlay_of
 from services.agent.core.documents import Documents
 from services.agent.core.intervals import address, of, parse
 from services.agent.core.kernel import RULE_OVERLAY, TABLE, Family, RouteEntry
-from services.agent.core.policyrules import MAIN_TABLE
+from services.agent.core.reconcile.desired_state import Desired
+from services.agent.core.routing.destinations import destinations, overlay_of
+from services.agent.core.routing.policyrules import MAIN_TABLE
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.agent.core.hagroups import HaGroup, ha_groups
-from services.agent.core.selection import DESELECT_ALL, SELECT_ALL, Selection, deselect, select, selected
+from services.agent.core.routing.choices import DESELECT_ALL, SELECT_ALL, Selection, deselect, select, selected
+from services.agent.core.routing.hagroups import HaGroup, ha_groups
 from tests.unit.agent import make
 
 LAN = make.route("lan", "10.1.0.0/16")

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
-from services.agent.core.destinations import parsed
 from services.agent.core.kernel import Family
+from services.agent.core.routing.destinations import parsed
 from shared.events.documents import PeerDoc, RouteDoc, SelfDoc
 from shared.events.subjects import group_audience
 

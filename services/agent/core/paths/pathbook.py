@@ -14,10 +14,10 @@ from typing import TypeAlias
 
 import msgspec
 
-from services.agent.core.candidates import ranked, split
-from services.agent.core.introduction import Introduction
 from services.agent.core.kernel import PeerStats
-from services.agent.core.path import WORDS, Path, State, Word
+from services.agent.core.paths.candidates import ranked, split
+from services.agent.core.paths.introduction import Introduction
+from services.agent.core.paths.path import WORDS, Path, State, Word
 from shared.events.signals import Candidates
 
 EAGER_S = 0.1

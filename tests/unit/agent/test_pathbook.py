@@ -2,11 +2,11 @@
 
 import pytest
 
-from services.agent.core.candidates import ranked, split
-from services.agent.core.introduction import Introduction
 from services.agent.core.kernel import PeerStats
-from services.agent.core.path import TRANSITIONS, Event, Path, State
-from services.agent.core.tunnel import PathBook, Reset, Send
+from services.agent.core.paths.candidates import ranked, split
+from services.agent.core.paths.introduction import Introduction
+from services.agent.core.paths.path import TRANSITIONS, Event, Path, State
+from services.agent.core.paths.pathbook import PathBook, Reset, Send
 from shared.events.signals import Candidates
 
 WALL = 1_700_000_000.0

@@ -14,10 +14,10 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from services.agent.core.certainty import Certainty
+from services.agent.bus import catchup
 from services.agent.core.documents import FeedView
-from services.agent.core.landmarks import Landmarks
-from services.agent.feed import catchup
+from services.agent.core.feed.certainty import Certainty
+from services.agent.core.feed.landmarks import Landmarks
 from shared.bus.codec import decode
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable

@@ -17,7 +17,7 @@ import structlog
 from nacl.exceptions import CryptoError
 from nacl.public import Box, PrivateKey, PublicKey
 
-from services.agent.core.tunnel import PathBook
+from services.agent.core.paths.pathbook import PathBook
 from services.agent.ports import Publish
 from shared.bus.codec import encode
 from shared.events import subjects

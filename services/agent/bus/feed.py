@@ -11,10 +11,10 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 
+from services.agent.bus import standing
+from services.agent.bus.session import RESUMABLE_S, Listener, Over, Peer, Progress, Session, boottime
 from services.agent.core.documents import Documents, FeedView
 from services.agent.errors import AdmissionRefused
-from services.agent.feed import standing
-from services.agent.feed.session import RESUMABLE_S, Listener, Over, Peer, Progress, Session, boottime
 from services.agent.ports import Dial, Login
 from shared.bus.connection import REPORT_EVERY_S, wait_before
 from shared.bus.keys import public_key

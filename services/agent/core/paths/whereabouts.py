@@ -6,8 +6,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from services.agent.core.candidates import LIMIT, is_routable, is_within, networks
 from services.agent.core.intervals import Network
+from services.agent.core.paths.candidates import LIMIT, is_routable, is_within, networks
 
 CABLES = frozenset({"veth", "tun", "vxlan", "geneve"})
 """Kinds that attach containers and virtual machines to a bridge, or that bridge to its like on other hosts."""
