@@ -33,7 +33,7 @@ class Driver(Protocol[K, V]):
 
 
 class WireGuardDriver(Protocol):
-    """The WireGuard device behind one interface: drivers/wg_kernel.py and wg_uapi.py.
+    """The WireGuard device behind one interface: drivers/kernelspace.py and userspace.py.
 
     `create` makes the interface when it is missing and adopts one that a predecessor left; `destroy` removes it.
     `name` is "kernel" or "wireguard-go". `limit` says what does not work as it should here, and the remedy.

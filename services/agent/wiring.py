@@ -35,7 +35,7 @@ from services.agent.drivers.rtnl_routes import Routes
 from services.agent.drivers.rtnl_rules import Rules
 from services.agent.drivers.rtnl_ways import Ways
 from services.agent.drivers.sysctl import Sysctls
-from services.agent.drivers.wireguard import open_wireguard, probe, require_free
+from services.agent.drivers.wireguard.mechanism import open_wireguard, probe, require_free
 from services.agent.errors import AgentError
 from services.agent.host import life_of_settings, meta
 from services.agent.lifetime import Lifetime, first_of

@@ -1,46 +1,51 @@
 """The addresses of this host, its interfaces, and the ways its packets take."""
 
 import socket
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 
 from services.agent.core.kernel import CONTROL_MARK
 from services.agent.core.paths.whereabouts import NOWHERE, Interface, InterfaceAddress, Way, Whereabouts
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Message, Netlink, Refusal, Request
-from services.agent.drivers.rtnl import AF, address_text, name_of, pack_prefix, prefix_text
-from services.agent.drivers.rtnl_links import (
+from services.agent.drivers.rtnl import (
     ADDRESS,
+    AF,
     IFA_ADDRESS,
+    IFA_F_DADFAILED,
+    IFA_F_DEPRECATED,
+    IFA_F_TENTATIVE,
     IFA_FLAGS,
     IFA_LOCAL,
+    IFLA_EXT_MASK,
     IFLA_IFNAME,
     IFLA_INFO_KIND,
     IFLA_LINKINFO,
+    IFLA_MASTER,
     LINK,
-    RTM_GETADDR,
-    RTM_GETLINK,
-)
-from services.agent.drivers.rtnl_routes import (
+    NEXT_HOP,
+    NO_FAMILY,
     ROUTE,
     RT_SCOPE_UNIVERSE,
+    RT_TABLE_MAIN,
     RTA_DST,
+    RTA_MARK,
+    RTA_MULTIPATH,
     RTA_OIF,
+    RTA_PREFSRC,
     RTA_TABLE,
+    RTEXT_FILTER_SKIP_STATS,
+    RTM_GETADDR,
+    RTM_GETLINK,
     RTM_GETROUTE,
     RTN_UNICAST,
     RTN_UNSPEC,
+    address_text,
+    name_of,
+    pack_prefix,
+    prefix_text,
 )
-from services.agent.drivers.rtnl_rules import NO_FAMILY
 
-IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_F_TENTATIVE = 0x08, 0x20, 0x40
 PASSING = IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_TENTATIVE
-IFLA_MASTER, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS = 10, 29, 8
-RTA_PREFSRC, RTA_MULTIPATH, RTA_MARK = 7, 9, 16
-RT_TABLE_MAIN = 254
-
-NEXT_HOP = struct.Struct("=HBBi")
-"""rtnexthop: length, flags, hops, index."""
 
 
 def whereabouts(rtnl: Netlink, targets: Iterable[str]) -> Whereabouts:

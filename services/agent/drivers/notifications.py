@@ -12,30 +12,35 @@ from services.agent.core.kernel import NFT_TABLE, TABLE
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Message
 from services.agent.drivers.nft import NFPROTO_INET, NFT_MSG_NEWGEN, NFTA_GEN_ID
-from services.agent.drivers.rtnl import index_of
-from services.agent.drivers.rtnl_links import (
+from services.agent.drivers.rtnl import (
     ADDRESS,
     IFLA_IFNAME,
     LINK,
+    ROUTE,
+    ROUTE_GROUPS,
+    RT_TABLE_COMPAT,
+    RT_TABLE_MAIN,
+    RTA_OIF,
+    RTA_TABLE,
     RTM_DELADDR,
     RTM_DELLINK,
+    RTM_DELROUTE,
+    RTM_DELRULE,
     RTM_NEWADDR,
     RTM_NEWLINK,
+    RTM_NEWNETCONF,
+    RTM_NEWROUTE,
+    RTM_NEWRULE,
+    RTPROT_KERNEL,
+    index_of,
 )
-from services.agent.drivers.rtnl_routes import ROUTE, RTA_OIF, RTA_TABLE, RTM_DELROUTE, RTM_NEWROUTE
-from services.agent.drivers.rtnl_rules import RTM_DELRULE, RTM_NEWRULE
 from services.agent.ports import Disturbed
 
 RECEIVE_BUFFER = 32 << 20
 AT_ONCE = 64
 """Datagrams that one reading takes from a socket, so that a burst does not hold up everything else."""
 
-ROUTE_GROUPS = (1, 5, 7, 8, 9, 11, 19, 24, 25)
-"""RTNLGRP_ LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE, IPV4_ and IPV6_NETCONF."""
 NFNLGRP_NFTABLES = 7
-RTM_NEWNETCONF = 80
-RT_TABLE_COMPAT, RT_TABLE_MAIN = 252, 254
-RTPROT_KERNEL = 2
 GENERATIONS = 1 << 32
 
 EVERYTHING: frozenset[Disturbed] = frozenset(

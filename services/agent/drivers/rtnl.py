@@ -1,9 +1,54 @@
-"""What links, routes and rules have in common on rtnetlink: families, prefixes and interface names."""
+"""rtnetlink as all drivers of it speak it: the kernel's structs and numbers, families, prefixes and interface names.
 
+Layouts and numbers are of linux/rtnetlink.h, if_link.h, if_addr.h and fib_rules.h.
+"""
+
+import errno
 import ipaddress
 import socket
+import struct
 
 from services.agent.core.kernel import Family
+
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
+RTM_NEWNETCONF = 80
+ROUTE_GROUPS = (1, 5, 7, 8, 9, 11, 19, 24, 25)
+"""RTNLGRP_ LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE, IPV4_ and IPV6_NETCONF."""
+
+LINK = struct.Struct("=BxHiII")
+"""ifinfomsg: family, type, index, flags, change."""
+IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_EXT_MASK = 3, 4, 10, 18, 29
+IFLA_INFO_KIND = 1
+IFF_UP = 0x1
+RTEXT_FILTER_SKIP_STATS = 8
+
+ADDRESS = struct.Struct("=BBBBI")
+"""ifaddrmsg: family, prefixlen, flags, scope, index."""
+IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
+IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_F_TENTATIVE = 0x02, 0x08, 0x20, 0x40
+
+ROUTE = struct.Struct("=BBBBBBBBI")
+"""rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags."""
+NEXT_HOP = struct.Struct("=HBBi")
+"""rtnexthop: length, flags, hops, index."""
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_MULTIPATH, RTA_TABLE, RTA_MARK, RTA_VIA = 1, 4, 5, 7, 9, 15, 16, 18
+RTN_UNSPEC, RTN_UNICAST, RTN_UNREACHABLE = 0, 1, 7
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
+RT_TABLE_UNSPEC, RT_TABLE_COMPAT, RT_TABLE_MAIN = 0, 252, 254
+RTPROT_KERNEL = 2
+RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x1000, 0x2000
+
+RULE = struct.Struct("=BBBBBBBBI")
+"""fib_rule_hdr: family, dst_len, src_len, tos, table, two reserved, action, flags."""
+FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 6, 10, 14, 15, 16, 21
+FR_ACT_TO_TBL, FR_ACT_UNREACHABLE = 1, 7
+FIB_RULE_INVERT = 0x2
+
+NO_FAMILY = {errno.EAFNOSUPPORT, errno.EOPNOTSUPP}
+"""The kernel has no rules for this family, which says that it has no routes to keep apart either."""
 
 AF: dict[Family, int] = {"v4": int(socket.AF_INET), "v6": int(socket.AF_INET6)}
 FAMILY: dict[int, Family] = {number: family for family, number in AF.items()}

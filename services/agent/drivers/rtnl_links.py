@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import socket
-import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -11,22 +10,31 @@ from typing import NamedTuple
 from services.agent.core.kernel import Link
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Netlink, Refusal, Request
-from services.agent.drivers.rtnl import index_of, pack_prefix, prefix_text
-
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
-IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_INFO_KIND = 3, 4, 18, 1
-IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
-IFA_F_NODAD = 0x02
-IFF_UP = 0x1
-RT_SCOPE_LINK = 253
+from services.agent.drivers.rtnl import (
+    ADDRESS,
+    IFA_ADDRESS,
+    IFA_F_NODAD,
+    IFA_FLAGS,
+    IFA_LOCAL,
+    IFF_UP,
+    IFLA_IFNAME,
+    IFLA_INFO_KIND,
+    IFLA_LINKINFO,
+    IFLA_MTU,
+    LINK,
+    RT_SCOPE_LINK,
+    RTM_DELADDR,
+    RTM_DELLINK,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    index_of,
+    pack_prefix,
+    prefix_text,
+)
 
 IPV6_SETTINGS = Path("/proc/sys/net/ipv6/conf")
-
-LINK = struct.Struct("=BxHiII")
-"""ifinfomsg: family, type, index, flags, change."""
-ADDRESS = struct.Struct("=BBBBI")
-"""ifaddrmsg: family, prefixlen, flags, scope, index."""
 
 
 class Links:

@@ -3,22 +3,31 @@
 import asyncio
 import errno
 import socket
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 
 from services.agent.core.kernel import ROUTE_PROTOCOL, TABLE, RouteEntry
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Message, Netlink, Refusal, Request
-from services.agent.drivers.rtnl import index_of, name_of, pack_prefix, prefix_text
-
-RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
-RTA_DST, RTA_OIF, RTA_TABLE = 1, 4, 15
-RTN_UNSPEC, RTN_UNICAST, RTN_UNREACHABLE = 0, 1, 7
-RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
-RT_TABLE_UNSPEC = 0
-
-ROUTE = struct.Struct("=BBBBBBBBI")
-"""rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags."""
+from services.agent.drivers.rtnl import (
+    ROUTE,
+    RT_SCOPE_LINK,
+    RT_SCOPE_NOWHERE,
+    RT_SCOPE_UNIVERSE,
+    RT_TABLE_UNSPEC,
+    RTA_DST,
+    RTA_OIF,
+    RTA_TABLE,
+    RTM_DELROUTE,
+    RTM_GETROUTE,
+    RTM_NEWROUTE,
+    RTN_UNICAST,
+    RTN_UNREACHABLE,
+    RTN_UNSPEC,
+    index_of,
+    name_of,
+    pack_prefix,
+    prefix_text,
+)
 
 GONE = {errno.ESRCH, errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP}
 """A delete that is refused like this had nothing to delete; ENOENT also says that a table was never used."""

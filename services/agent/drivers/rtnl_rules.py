@@ -7,18 +7,24 @@ from collections.abc import Iterable, Mapping
 from services.agent.core.kernel import ROUTE_PROTOCOL, RuleEntry, RuleKey
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Message, Netlink, Refusal, Request
-from services.agent.drivers.rtnl import AF, FAMILY
-
-RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
-FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 6, 10, 14, 15, 16, 21
-FR_ACT_TO_TBL, FR_ACT_UNREACHABLE = 1, 7
-FIB_RULE_INVERT = 0x2
-
-RULE = struct.Struct("=BBBBBBBBI")
-"""fib_rule_hdr: family, dst_len, src_len, tos, table, two reserved, action, flags."""
-
-NO_FAMILY = {errno.EAFNOSUPPORT, errno.EOPNOTSUPP}
-"""The kernel has no rules for this family, which says that it has no routes to keep apart either."""
+from services.agent.drivers.rtnl import (
+    AF,
+    FAMILY,
+    FIB_RULE_INVERT,
+    FR_ACT_TO_TBL,
+    FR_ACT_UNREACHABLE,
+    FRA_FWMARK,
+    FRA_FWMASK,
+    FRA_PRIORITY,
+    FRA_PROTOCOL,
+    FRA_SUPPRESS_PREFIXLEN,
+    FRA_TABLE,
+    NO_FAMILY,
+    RTM_DELRULE,
+    RTM_GETRULE,
+    RTM_NEWRULE,
+    RULE,
+)
 
 
 class Rules:

@@ -7,20 +7,31 @@ from services.agent.core.kernel import ROUTE_PROTOCOL
 from services.agent.core.routing.following import Answer, OtherRule
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Message, Netlink, Refusal, Request
-from services.agent.drivers.rtnl import AF, FAMILY, name_of, pack_prefix, prefix_text
-from services.agent.drivers.rtnl_routes import ROUTE, RTA_DST, RTA_OIF, RTA_TABLE, RTM_GETROUTE
-from services.agent.drivers.rtnl_rules import (
+from services.agent.drivers.rtnl import (
+    AF,
+    FAMILY,
     FR_ACT_TO_TBL,
     FRA_PRIORITY,
     FRA_PROTOCOL,
     FRA_TABLE,
     NO_FAMILY,
+    ROUTE,
+    RTA_DST,
+    RTA_GATEWAY,
+    RTA_MULTIPATH,
+    RTA_OIF,
+    RTA_TABLE,
+    RTA_VIA,
+    RTM_F_FIB_MATCH,
+    RTM_F_LOOKUP_TABLE,
+    RTM_GETROUTE,
     RTM_GETRULE,
     RULE,
+    name_of,
+    pack_prefix,
+    prefix_text,
 )
 
-RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x1000, 0x2000
-RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH = 5, 18, 9
 AT_ONCE = 200
 """Questions in one sendmsg: about 1 ms, and their answers fit well into the receive buffer."""
 

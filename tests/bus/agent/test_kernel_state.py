@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.agent.drivers.wg_sockets import forbid_fragments
+from services.agent.drivers.wireguard.sockets import forbid_fragments
 from shared.events.documents import RouteDoc
 from tests.bus.agent.lab import OVERLAY, RULES, AgentProcess, KernelState, in_step
 from tests.bus.agent.plane import ALL, Plane, new_key, peer_doc, with_a_route

@@ -8,8 +8,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from deploy.lab.netns import Namespace
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import HEADER, Message, Netlink, Refusal, Request
-from services.agent.drivers.rtnl import pack_prefix, prefix_text
-from services.agent.drivers.rtnl_links import IFLA_IFNAME, LINK, RTM_DELLINK, RTM_GETLINK
+from services.agent.drivers.rtnl import IFLA_IFNAME, LINK, RTM_DELLINK, RTM_GETLINK, pack_prefix, prefix_text
 from tests.contract.agent_drivers.conftest import run_on
 
 AF_INET = 2

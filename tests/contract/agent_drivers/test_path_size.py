@@ -10,9 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from deploy.lab.netns import Namespace, address, connect
-from services.agent.drivers import wg_sockets
 from services.agent.drivers.netlink import Netlink
-from services.agent.drivers.wg_uapi import WireGuardGo
+from services.agent.drivers.wireguard import sockets
+from services.agent.drivers.wireguard.userspace import WireGuardGo
 from tests.contract.agent_drivers.conftest import key, public, run_on
 from tests.contract.agent_drivers.test_wireguard_go import ask, echo_once, tunnel_to
 from tests.support.bus import LIMIT_S
@@ -95,7 +95,7 @@ def test_large_packets_pass_where_a_narrow_ipv6_path_says_so(ends_v6: tuple[Name
 
 def test_where_the_socket_cannot_be_had_the_limit_is_told(host: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container whose seccomp profile knows no pidfd_getfd."""
-    monkeypatch.setattr(wg_sockets, "SYS_PIDFD_GETFD", 1 << 20)
+    monkeypatch.setattr(sockets, "SYS_PIDFD_GETFD", 1 << 20)
     run_on(host, tunnel_to(key(1), 1, public(key(2)), 2, "192.0.2.1:51820"))
 
     async def scenario(rtnl: Netlink) -> None:

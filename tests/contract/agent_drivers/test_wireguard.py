@@ -13,11 +13,12 @@ from msgspec.structs import replace
 
 from deploy.lab.netns import Namespace
 from services.agent.core.kernel import CONTROL_MARK, WireGuardDevice, WireGuardPeer
-from services.agent.drivers import netlink, wg_kernel
+from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Netlink
-from services.agent.drivers.wg_kernel import WireGuardKernel
-from services.agent.drivers.wg_plan import DECOY
-from services.agent.drivers.wg_uapi import WireGuardGo
+from services.agent.drivers.wireguard import kernelspace
+from services.agent.drivers.wireguard.changes import DECOY
+from services.agent.drivers.wireguard.kernelspace import WireGuardKernel
+from services.agent.drivers.wireguard.userspace import WireGuardGo
 from services.agent.ports import WireGuardDriver
 from tests.contract.agent_drivers.conftest import key, public
 from tests.fakes.wireguard_genl import KernelWireGuard
@@ -213,10 +214,10 @@ def test_without_a_device_nothing_is_there_and_every_write_says_so(host: Namespa
 def test_whose_interface_it_is_shows_in_its_key(host: Namespace) -> None:
     async def scene() -> None:
         genl = KernelWireGuard("wt0")
-        assert await wg_kernel.key_behind("wt0", genl) == ""
+        assert await kernelspace.key_behind("wt0", genl) == ""
         assert await WireGuardKernel(Netlink(netlink.ROUTE), "wt0", OWN, genl).configure(DEVICE) is None
-        assert await wg_kernel.key_behind("wt0", genl) == public(OWN)
-        assert await wg_kernel.key_behind("wt1", genl) is None
+        assert await kernelspace.key_behind("wt0", genl) == public(OWN)
+        assert await kernelspace.key_behind("wt1", genl) is None
 
     host.call(asyncio.run, scene())
 

@@ -20,11 +20,11 @@ from msgspec.structs import replace
 
 from deploy.lab.netns import Namespace, address, connect
 from services.agent.core.kernel import CONTROL_MARK, Link, WireGuardDevice, WireGuardPeer
-from services.agent.drivers import wireguard
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.rtnl_links import Links
-from services.agent.drivers.wg_process import SOCKETS
-from services.agent.drivers.wg_uapi import WireGuardGo
+from services.agent.drivers.wireguard import mechanism
+from services.agent.drivers.wireguard.process import SOCKETS
+from services.agent.drivers.wireguard.userspace import WireGuardGo
 from services.agent.errors import MechanismMissing
 from tests.contract.agent_drivers.conftest import ROOT, key, missing, public, run_on
 from tests.support.netns import MakeHost
@@ -118,7 +118,7 @@ OWNER = f"""
 import asyncio
 from services.agent.core.kernel import WireGuardDevice, WireGuardPeer
 from services.agent.drivers import netlink
-from services.agent.drivers.wg_uapi import WireGuardGo
+from services.agent.drivers.wireguard.userspace import WireGuardGo
 async def main():
     driver = WireGuardGo(netlink.Netlink(netlink.ROUTE), "wt0", {OWN!r})
     await driver.create()
@@ -134,8 +134,8 @@ input()
 def test_one_that_died_or_hangs_is_replaced(
     host: Namespace, stop: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.agent.drivers.uapi.ANSWER_WITHIN_S", 0.2)
-    monkeypatch.setattr("services.agent.drivers.wg_process.END_WITHIN_S", 0.2)
+    monkeypatch.setattr("services.agent.drivers.wireguard.uapi.ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr("services.agent.drivers.wireguard.process.END_WITHIN_S", 0.2)
     with_driver(host, create)
     (before,) = servers(host)
     before.send_signal(stop)
@@ -154,7 +154,7 @@ def test_an_interface_that_the_kernel_still_has_of_a_dead_one_is_waited_for(host
     removing.start()
     try:
         if there_first == "agent":
-            run_on(host, lambda rtnl: wireguard.require_free("wireguard-go", rtnl, "wt0", 51820, ""))
+            run_on(host, lambda rtnl: mechanism.require_free("wireguard-go", rtnl, "wt0", 51820, ""))
         with_driver(host, is_new)
     finally:
         removing.join()
@@ -164,8 +164,8 @@ def test_one_that_hangs_is_waited_for_once_however_many_peers_are_to_be_set(
     host: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loop waits meanwhile, with permits to withdraw."""
-    monkeypatch.setattr("services.agent.drivers.uapi.ANSWER_WITHIN_S", 0.2)
-    monkeypatch.setattr("services.agent.drivers.wg_process.END_WITHIN_S", 0.2)
+    monkeypatch.setattr("services.agent.drivers.wireguard.uapi.ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr("services.agent.drivers.wireguard.process.END_WITHIN_S", 0.2)
     peers = {each.public_key: each for each in (replace(PEER, public_key=public(key(n))) for n in range(2, 52))}
 
     async def scenario(driver: WireGuardGo) -> None:
@@ -333,21 +333,21 @@ def test_a_start_that_fails_tells_how_to_see_why(
 
 def test_the_probe_makes_nothing_and_names_what_works(host: Namespace) -> None:
     before = host.ip("link")
-    assert host.call(wireguard.probe) in ("kernel", "wireguard-go")
+    assert host.call(mechanism.probe) in ("kernel", "wireguard-go")
     assert host.ip("link") == before
 
 
 def test_the_probe_tells_the_remedy_for_what_is_missing(host: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "run as root" in missing(host, "services.agent.drivers.wireguard", "probe")
-    if host.call(wireguard.probe) == "kernel":
+    assert "run as root" in missing(host, "services.agent.drivers.wireguard.mechanism", "probe")
+    if host.call(mechanism.probe) == "kernel":
         pytest.skip("nothing is missing: this kernel has WireGuard")
     with monkeypatch.context() as without:
         without.setenv("PATH", "/nowhere")
         with pytest.raises(MechanismMissing, match="load it, or apt install wireguard-go"):
-            host.call(wireguard.probe)
-    monkeypatch.setattr(wireguard, "TUN", Path("/dev/net/nothing"))
+            host.call(mechanism.probe)
+    monkeypatch.setattr(mechanism, "TUN", Path("/dev/net/nothing"))
     with pytest.raises(MechanismMissing, match="load one of the modules wireguard and tun"):
-        host.call(wireguard.probe)
+        host.call(mechanism.probe)
 
 
 @pytest.mark.parametrize("underlay", ["192.0.2", "2001:db8:"])

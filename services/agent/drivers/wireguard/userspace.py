@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from services.agent.core.kernel import MTU, PeerStats, WireGuardDevice, WireGuardPeer
-from services.agent.drivers import rtnl_links, uapi, wg_sockets
+from services.agent.drivers import rtnl_links
 from services.agent.drivers.netlink import Netlink
-from services.agent.drivers.uapi import Silent
-from services.agent.drivers.wg_plan import PeerChange, after, greeting, plan, whole
-from services.agent.drivers.wg_process import PROGRAM, SOCKETS, WireGuardGoProcess, is_here
+from services.agent.drivers.rtnl import IFF_UP
+from services.agent.drivers.wireguard import sockets, uapi
+from services.agent.drivers.wireguard.changes import PeerChange, after, greeting, plan, whole
+from services.agent.drivers.wireguard.process import PROGRAM, SOCKETS, WireGuardGoProcess, is_here
+from services.agent.drivers.wireguard.uapi import Silent
 from services.agent.errors import MechanismMissing
 
 KIND = "tun"
@@ -140,7 +142,7 @@ class WireGuardGo:
         pid = await self._process.pid()
         if error is None and pid and await self._keeps_whole(device.listen_port):
             with contextlib.suppress(OSError):  # reading it back tells
-                wg_sockets.allow_fragments(pid, device.listen_port)
+                sockets.allow_fragments(pid, device.listen_port)
         return error
 
     async def upsert(self, entries: Mapping[str, WireGuardPeer]) -> dict[str, str]:
@@ -181,10 +183,10 @@ class WireGuardGo:
         """Whether its socket forbids fragments. wireguard-go opens it a moment after its interface is up."""
         self.limit = ""
         pid, link = await self._process.pid(), rtnl_links.find(self._rtnl, self._interface)
-        looks = OPEN_LOOKS if pid and port and link and link.flags & rtnl_links.IFF_UP else 0
+        looks = OPEN_LOOKS if pid and port and link and link.flags & IFF_UP else 0
         for _ in range(looks):
             try:
-                found = wg_sockets.forbid_fragments(pid or 0, port)
+                found = sockets.forbid_fragments(pid or 0, port)
             except OSError as problem:
                 if problem.errno in MAY_NOT:
                     self.limit = NARROW.format(problem.strerror)

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from nacl.public import PrivateKey
 
 from services.agent.core.kernel import PeerStats, WireGuardDevice, WireGuardPeer
-from services.agent.drivers.wg_plan import PeerChange
+from services.agent.drivers.wireguard.changes import PeerChange
 
 ANSWER_WITHIN_S = 5.0
 CHUNK = 1 << 16

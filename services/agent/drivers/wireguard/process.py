@@ -9,7 +9,7 @@ import struct
 import subprocess
 from pathlib import Path
 
-from services.agent.drivers.uapi import Silent, connect
+from services.agent.drivers.wireguard.uapi import Silent, connect
 from services.agent.errors import MechanismMissing
 
 PROGRAM = "wireguard-go"

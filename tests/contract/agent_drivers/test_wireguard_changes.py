@@ -1,10 +1,10 @@
-"""drivers/wg_plan.py: carried out step by step on a device as WireGuard defines it."""
+"""drivers/wireguard/changes.py: carried out step by step on a device as WireGuard defines it."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.agent.core.kernel import WireGuardPeer
-from services.agent.drivers.wg_plan import after, plan
+from services.agent.drivers.wireguard.changes import after, plan
 
 PEERS = ("A", "B", "C")
 IPS = tuple(f"10.{number}.0.0/16" for number in range(6))

@@ -15,10 +15,12 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.generic.wireguard import AsyncWireGuard
 
 from services.agent.core.kernel import PeerStats, WireGuardDevice, WireGuardPeer
-from services.agent.drivers import netlink, rtnl_links, wg_uapi
+from services.agent.drivers import netlink, rtnl_links
 from services.agent.drivers.netlink import Netlink, Request
-from services.agent.drivers.uapi import public_key
-from services.agent.drivers.wg_plan import DECOY, PeerChange, after, greeting, plan, whole
+from services.agent.drivers.rtnl import IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, LINK, RTM_NEWLINK
+from services.agent.drivers.wireguard import userspace
+from services.agent.drivers.wireguard.changes import DECOY, PeerChange, after, greeting, plan, whole
+from services.agent.drivers.wireguard.uapi import public_key
 from services.agent.errors import MechanismMissing
 
 KIND = "wireguard"
@@ -59,14 +61,14 @@ class WireGuardKernel:
         link = rtnl_links.find(self._rtnl, self._interface)
         if link and link.kind == KIND:
             return
-        if link and (link.kind != wg_uapi.KIND or await wg_uapi.key_behind(self._interface) is None):
+        if link and (link.kind != userspace.KIND or await userspace.key_behind(self._interface) is None):
             raise MechanismMissing(f"interface {self._interface} is somebody else's: choose another with --interface")
         rtnl_links.remove(self._rtnl, self._interface)  # a wireguard-go of ours, from before the kernel had the module
-        info = netlink.nested(rtnl_links.IFLA_LINKINFO, netlink.text(rtnl_links.IFLA_INFO_KIND, KIND))
-        body = rtnl_links.LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-        body += netlink.text(rtnl_links.IFLA_IFNAME, self._interface) + info
+        info = netlink.nested(IFLA_LINKINFO, netlink.text(IFLA_INFO_KIND, KIND))
+        body = LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+        body += netlink.text(IFLA_IFNAME, self._interface) + info
         flags = netlink.F_CREATE | netlink.F_EXCL
-        refused = self._rtnl.apply([Request(rtnl_links.RTM_NEWLINK, flags, body)]).get(0)
+        refused = self._rtnl.apply([Request(RTM_NEWLINK, flags, body)]).get(0)
         if refused:
             raise MechanismMissing(f"the kernel refuses interface {self._interface}: {refused.text}")
 

@@ -7,10 +7,11 @@ import socket
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from services.agent.drivers import netlink, rtnl_links, wg_uapi
+from services.agent.drivers import netlink, rtnl_links
 from services.agent.drivers.netlink import Netlink, Refusal, Request
-from services.agent.drivers.wg_process import PROGRAM
-from services.agent.drivers.wg_uapi import WireGuardGo
+from services.agent.drivers.wireguard import userspace
+from services.agent.drivers.wireguard.process import PROGRAM
+from services.agent.drivers.wireguard.userspace import WireGuardGo
 from services.agent.errors import AlreadyRunning, MechanismMissing
 from services.agent.ports import WireGuardDriver
 
@@ -49,7 +50,7 @@ def open_wireguard(mechanism: Mechanism, rtnl: Netlink, interface: str, private_
     """The driver of that mechanism. private_key: base64."""
     if mechanism == "wireguard-go":
         return WireGuardGo(rtnl, interface, private_key)
-    from services.agent.drivers.wg_kernel import WireGuardKernel  # pyroute2: 17 MB for those who need it
+    from services.agent.drivers.wireguard.kernelspace import WireGuardKernel  # pyroute2: 17 MB for those who need it
 
     return WireGuardKernel(rtnl, interface, private_key)
 
@@ -65,7 +66,7 @@ async def require_free(mechanism: Mechanism, rtnl: Netlink, interface: str, port
         _require_free_port(port)
         return
     behind = await _key_behind(mechanism, link.kind, interface)
-    if behind is None and link.kind == wg_uapi.KIND and await wg_uapi.goes(rtnl, interface):
+    if behind is None and link.kind == userspace.KIND and await userspace.goes(rtnl, interface):
         _require_free_port(port)
     elif behind not in ("", public_key):
         raise AlreadyRunning(
@@ -76,12 +77,12 @@ async def require_free(mechanism: Mechanism, rtnl: Netlink, interface: str, port
 
 async def _key_behind(mechanism: Mechanism, kind: str, interface: str) -> str | None:
     """The public key of an interface, "" when it has none yet or does not say, None when it is no WireGuard."""
-    if kind == wg_uapi.KIND:
-        return await wg_uapi.key_behind(interface)
+    if kind == userspace.KIND:
+        return await userspace.key_behind(interface)
     if mechanism == "kernel":
-        from services.agent.drivers import wg_kernel
+        from services.agent.drivers.wireguard import kernelspace
 
-        return await wg_kernel.key_behind(interface) if kind == wg_kernel.KIND else None
+        return await kernelspace.key_behind(interface) if kind == kernelspace.KIND else None
     return None
 
 
