@@ -56,8 +56,3 @@ def version(prefix: str) -> int:
 def is_default(prefix: str) -> bool:
     """Whether the prefix is the whole internet of its family: an exit route."""
     return prefix.endswith("/0")
-
-
-def overlap(one: str, other: str) -> bool:
-    """Whether two prefixes are equal or one holds the other. Two families never overlap."""
-    return version(one) == version(other) and network(one).overlaps(network(other))

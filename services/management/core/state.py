@@ -19,6 +19,7 @@ from services.management.core.model.policy import Policy
 from services.management.core.model.route import Route
 from services.management.core.model.setupkey import SetupKey
 from services.management.core.model.user import AccessToken, User
+from services.management.core.routeindex import RouteIndex
 
 
 class Change:
@@ -33,11 +34,12 @@ class Change:
 
 
 class AccountState:
-    """One account at one revision (LOG sequence)."""
+    """One account at one revision (LOG sequence). route_index: of the same routes as `routes`."""
 
     def __init__(self, account: Account) -> None:
         self.account = account
         self.revision = 0
+        self.route_index = RouteIndex()
         self._entities: dict[Kind, dict[str, Entity]] = {kind: {} for kind in KINDS.values()}
         self._members: dict[str, set[str]] = defaultdict(set)
         self._addresses: dict[str, str] = {}
@@ -120,9 +122,8 @@ class AccountState:
         table[entity.id] = entity
         if isinstance(entity, Account):
             self.account = entity
-        if isinstance(entity, Peer):
-            self._unindex(old)
-            self._index(entity)
+        self._unindex(old)
+        self._index(entity)
         return Change(Ref(kind, entity.id), old, entity)
 
     def _remove(self, ref: Ref) -> Iterator[Change]:
@@ -136,7 +137,19 @@ class AccountState:
                 peer = self.peers[peer_id]
                 yield self._put(_without_group(peer, old.id))
 
-    def _index(self, peer: Peer) -> None:
+    def _index(self, entity: Entity) -> None:
+        if isinstance(entity, Peer):
+            self._index_peer(entity)
+        elif isinstance(entity, Route):
+            self.route_index.put(entity)
+
+    def _unindex(self, entity: Entity | None) -> None:
+        if isinstance(entity, Peer):
+            self._unindex_peer(entity)
+        elif isinstance(entity, Route):
+            self.route_index.drop(entity)
+
+    def _index_peer(self, peer: Peer) -> None:
         for group_id in peer.groups:
             self._members[group_id].add(peer.id)
         for address in _addresses(peer):
@@ -144,16 +157,14 @@ class AccountState:
         for label in _labels(peer):
             self._labels[label] = (*self._labels.get(label, ()), peer.id)
 
-    def _unindex(self, entity: Entity | None) -> None:
-        if not isinstance(entity, Peer):
-            return
-        for group_id in entity.groups:
-            _discard(self._members, group_id, entity.id)
-        for address in _addresses(entity):
-            if self._addresses.get(address) == entity.id:  # within one commit another peer may have it by now
+    def _unindex_peer(self, peer: Peer) -> None:
+        for group_id in peer.groups:
+            _discard(self._members, group_id, peer.id)
+        for address in _addresses(peer):
+            if self._addresses.get(address) == peer.id:  # within one commit another peer may have it by now
                 del self._addresses[address]
-        for label in _labels(entity):
-            self._drop_label(label, entity.id)
+        for label in _labels(peer):
+            self._drop_label(label, peer.id)
 
     def _drop_label(self, label: str, peer_id: str) -> None:
         left = tuple(holder for holder in self._labels[label] if holder != peer_id)

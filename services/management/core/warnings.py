@@ -9,7 +9,7 @@ from services.management.core.feed.offers import routing_peers
 from services.management.core.model.route import Route
 from services.management.core.state import AccountState
 from services.management.errors import names
-from shared.net.prefix import is_default, network, overlap
+from shared.net.prefix import is_default, network
 from shared.net.routable import unroutable
 
 
@@ -53,8 +53,8 @@ def _overlap(state: AccountState, route: Route) -> Iterator[Warning]:
     """Decision R9. An exit route holds every prefix; that is what it is for, so it only overlaps with another one."""
     overlapped = {  # once for each HA set, however many routes it consists of
         f"{other.network_id} ({other.network})"
-        for other in state.routes.values()
-        if other.id != route.id and other.enabled and _overlaps(route, other) and _same_audience(state, route, other)
+        for other in _overlapping(state, route)
+        if other.id != route.id and other.enabled and _same_audience(state, route, other)
     }
     if overlapped:
         order = "the longest prefix wins, then the lower metric"
@@ -62,10 +62,11 @@ def _overlap(state: AccountState, route: Route) -> Iterator[Warning]:
         yield Warning(code="overlap", message=message)
 
 
-def _overlaps(route: Route, other: Route) -> bool:
-    if not route.network or not other.network or _same_ha_set(route, other):
-        return False
-    return is_default(route.network) == is_default(other.network) and overlap(route.network, other.network)
+def _overlapping(state: AccountState, route: Route) -> Iterator[Route]:
+    """Routes to prefixes that share addresses with the route's, outside its HA set."""
+    if route.network:
+        others = state.route_index.overlapping(route.network)
+        yield from (other for other in others if not _same_ha_set(route, other))
 
 
 def _same_audience(state: AccountState, route: Route, other: Route) -> bool:
@@ -75,9 +76,11 @@ def _same_audience(state: AccountState, route: Route, other: Route) -> bool:
 
 def _masquerade(state: AccountState, route: Route) -> Iterator[Warning]:
     """Decision G7."""
-    members = [other for other in state.routes.values() if other.id != route.id and _same_ha_set(route, other)]
+    if route.masquerade:
+        return
+    members = [other for other in state.route_index.same_destination(route) if _same_ha_set(route, other)]
     carriers = {carrier for member in (route, *members) for carrier in routing_peers(state, member)}
-    if not route.masquerade and len(carriers) > 1:
+    if len(carriers) > 1:
         message = (
             f"masquerade is off and {len(carriers)} peers serve {route.destination}: "
             "replies must find their way back to whichever of them a client uses"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.net.prefix import BadPrefix, is_default, overlap, parse_prefix, version
+from shared.net.prefix import BadPrefix, is_default, parse_prefix, version
 
 
 @pytest.mark.parametrize(
@@ -66,21 +66,6 @@ def test_parsing_is_idempotent_and_keeps_the_network(address: object, length: in
         return
     assert parse_prefix(canonical) == canonical
     assert ip_network(canonical) == ip_network(text, strict=False)
-
-
-@pytest.mark.parametrize(
-    "one, other, expected",
-    [
-        ("10.0.0.0/8", "10.0.0.0/8", True),
-        ("10.0.0.0/8", "10.1.0.0/16", True),
-        ("10.1.0.0/16", "10.0.0.0/8", True),
-        ("10.0.0.0/16", "10.1.0.0/16", False),
-        ("0.0.0.0/0", "::/0", False),
-        ("fd00::/8", "fd00::/64", True),
-    ],
-)
-def test_prefixes_overlap_when_equal_or_nested(one: str, other: str, expected: bool) -> None:
-    assert overlap(one, other) is expected
 
 
 def test_family_and_default_are_read_from_the_text() -> None:

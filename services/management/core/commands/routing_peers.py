@@ -17,7 +17,7 @@ def check_carriers(state: AccountState, route: Route) -> None:
     """Whether the route's peers and groups, all known, may carry it; raises Unsuitable or AlreadyThere."""
     carriers = routing_peers(state, route)
     _require_linux(state.peers[id] for id in carriers)
-    for other in _same_destination(state, route):
+    for other in state.route_index.same_destination(route):
         twice = [group for group in route.peer_groups if group in other.peer_groups]
         if twice:
             raise AlreadyThere(_served_twice(f"group {state.groups[twice[0]].name}", other))
@@ -27,17 +27,13 @@ def check_carriers(state: AccountState, route: Route) -> None:
 def check_joining(state: AccountState, group_id: str, joining: Iterable[Peer]) -> None:
     """Whether peers may join a group that carries routes; raises Unsuitable or AlreadyThere."""
     joining = list(joining)
-    for route in state.routes.values():
-        if group_id not in route.peer_groups:
-            continue
+    served = state.route_index.served_by(group_id)
+    if served:
         _require_linux(joining)
-        for other in _same_destination(state, route):
-            _refuse_common(state, [peer.id for peer in joining], other)
-
-
-def _same_destination(state: AccountState, route: Route) -> list[Route]:
-    """The other routes to the same prefix or the same set of names, enabled or not."""
-    return [other for other in state.routes.values() if other.id != route.id and other.same_destination(route)]
+    ids = {peer.id for peer in joining}
+    for route in served:
+        for other in state.route_index.same_destination(route):
+            _refuse_common(state, ids, other)
 
 
 def _require_linux(peers: Iterable[Peer]) -> None:
@@ -47,7 +43,7 @@ def _require_linux(peers: Iterable[Peer]) -> None:
 
 
 def _refuse_common(state: AccountState, carriers: Iterable[str], other: Route) -> None:
-    twice = sorted(set(carriers).intersection(routing_peers(state, other)))
+    twice = sorted(set(routing_peers(state, other)).intersection(carriers))
     if twice:
         raise AlreadyThere(_served_twice(f"peer {state.peers[twice[0]].name}", other))
 
