@@ -46,6 +46,9 @@ class CorruptState(AgentError):
 class AdmissionRefused(Exception):
     """Wait, or ask the administrator: the bus is there and does not admit this peer."""
 
+    def __init__(self) -> None:
+        super().__init__("the bus is there, management does not answer")
+
 
 class SetupKeyMissing(AgentError):
     """Start with a setup key: this host has no identity yet."""

@@ -13,9 +13,10 @@ import msgspec
 import structlog
 
 from services.cli.watch import Watch
+from shared.backoff import LIMIT_S, delay_s
 from shared.bus import certificate
 from shared.bus.certificate import Certificate
-from shared.bus.connection import LONGEST_WAIT_S, connect, wait_before
+from shared.bus.connection import connect
 from shared.bus.health import start_again_with_room, write_error
 from shared.bus.server import NatsServer
 from shared.bus.serverconfig import Credentials, credentials
@@ -229,13 +230,13 @@ async def _cure(plan: Plan, keys: Credentials, nats: NatsServer) -> None:
 
 async def _keep(name: str, child: Child) -> None:
     """Start it again whenever it ends, sooner at first than later."""
-    attempt = 0
+    failures = 0
     while True:
         end_if_cancelled()
         began_at = time.monotonic()
         code = await child.wait()
-        attempt = 0 if time.monotonic() - began_at > LONGEST_WAIT_S else attempt + 1
-        wait_s = wait_before(attempt, random.random())
+        failures = 1 if time.monotonic() - began_at > LIMIT_S else failures + 1
+        wait_s = delay_s(failures, random.random())
         log.error("ended, starting it again", service=name, code=code, in_s=round(wait_s, 1))
         await asyncio.sleep(wait_s)
         try:

@@ -1,6 +1,5 @@
 """The first start: one account, and a token for its owner."""
 
-import asyncio
 import fcntl
 import hashlib
 import ipaddress
@@ -12,7 +11,6 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.js.errors import APIError
@@ -24,11 +22,11 @@ from services.management.core.model.commit import Actor, Commit
 from services.management.ports import NewestFold
 from shared.bus.codec import encode
 from shared.bus.keys import write_secret
+from shared.bus.patience import Patience, Trouble
 from shared.bus.streams import WRONG_LAST_SEQUENCE
 from shared.disk import NO_ROOM
 from shared.errors import NoRoom
 from shared.events import subjects
-from shared.tasks import end_if_cancelled
 
 TOKEN_PREFIX = "nbp_"
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -124,15 +122,14 @@ def _random_prefix(whole: ipaddress.IPv4Network | ipaddress.IPv6Network, length:
 async def _publish_next(connection: Client, commit: Commit, last: int) -> None:
     """Append it if the log's last sequence is still `last`. Repeats it until the bus says yes or no."""
     headers = {"Nats-Msg-Id": secrets.token_hex(16), "Nats-Expected-Last-Sequence": str(last)}
-    while True:
-        end_if_cancelled()
+
+    async def attempt() -> None:
         try:
             await connection.jetstream().publish(
                 subjects.log(commit.account), encode(commit), timeout=ANSWER_WITHIN_S, headers=headers
             )
-            return
-        except nats.errors.Error as problem:
-            if isinstance(problem, APIError) and problem.err_code in WRONG_LAST_SEQUENCE:
-                return
-            log.warning("the first account waits for the bus", problem=str(problem) or type(problem).__name__)
-            await asyncio.sleep(RETRY_S)
+        except APIError as problem:
+            if problem.err_code not in WRONG_LAST_SEQUENCE:
+                raise
+
+    await Patience(Trouble("the first account waits for the bus"), every_s=RETRY_S).done(attempt)

@@ -42,15 +42,15 @@ from services.management.serving import serve
 from services.management.settings import Settings
 from services.management.troubles import START, Troubles
 from services.management.wholeness import Wholeness
-from shared.bus.connection import Trouble, connect
+from shared.bus.connection import connect
 from shared.bus.keys import curve_key, read_seed, secret_written
+from shared.bus.patience import OF_THE_BUS, Patience, Trouble, in_a_line
 from shared.bus.reached import Reached
 from shared.bus.streams import ensure_streams
 from shared.bus.undecodable import Undecodables
 from shared.directory import held
 from shared.errors import CorruptFile, NoRoom, Taken
 from shared.net.listen import Listen, parse_listen, require_free
-from shared.tasks import end_if_cancelled
 
 ROLE = "management"
 RETRY_S = 0.5
@@ -183,18 +183,12 @@ async def _hand_over(*leaving: Callable[[], Awaitable[None]]) -> None:
 
 async def _insist(troubles: Troubles, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
     """Do it until it succeeds: a server that has just started, or a cluster without a leader, refuses for a while."""
+
+    def note(problem: Exception) -> None:
+        troubles.arise(START, f"{what} not ready: {in_a_line(problem)}", serves=False)
+
     trouble = Trouble(f"{what} not ready", f"{what} ready after all")
-    while True:
-        end_if_cancelled()
-        try:
-            done = await attempt()
-            trouble.over()
-            return done
-        except (nats.errors.Error, NoRoom, TimeoutError) as problem:
-            line = str(problem) or type(problem).__name__
-            troubles.arise(START, f"{what} not ready: {line}", serves=False)
-            trouble.tell(problem)
-            await asyncio.sleep(RETRY_S)
+    return await Patience(trouble, (*OF_THE_BUS, NoRoom), every_s=RETRY_S, heard=note).done(attempt)
 
 
 @contextlib.asynccontextmanager

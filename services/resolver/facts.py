@@ -1,7 +1,6 @@
 """Resolution facts: read to restore and to agree with other replicas, written on changes only."""
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 
@@ -12,8 +11,8 @@ from services.resolver.core.routes import RouteKey
 from services.resolver.errors import RetryLater
 from services.resolver.ports import FactWriter
 from shared.bus.codec import decode
-from shared.bus.connection import Trouble, wait_before
 from shared.bus.lastvalues import QUIET_S, Superseded
+from shared.bus.patience import Patience, Trouble
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
 from shared.events import subjects
@@ -87,7 +86,7 @@ class Facts:
 
     async def write(self) -> None:
         """Write what differs, for ever."""
-        attempt = 0
+        patience = Patience(self._trouble)
         while True:
             end_if_cancelled()
             await self._changed.wait()
@@ -96,12 +95,11 @@ class Facts:
             while self._known and self._routes_known() and (pending := self._resolutions.pending()):
                 batch = pending[:WRITES_AT_ONCE]
                 if any(await asyncio.gather(*(self._write(key, fact) for key, fact in batch))):
-                    attempt = 0
+                    patience.failures = 0
                     continue
-                await asyncio.sleep(wait_before(attempt, random.random()))
-                attempt += 1
+                await patience.wait()
             if self._known and self._routes_known():
-                self._trouble.over()
+                patience.worked()
 
     async def _write(self, key: RouteKey, fact: ResolutionFact) -> bool:
         try:

@@ -1,7 +1,6 @@
 """Heartbeats in, session facts out: the clock and the bus around the presence tracker."""
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 
@@ -11,8 +10,8 @@ from services.signal.core.presence import PresenceEvent, PresenceTracker, news
 from services.signal.errors import RetryLater
 from services.signal.ports import Ear, SessionWriter
 from shared.bus.codec import decode
-from shared.bus.connection import Trouble, wait_before
 from shared.bus.lastvalues import QUIET_S, Superseded
+from shared.bus.patience import Patience, Trouble
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
 from shared.events import subjects
@@ -149,7 +148,7 @@ class Sessions:
 
     async def write(self) -> None:
         """Write the facts that edges call for, for ever."""
-        attempt = 0
+        patience = Patience(self._trouble)
         while True:
             end_if_cancelled()
             await self._something_to_write.wait()
@@ -157,12 +156,11 @@ class Sessions:
             while self._facts_known and self._pending:
                 batch = list(self._pending.items())[:WRITES_AT_ONCE]
                 if any(await asyncio.gather(*(self._write(peer, edge) for peer, edge in batch))):
-                    attempt = 0
+                    patience.failures = 0
                     continue
-                await asyncio.sleep(wait_before(attempt, random.random()))
-                attempt += 1
+                await patience.wait()
             if self._facts_known:
-                self._trouble.over()
+                patience.worked()
 
     async def _write(self, peer: BeatKey, edge: PresenceEvent) -> bool:
         """Whether the edge is settled; otherwise it stays pending."""

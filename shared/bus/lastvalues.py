@@ -1,19 +1,17 @@
 """Streams that keep the last value of each subject: follow them whole, replace one value at a time."""
 
 import asyncio
-import random
 import secrets
-import time
+from functools import partial
 from typing import Protocol
 
-import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
-from shared.bus.connection import LONGEST_WAIT_S, Trouble, wait_before
+from shared.bus.patience import Patience, Trouble
 from shared.bus.streams import ANSWER_WITHIN_S, WRONG_LAST_SEQUENCE
 from shared.tasks import end_if_cancelled
 
@@ -53,17 +51,8 @@ async def follow(connection: Client, stream: str, pattern: str, reader: Reader) 
 
     Waits for the stream to exist. After any loss (server restart, gap, silence) it begins again with a snapshot.
     """
-    attempt = 0
     trouble = Trouble("stream not readable", "the stream is readable again", quiet_s=QUIET_S, stream=stream)
-    while True:
-        end_if_cancelled()
-        began_at = time.monotonic()
-        try:
-            await _follow_once(connection, stream, pattern, reader, trouble)
-        except (nats.errors.Error, TimeoutError) as problem:
-            trouble.tell(problem)
-        attempt = 0 if time.monotonic() - began_at > LONGEST_WAIT_S else attempt + 1
-        await asyncio.sleep(wait_before(attempt, random.random()))
+    await Patience(trouble).keep(partial(_follow_once, connection, stream, pattern, reader, trouble))
 
 
 async def _follow_once(connection: Client, stream: str, pattern: str, reader: Reader, trouble: Trouble) -> None:

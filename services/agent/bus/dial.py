@@ -87,7 +87,7 @@ class Dialer:
             await transport.abandon()
             if client.client_id is None:
                 raise BusUnavailable(url, "what answers there is no NATS server") from None
-            raise AdmissionRefused(url) from None
+            raise AdmissionRefused from None
         except BaseException:
             await transport.abandon()
             raise

@@ -1,22 +1,16 @@
 """Becoming a peer: a host with a setup key asks management once, with keys it will keep."""
 
-import asyncio
-import random
-import time
 from collections.abc import Callable
-
-import nats.errors
-import structlog
+from functools import partial
 
 from services.agent.errors import AdmissionRefused, EnrolmentRefused, SetupKeyMissing
 from services.agent.ports import Dial, Login
 from services.agent.settings import Settings
 from shared.bus.codec import decode, encode
-from shared.bus.connection import REPORT_EVERY_S, wait_before
+from shared.bus.patience import OF_THE_BUS, Patience, Trouble, in_a_line
 from shared.errors import BusUnavailable, Undecodable
 from shared.events import subjects
 from shared.events.signals import Enrolled, EnrolRefused, EnrolRequest
-from shared.tasks import end_if_cancelled
 
 ENROL_USER = "enrol"
 """The bus user that anybody with a setup key may be; the key is the password."""
@@ -28,8 +22,6 @@ REMEDIES = {
     "expired": "the setup key is expired: ask for another",
     "used-up": "the setup key is used up: ask for another",
 }
-
-log = structlog.get_logger()
 
 
 def read_setup_key(settings: Settings, *, wanted: bool) -> str:
@@ -61,18 +53,9 @@ async def enrol(dial: Dial, setup_key: str, request: EnrolRequest, tell: Callabl
     Tries until management answers, and says so once a minute; `tell` hears each time what is in the way. Raises
     EnrolmentRefused when the answer is no.
     """
-    attempt, reported_at = 0, float("-inf")
-    while True:
-        end_if_cancelled()
-        try:
-            return await _ask(dial, setup_key, request)
-        except (BusUnavailable, AdmissionRefused, Undecodable, nats.errors.Error, TimeoutError) as problem:
-            tell(_said(problem))
-            if time.monotonic() - reported_at >= REPORT_EVERY_S:
-                reported_at = time.monotonic()
-                log.warning("cannot enrol yet, going on trying", problem=_said(problem))
-        await asyncio.sleep(wait_before(attempt, random.random()))
-        attempt += 1
+    passing = (BusUnavailable, AdmissionRefused, Undecodable, *OF_THE_BUS)
+    patience = Patience(Trouble("cannot enrol yet"), passing, heard=lambda problem: tell(in_a_line(problem)))
+    return await patience.done(partial(_ask, dial, setup_key, request))
 
 
 async def _ask(dial: Dial, setup_key: str, request: EnrolRequest) -> Enrolled:
@@ -91,9 +74,3 @@ async def _ask(dial: Dial, setup_key: str, request: EnrolRequest) -> Enrolled:
             raise TimeoutError(message)
         case EnrolRefused(reason=reason, message=message):
             raise EnrolmentRefused(reason, f"enrolment refused ({reason}): {REMEDIES.get(reason, message)}")
-
-
-def _said(problem: Exception) -> str:
-    if isinstance(problem, AdmissionRefused):
-        return "the bus is there, management does not answer"
-    return str(problem) or type(problem).__name__

@@ -16,8 +16,9 @@ from services.agent.bus.session import RESUMABLE_S, Listener, Over, Peer, Progre
 from services.agent.core.documents import Documents, FeedView
 from services.agent.errors import AdmissionRefused
 from services.agent.ports import Dial, Login
-from shared.bus.connection import REPORT_EVERY_S, wait_before
+from shared.backoff import delay_s
 from shared.bus.keys import public_key
+from shared.bus.patience import Trouble, in_a_line
 from shared.bus.undecodable import Undecodables
 from shared.errors import BusUnavailable
 from shared.tasks import end_if_cancelled
@@ -65,7 +66,7 @@ class Feed:
         self._whole = view.documents()
         self._heard_at: float | None = None
         self._refused_since: float | None = None
-        self._reported_at = float("-inf")
+        self._trouble = Trouble("no session on the bus", clock=boottime)
         self._known = asyncio.Event()
         self._moved = asyncio.Event()
         self.banished = False
@@ -122,7 +123,7 @@ class Feed:
                     why = await session.run()
                 except (BusUnavailable, nats.errors.Error, TimeoutError) as problem:
                     why = Over.LOST
-                    self._tell(str(problem) or type(problem).__name__)
+                    self._tell(in_a_line(problem))
                 self._heard_at = session.heard_at
                 attempt = 0 if boottime() - opened_at > SETTLED_AFTER_S[why] else attempt + 1
                 if why is Over.LOST:
@@ -137,7 +138,7 @@ class Feed:
             end_if_cancelled()
             if attempt:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(wait_before(attempt - 1, random.random())):
+                    async with asyncio.timeout(delay_s(attempt, random.random())):
                         await self._moved.wait()
             self._moved.clear()
             attempt += 1
@@ -147,7 +148,7 @@ class Feed:
                 await self._refused()
             except (BusUnavailable, nats.errors.Error, TimeoutError) as problem:
                 self._refused_since = None
-                self._tell(str(problem) or type(problem).__name__)
+                self._tell(in_a_line(problem))
             else:
                 former, self._session = self._session, session
                 self._stand("connected")
@@ -219,6 +220,4 @@ class Feed:
 
     def _tell(self, problem: str, *, at_once: bool = False) -> None:
         self.problem = problem
-        if at_once or boottime() - self._reported_at >= REPORT_EVERY_S:
-            self._reported_at = boottime()
-            log.warning("no session on the bus, going on trying", problem=problem)
+        self._trouble.tell(problem, at_once=at_once)

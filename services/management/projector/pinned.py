@@ -4,18 +4,17 @@ nats-py has no fields for it, so the requests are written here.
 """
 
 import asyncio
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 
-from shared.bus.connection import REPORT_EVERY_S
+from shared.bus.patience import Patience, Trouble
 from shared.bus.streams import ANSWER_WITHIN_S
 from shared.tasks import end_if_cancelled
 
@@ -93,24 +92,21 @@ class PinnedConsumer:
     async def run(self) -> None:
         """Make the consumer and keep one request standing, until cancelled; then give the pin back."""
         subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._arrived)
-        reported_at = float("-inf")
+        trouble = Trouble("projector cannot pull", "projector pulls again")
         try:
-            while True:
-                end_if_cancelled()
-                try:
-                    await self._ensure()
-                    while self._wanted() and await self._pull():
-                        pass
-                    log.info("projector's consumer does not answer, making sure of it", consumer=self._consumer)
-                except (NatsError, TimeoutError) as problem:
-                    if time.monotonic() - reported_at >= REPORT_EVERY_S:
-                        reported_at = time.monotonic()
-                        log.warning("projector cannot pull, going on trying", problem=repr(problem))
-                await asyncio.sleep(RETRY_S)
+            await Patience(trouble, every_s=RETRY_S).keep(partial(self._keep_pulling, trouble))
         finally:
             if not self._client.is_closed:
                 await self._release()
                 await subscription.unsubscribe()
+
+    async def _keep_pulling(self, trouble: Trouble) -> None:
+        """Return once the consumer does not answer."""
+        await self._ensure()
+        trouble.over()
+        while self._wanted() and await self._pull():
+            end_if_cancelled()
+        log.info("projector's consumer does not answer, making sure of it", consumer=self._consumer)
 
     async def _ensure(self) -> None:
         body = msgspec.json.encode(self._create)

@@ -21,8 +21,8 @@ from services.management.projector.facts import Facts
 from services.management.projector.keeper import Delivery, Dial, PinKeeper
 from services.management.projector.reading import FeedReader
 from services.management.projector.writer import FeedWrite, FencedWriter, NotStored, Superseded
-from shared.bus.connection import REPORT_EVERY_S
 from shared.bus.lastvalues import follow
+from shared.bus.patience import OF_THE_BUS, Patience, Trouble
 from shared.bus.streams import FACTS, LOG
 from shared.bus.undecodable import Undecodables
 from shared.events import subjects
@@ -147,19 +147,19 @@ class Projector:
                 await delivery.again(self._client, after_s)
 
     async def _work(self) -> None:
-        reported_at = float("-inf")
+        patience = Patience(Trouble("projector stopped writing", "projector writes again"), every_s=RETRY_S)
         while True:
             end_if_cancelled()
             await self._wake.wait()
             self._wake.clear()
             try:
                 await self._step()
-            except (Superseded, NotStored, nats.errors.Error, TimeoutError) as problem:
-                if time.monotonic() - reported_at >= REPORT_EVERY_S:
-                    reported_at = time.monotonic()
-                    log.warning("projector stopped writing, going on trying", problem=repr(problem))
+            except (Superseded, NotStored, *OF_THE_BUS) as problem:
                 await self._hand_back(after_s=RETRY_S)
-                await asyncio.sleep(RETRY_S)
+                await patience.failed(problem)
+            else:
+                if self.owner:
+                    patience.worked()
 
     async def _step(self) -> None:
         """Bring FEED up to the fold, and acknowledge the commits that are in it."""

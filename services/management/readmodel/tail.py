@@ -2,18 +2,15 @@
 
 import asyncio
 import contextlib
-import random
 import secrets
 import time
 from typing import Protocol
 
-import nats.errors
-import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from shared.bus.connection import LONGEST_WAIT_S, Trouble, wait_before
+from shared.bus.patience import Patience, Trouble
 from shared.bus.streams import ANSWER_WITHIN_S, LOG
 from shared.tasks import end_if_cancelled
 
@@ -22,8 +19,6 @@ HEARTBEAT_S = 1.0
 
 LOOK_EVERY_S = 0.5
 """How often a reconnect is looked for: a server that was restarted has forgotten the consumer."""
-
-log = structlog.get_logger()
 
 
 class Reader(Protocol):
@@ -42,16 +37,8 @@ class Reader(Protocol):
 
 async def follow(connection: Client, reader: Reader) -> None:
     """Hand every message after `reader.sequence` to it, once and in order, for ever."""
-    attempt, trouble = 0, Trouble("log not readable", "the log is readable again")
-    while True:
-        end_if_cancelled()
-        began_at = time.monotonic()
-        try:
-            await _Reading(connection, reader, trouble).run()
-        except (nats.errors.Error, TimeoutError) as problem:
-            trouble.tell(problem)
-        attempt = 0 if time.monotonic() - began_at > LONGEST_WAIT_S else attempt + 1
-        await asyncio.sleep(wait_before(attempt, random.random()) if attempt else 0)
+    trouble = Trouble("log not readable", "the log is readable again")
+    await Patience(trouble).keep(lambda: _Reading(connection, reader, trouble).run())
 
 
 class _Reading:

@@ -1,8 +1,8 @@
 """What the kernel refused, and when it is asked again."""
 
-from services.agent.core.reconcile.retry import FIRST_S
 from services.agent.loop.failures import Failures
 from services.agent.loop.kernel import WAITS
+from shared.backoff import FIRST_S
 
 ROUTES = {("route", f"10.0.{number}.0/24"): "dev wt0" for number in range(50)}
 REFUSED = dict.fromkeys(ROUTES, "Network is down")

@@ -2,7 +2,7 @@
 
 from structlog.testing import capture_logs
 
-from shared.bus.connection import REPORT_EVERY_S, Trouble
+from shared.bus.patience import REPORT_EVERY_S, Trouble
 
 
 class Clock:

@@ -7,7 +7,7 @@ that whoever writes the feed sends after each change (shared/events/documents.py
 
 from heapq import nlargest
 
-from services.agent.core.reconcile.retry import delay_s
+from shared.backoff import delay_s
 from shared.events.documents import Beacon
 
 PATIENCE_S = 0.5

@@ -1,20 +1,11 @@
-"""When to try again what failed: the bus, and entries the kernel refused."""
+"""When to try again each entry that the kernel refused."""
 
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-FIRST_S = 0.5
-LIMIT_S = 15.0
+from shared.backoff import delay_s
 
 K = TypeVar("K", bound=Hashable)
-
-
-def delay_s(failures: int, chance: float) -> float:
-    """Seconds to wait after so many failures in a row (1 = the first): doubling from FIRST_S up to LIMIT_S.
-
-    chance: in [0, 1), takes away up to half of it, so that many hosts do not come back at once.
-    """
-    return float(min(LIMIT_S, FIRST_S * 2 ** min(failures - 1, 10)) * (1 - chance / 2))
 
 
 class Retries(Generic[K]):
