@@ -13,8 +13,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from services.management.core.commands.decision import Context
+from services.management.core.entities import Entity, Ref
 from services.management.core.model.account import ALL_GROUP_NAME, Account
-from services.management.core.model.commit import Activity, Actor, Commit, Entity, Ref
+from services.management.core.model.commit import Activity, Actor, Commit
 from services.management.core.model.group import Group
 from services.management.core.model.peer import Peer
 from services.management.core.model.policy import Policy, PolicyRule

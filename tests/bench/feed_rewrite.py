@@ -22,7 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
-from services.management.core.model.commit import Entity
+from services.management.core.entities import Entity
 from services.management.projector.keeper import Dial
 from services.management.projector.projector import Projector
 from services.management.readmodel.readmodel import ReadModel

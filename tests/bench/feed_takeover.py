@@ -16,7 +16,7 @@ from pathlib import Path
 import uvloop
 from nats.aio.client import Client
 
-from services.management.core.model.commit import Entity
+from services.management.core.entities import Entity
 from shared.bus.codec import encode
 from shared.bus.connection import connect
 from shared.bus.server import NatsServer

@@ -6,7 +6,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from services.management.core.model.commit import Commit, Entity, Ref
+from services.management.core.entities import Entity, Ref
+from services.management.core.model.commit import Commit
 from services.management.core.model.policy import PolicyRule, ResourceRef
 from shared.events.documents import PortRange
 from tests import builders

@@ -7,12 +7,15 @@ sees one revision.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
+from services.management.core.entities import KINDS, Entity, Ref, ref
 from services.management.core.model.account import Account
-from services.management.core.model.commit import KINDS, Commit, Entity, Kind, Ref
+from services.management.core.model.commit import Commit
+from services.management.core.model.entity import EntityBase, Key
 from services.management.core.model.group import Group
 from services.management.core.model.peer import Peer
 from services.management.core.model.policy import Policy
@@ -20,6 +23,8 @@ from services.management.core.model.route import Route
 from services.management.core.model.setupkey import SetupKey
 from services.management.core.model.user import AccessToken, User
 from services.management.core.routeindex import RouteIndex
+
+E = TypeVar("E", bound=EntityBase)
 
 
 class Change:
@@ -33,56 +38,41 @@ class Change:
         self.new = new
 
 
+class Table(Generic[E]):
+    """The entities of one kind, id → entity. view: the same for readers, one object for good."""
+
+    def __init__(self) -> None:
+        self.entities: dict[str, E] = {}
+        self.view: Mapping[str, E] = MappingProxyType(self.entities)
+
+
 class AccountState:
     """One account at one revision (LOG sequence). route_index: of the same routes as `routes`."""
 
     def __init__(self, account: Account) -> None:
         self.account = account
         self.revision = 0
+        self._tables: dict[str, Table[Any]] = {kind: Table() for kind in KINDS.values()}
+        self.groups = self.table(Group)
+        self.peers = self.table(Peer)
+        self.routes = self.table(Route)
+        self.policies = self.table(Policy)
+        self.setup_keys = self.table(SetupKey)
+        self.users = self.table(User)
+        self.access_tokens = self.table(AccessToken)
         self.route_index = RouteIndex()
-        self._entities: dict[Kind, dict[str, Entity]] = {kind: {} for kind in KINDS.values()}
         self._members: dict[str, set[str]] = defaultdict(set)
         self._addresses: dict[str, str] = {}
         self._labels: dict[str, tuple[str, ...]] = {}
 
-    def _view(self, kind: Kind) -> Mapping[str, Entity]:
-        return MappingProxyType(self._entities[kind])
-
-    @property
-    def peers(self) -> Mapping[str, Peer]:
-        return self._view("peer")  # type: ignore[return-value]
-
-    @property
-    def groups(self) -> Mapping[str, Group]:
-        return self._view("group")  # type: ignore[return-value]
-
-    @property
-    def policies(self) -> Mapping[str, Policy]:
-        return self._view("policy")  # type: ignore[return-value]
-
-    @property
-    def routes(self) -> Mapping[str, Route]:
-        return self._view("route")  # type: ignore[return-value]
-
-    @property
-    def setup_keys(self) -> Mapping[str, SetupKey]:
-        return self._view("setup-key")  # type: ignore[return-value]
-
-    @property
-    def users(self) -> Mapping[str, User]:
-        return self._view("user")  # type: ignore[return-value]
-
-    @property
-    def access_tokens(self) -> Mapping[str, AccessToken]:
-        return self._view("access-token")  # type: ignore[return-value]
-
-    def get(self, ref: Ref) -> Entity | None:
-        return self._entities[ref.kind].get(ref.id)
+    def table(self, kind: type[E]) -> Mapping[str, E]:
+        """Every entity of that kind by its id, now and after further commits."""
+        return self._tables[KINDS[kind]].view
 
     def entities(self) -> Iterator[Entity]:
         """Every entity, the account included, in no particular order."""
-        for table in self._entities.values():
-            yield from table.values()
+        for table in self._tables.values():
+            yield from table.view.values()
 
     def members(self, group_id: str) -> Iterable[str]:
         """Ids of the peers in the group; all peers for All; nothing for an unknown group."""
@@ -100,9 +90,6 @@ class AccountState:
     def address_taken(self, address: str) -> bool:
         return address in self._addresses
 
-    def label_taken(self, label: str) -> bool:
-        return bool(self.label_holders(label))
-
     def label_holders(self, label: str) -> frozenset[str]:
         """Ids of the peers with that DNS label; several may share an extra label, none shares its own."""
         return frozenset(self._labels.get(label, ()))
@@ -110,28 +97,28 @@ class AccountState:
     def apply(self, revision: int, commit: Commit) -> list[Change]:
         """Fold one commit in; gives what changed, in the commit's order, group deletions spelt out as peer changes."""
         changes = [self._put(entity) for entity in commit.upserts]
-        for ref in commit.deletes:
-            changes.extend(self._remove(ref))
+        for deleted in commit.deletes:
+            changes.extend(self._remove(deleted))
         self.revision = revision
         return changes
 
     def _put(self, entity: Entity) -> Change:
-        kind = KINDS[type(entity)]
-        table = self._entities[kind]
-        old = table.get(entity.id)
-        table[entity.id] = entity
+        name = ref(entity)
+        entities = self._tables[name.kind].entities
+        old = entities.get(entity.id)
+        entities[entity.id] = entity
         if isinstance(entity, Account):
             self.account = entity
         self._unindex(old)
         self._index(entity)
-        return Change(Ref(kind, entity.id), old, entity)
+        return Change(name, old, entity)
 
-    def _remove(self, ref: Ref) -> Iterator[Change]:
-        old = self._entities[ref.kind].pop(ref.id, None)
+    def _remove(self, name: Ref) -> Iterator[Change]:
+        old = self._tables[name.kind].entities.pop(name.id, None)
         if old is None:
             return
         self._unindex(old)
-        yield Change(ref, old, None)
+        yield Change(name, old, None)
         if isinstance(old, Group):
             for peer_id in sorted(self._members.pop(old.id, ())):
                 peer = self.peers[peer_id]
@@ -205,11 +192,8 @@ class Intent:
     def __init__(self) -> None:
         self.sequence = 0
         self._accounts: dict[str, AccountState] = {}
-        self._by_key: dict[tuple[str, str], Owner] = {}
-
-    @property
-    def accounts(self) -> Mapping[str, AccountState]:
-        return MappingProxyType(self._accounts)
+        self._by_key: dict[Key, Owner] = {}
+        self.accounts: Mapping[str, AccountState] = MappingProxyType(self._accounts)
 
     def peer_by_bus_key(self, bus_key: str) -> Owner | None:
         return self._by_key.get(("bus", bus_key))
@@ -233,10 +217,10 @@ class Intent:
             state = self._accounts[commit.account] = AccountState(account)
         changes = state.apply(sequence, commit)
         for change in changes:
-            for key in _keys(change.old):
+            for key in change.old.keys if change.old else ():
                 self._by_key.pop(key, None)
         for change in changes:
-            for key in _keys(change.new):
+            for key in change.new.keys if change.new else ():
                 self._by_key[key] = Owner(commit.account, change.ref.id)
         self.sequence = sequence
         return changes
@@ -248,18 +232,7 @@ class Intent:
             state = self._accounts[account_id] = AccountState(account)
             for entity in stored:
                 state._put(entity)
-                for key in _keys(entity):
+                for key in entity.keys:
                     self._by_key[key] = Owner(account_id, entity.id)
             state.revision = revisions[account_id]
         self.sequence = sequence
-
-
-def _keys(entity: Entity | None) -> list[tuple[str, str]]:
-    match entity:
-        case Peer():
-            return [("bus", entity.bus_key), ("wireguard", entity.wireguard_key)]
-        case SetupKey():
-            return [("setup", entity.key_hash)]
-        case AccessToken():
-            return [("token", entity.token_hash)]
-    return []

@@ -13,8 +13,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
+from services.management.core.entities import Entity, Ref
 from services.management.core.model.account import Account
-from services.management.core.model.commit import Commit, Entity, Ref
+from services.management.core.model.commit import Commit
 from services.management.core.state import Intent
 from services.management.errors import LogChanged
 from services.management.ports import FoldListener, TroublesPort

@@ -8,7 +8,8 @@ from typing import Any, Self
 import aiosqlite
 import msgspec
 
-from services.management.core.model.commit import Commit, Entity, Ref
+from services.management.core.entities import Entity, Ref
+from services.management.core.model.commit import Commit
 from shared.errors import CorruptFile, NoRoom
 
 APPLICATION_ID = 0x57684272

@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 
 from services.management.admission import grants, withdrawal
 from services.management.admission.grants import login_expires_at
-from services.management.core.model.commit import Ref
+from services.management.core.entities import Ref
 from shared.bus.keys import new_seed
 from shared.bus.serverconfig import HOST_MAX_PAYLOAD, HOST_MAX_SUBSCRIPTIONS
 from shared.bus.streams import ABANDONED_AFTER_S, FACTS, FEED, LOG

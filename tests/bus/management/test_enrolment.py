@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from services.management.admission.grants import ENROL_USER
-from services.management.core.model.commit import Ref
+from services.management.core.entities import Ref
 from services.management.enrolment import UNKNOWN
 from shared.bus.codec import decode, encode
 from shared.events import subjects

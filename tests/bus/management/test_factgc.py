@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from services.management import factgc as oldfacts
-from services.management.core.model.commit import Ref
+from services.management.core.entities import Ref
 from shared.bus.streams import FACTS
 from shared.events import subjects
 from tests import builders

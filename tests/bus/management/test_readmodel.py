@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import structlog.testing
 
-from services.management.core.model.commit import Ref
+from services.management.core.entities import Ref
 from services.management.core.state import Change
 from services.management.errors import ChangesRefused
 from services.management.readmodel import readmodel as readmodel_module

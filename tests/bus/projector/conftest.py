@@ -9,8 +9,8 @@ import pytest
 from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import NotFoundError
 
+from services.management.core.entities import Entity, Ref
 from services.management.core.feed.compose import Resolutions, documents
-from services.management.core.model.commit import Entity, Ref
 from services.management.core.state import Intent
 from shared.bus.codec import decode, encode
 from shared.bus.connection import connect

@@ -12,8 +12,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from services.management.core.entities import Entity, ref
 from services.management.core.feed.pending import FEW as FEW_UNITS
-from services.management.core.model.commit import Entity, ref
 from services.management.core.state import Change
 from services.management.projector.pinned import PIN_TIMEOUT_S
 from services.management.projector.projector import CONSUMER

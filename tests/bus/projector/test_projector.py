@@ -1,6 +1,6 @@
 """One projector over a real bus."""
 
-from services.management.core.model.commit import Entity, Ref
+from services.management.core.entities import Entity, Ref
 from services.management.projector.projector import CONSUMER
 from shared.bus.codec import encode
 from shared.bus.streams import FEED, LOG

@@ -1,6 +1,6 @@
 """The resolver's facts become documents."""
 
-from services.management.core.model.commit import Ref
+from services.management.core.entities import Ref
 from services.management.projector.writer import FencedWriter
 from shared.bus.streams import FACTS
 from shared.events.documents import ResolvedAddress, ResolvedName

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.management.core.model.commit import Entity, Ref
+from services.management.core.entities import Entity, Ref
 from services.management.projector.writer import FencedWriter, Superseded
 from shared.bus.streams import FEED
 from shared.events.documents import FeedMessage, RuleDoc

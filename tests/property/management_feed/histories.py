@@ -2,8 +2,9 @@
 
 from hypothesis import strategies as st
 
+from services.management.core.entities import Entity, Ref
 from services.management.core.model.account import AccountSettings
-from services.management.core.model.commit import Commit, Entity, Ref
+from services.management.core.model.commit import Commit
 from services.management.core.model.policy import PolicyRule, ResourceRef
 from services.management.core.state import Change, Intent
 from shared.events.documents import PortRange, ResolvedAddress, ResolvedName

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.management.core.entities import Entity, Ref
 from services.management.core.feed.compose import (
     SETTINGS,
     Documents,
@@ -16,7 +17,7 @@ from services.management.core.feed.compose import (
     units,
 )
 from services.management.core.feed.incremental import FeedIndex
-from services.management.core.model.commit import Commit, Entity, Ref
+from services.management.core.model.commit import Commit
 from tests import builders
 from tests.builders import ALL, commit, group, peer, policy, route, rule, setup_key
 from tests.property.management_feed import histories

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.management.core.model.commit import Ref
+from services.management.core.entities import Ref
 from services.management.errors import Contended
 from tests.builders import group, route
 from tests.unit.api.world import World, problem

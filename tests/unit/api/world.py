@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from services.management.api.app import create_app
 from services.management.api.deps import Deps
-from services.management.core.model.commit import Commit, Entity, Ref
+from services.management.core.entities import Entity, Ref
+from services.management.core.model.commit import Commit
 from services.management.core.model.user import AccessToken, Role, User
 from services.management.core.state import AccountState, Intent
 from services.management.troubles import Troubles

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from services.management.core.model.commit import Entity, Ref
+from services.management.core.entities import Entity, Ref
 from services.management.errors import RetryLater
 from tests.builders import group, peer, policy, route, rule, setup_key
 from tests.unit.api.world import SETUP_KEY, World

@@ -5,8 +5,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from services.management.core.commands.routes import RouteRequest, SavedRoute, create_route, update_route
+from services.management.core.entities import Entity
 from services.management.core.model.account import Account, AccountSettings
-from services.management.core.model.commit import Entity
 from services.management.core.model.route import Route
 from services.management.core.state import AccountState
 from tests.builders import account, context, group, intent, peer, route

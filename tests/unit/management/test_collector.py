@@ -5,11 +5,11 @@ from typing import Any, get_args
 
 import pytest
 
+from services.management.core.entities import Entity
 from services.management.core.feed.beacons import Beacons
 from services.management.core.feed.compose import unit_documents, units
 from services.management.core.feed.incremental import FeedIndex
 from services.management.core.feed.published import Published
-from services.management.core.model.commit import Entity
 from shared.events.facts import ReportFact, RouteState, SessionFact
 from tests import builders
 from tests.builders import ACCOUNT, NOW, group, peer, policy, route, rule, setup_key, user

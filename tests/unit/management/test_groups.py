@@ -3,7 +3,8 @@
 import pytest
 
 from services.management.core.commands.groups import GroupRequest, create_group, delete_group, update_group
-from services.management.core.model.commit import Activity, Commit, Entity, Ref
+from services.management.core.entities import Entity, Ref
+from services.management.core.model.commit import Activity, Commit
 from services.management.core.model.group import Group
 from services.management.core.model.peer import Peer
 from services.management.core.model.policy import ResourceRef

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from services.management.core.commands import enrol, groups, peers, policies, routes, setupkeys
 from services.management.core.commands.decision import Context, Decision
 from services.management.core.commands.policyrules import PolicyRuleRequest
+from services.management.core.entities import KINDS
 from services.management.core.model.commit import Commit
 from services.management.core.model.policy import PolicyRule, ResourceRef
 from services.management.core.state import AccountState, Intent
@@ -159,6 +160,10 @@ def rules(state: AccountState) -> list[PolicyRule]:
 def test_r10_nothing_ever_refers_to_what_does_not_exist(data: st.DataObject) -> None:
     def check(there: Intent) -> None:
         state = there.accounts[ACCOUNT]
+        for kind in KINDS:
+            for other, named_by in kind.references().items():
+                named = {id for entity in state.table(kind).values() for id in named_by(entity)}
+                assert named - {""} <= state.table(other).keys()
         for route in state.routes.values():
             assert {*route.groups, *route.peer_groups, *route.access_control_groups} <= state.groups.keys()
             assert not route.peer or route.peer in state.peers

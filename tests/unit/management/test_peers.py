@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from services.management.core.commands.peers import PeerRequest, delete_peer, update_peer
-from services.management.core.model.commit import Activity, Commit, Entity, Ref
+from services.management.core.entities import Entity, Ref
+from services.management.core.model.commit import Activity, Commit
 from services.management.core.model.peer import Peer
 from services.management.core.model.policy import ResourceRef
 from services.management.errors import InUse, Invalid, Unknown, Unsuitable

@@ -7,7 +7,8 @@ import pytest
 
 from services.management.core.commands.policies import PolicyRequest, create_policy, delete_policy, update_policy
 from services.management.core.commands.policyrules import PolicyRuleRequest, PortRangeRequest
-from services.management.core.model.commit import Activity, Ref
+from services.management.core.entities import Ref
+from services.management.core.model.commit import Activity
 from services.management.core.model.policy import Policy, PolicyRule, ResourceRef
 from services.management.core.state import AccountState
 from services.management.errors import Invalid, Unknown

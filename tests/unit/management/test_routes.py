@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from services.management.core.commands.routes import RouteRequest, create_route, delete_route, update_route
-from services.management.core.model.commit import Activity, Ref
+from services.management.core.entities import Ref
+from services.management.core.model.commit import Activity
 from services.management.core.model.route import Route
 from services.management.errors import AlreadyThere, Invalid, Refusal, Unknown, Unsuitable
 from tests.builders import ALICE, ALL, NOW, context, group, meta, peer, route

@@ -12,7 +12,8 @@ from services.management.core.commands.setupkeys import (
     delete_setup_key,
     update_setup_key,
 )
-from services.management.core.model.commit import Activity, Ref
+from services.management.core.entities import Ref
+from services.management.core.model.commit import Activity
 from services.management.core.model.setupkey import KeyState, SetupKey
 from services.management.errors import InUse, Invalid, Unknown
 from tests.builders import ALL, NOW, context, group, peer, setup_key, state

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from services.management.core.model.commit import Ref
+from services.management.core.entities import Ref
 from services.management.core.state import Intent
 from tests.builders import ACCOUNT, ALL, account, bus_key, commit, group, intent, peer, setup_key, state, wireguard_key
 
@@ -48,7 +48,7 @@ def test_what_a_deleted_peer_had_is_free_again() -> None:
     here = there.accounts[ACCOUNT]
     assert not here.address_taken(x.address_v4)
     assert not here.address_taken(x.address_v6)
-    assert not here.label_taken("x")
+    assert not here.label_holders("x")
     assert here.label_holders("db") == {"y"}
     assert there.peer_by_wireguard_key(wireguard_key("x")) is None
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+from services.management.core.entities import Entity, Ref
 from services.management.core.feed.compose import documents
-from services.management.core.model.commit import Entity, Ref
 from services.management.core.state import AccountState
 from shared.events.documents import Document, PeerDoc, ResolvedName, RouteDoc, SelfDoc
 from tests import builders

@@ -3,8 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
+from services.management.core.entities import Entity, Ref
 from services.management.core.feed.compose import documents
-from services.management.core.model.commit import Entity, Ref
 from services.management.core.model.policy import PolicyRule, ResourceRef
 from services.management.core.state import AccountState
 from shared.events.documents import PeerDoc, PortRange, RuleDoc, SelfDoc, SettingsDoc

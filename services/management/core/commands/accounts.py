@@ -4,8 +4,9 @@ import msgspec
 
 from services.management.core.addresses import check_overlay
 from services.management.core.commands.decision import Context, Decision, changed
+from services.management.core.entities import Entity
 from services.management.core.model.account import ALL_GROUP_NAME, Account
-from services.management.core.model.commit import Activity, Entity
+from services.management.core.model.commit import Activity
 from services.management.core.model.group import Group
 from services.management.core.model.policy import Policy, PolicyRule
 from services.management.core.model.user import AccessToken, User

@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from services.management.core.model.commit import Activity, Actor, Commit, Entity, Ref
+from services.management.core.entities import Entity, Ref
+from services.management.core.model.commit import Activity, Actor, Commit
 
 T = TypeVar("T")
 

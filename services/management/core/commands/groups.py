@@ -9,7 +9,8 @@ from services.management.core import references
 from services.management.core.commands.checks import existing_peers, found, named, unique
 from services.management.core.commands.decision import Context, Decision, changed, unchanged
 from services.management.core.commands.routing_peers import check_joining
-from services.management.core.model.commit import Activity, Entity, ref
+from services.management.core.entities import Entity, ref
+from services.management.core.model.commit import Activity
 from services.management.core.model.group import Group
 from services.management.core.model.peer import Peer
 from services.management.core.model.policy import ResourceRef
@@ -66,7 +67,7 @@ def delete_group(state: AccountState, id: str, context: Context) -> Decision[Non
     group = found(state.groups, id, "group")
     if id == state.account.all_group:
         raise Invalid(f"group {group.name} holds every peer and cannot be deleted")
-    users = references.to_group(state, id)
+    users = references.to(state, group)
     if users:
         raise InUse(f"group {group.name} is used by {names(users)}: remove it there first")
     activity = Activity(code="group.delete", target_id=id, meta={"name": group.name})

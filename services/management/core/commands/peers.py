@@ -9,9 +9,10 @@ from services.management.core import references
 from services.management.core.addresses import check_free
 from services.management.core.commands.checks import found
 from services.management.core.commands.decision import Context, Decision, changed, unchanged
+from services.management.core.entities import ref
 from services.management.core.labels import free_label, label_of
 from services.management.core.model.account import Account
-from services.management.core.model.commit import Activity, ref
+from services.management.core.model.commit import Activity
 from services.management.core.model.peer import Peer
 from services.management.core.state import AccountState
 from services.management.errors import InUse, Invalid, Unsuitable, names
@@ -55,7 +56,7 @@ def update_peer(state: AccountState, id: str, request: PeerRequest, context: Con
 def delete_peer(state: AccountState, id: str, context: Context) -> Decision[None]:
     """It leaves its groups with it. Raises Unknown, or InUse (decision R10)."""
     peer = found(state.peers, id, "peer")
-    users = references.to_peer(state, id)
+    users = references.to(state, peer)
     if users:
         raise InUse(f"peer {peer.name} is used by {names(users)}: remove it there first")
     activity = Activity(code="user.peer.delete", target_id=id, meta=peer_meta(state.account, peer))

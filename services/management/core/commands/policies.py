@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from services.management.core.commands.checks import found, named
 from services.management.core.commands.decision import Context, Decision, changed, unchanged
 from services.management.core.commands.policyrules import PolicyRuleRequest, check_references, rule_of
-from services.management.core.model.commit import Activity, ref
+from services.management.core.entities import ref
+from services.management.core.model.commit import Activity
 from services.management.core.model.policy import Policy, PolicyRule
 from services.management.core.state import AccountState
 from services.management.errors import Invalid

@@ -6,7 +6,8 @@ from services.management.core import warnings
 from services.management.core.commands.checks import existing_groups, existing_peers, found, unique
 from services.management.core.commands.decision import Context, Decision, changed, unchanged
 from services.management.core.commands.routing_peers import check_carriers
-from services.management.core.model.commit import Activity, ref
+from services.management.core.entities import ref
+from services.management.core.model.commit import Activity
 from services.management.core.model.route import (
     DOMAIN_PLACEHOLDER,
     NetworkType,

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from services.management.core import references
 from services.management.core.commands.checks import existing_groups, found, named, unique
 from services.management.core.commands.decision import Context, Decision, changed, unchanged
-from services.management.core.model.commit import Activity, ref
+from services.management.core.entities import ref
+from services.management.core.model.commit import Activity
 from services.management.core.model.setupkey import SetupKey, check_expiry, check_usage_limit, type_of
 from services.management.core.state import AccountState
 from services.management.errors import InUse, Invalid, names
@@ -83,7 +84,7 @@ def update_setup_key(state: AccountState, id: str, request: SetupKeyUpdate, cont
 def delete_setup_key(state: AccountState, id: str, context: Context) -> Decision[None]:
     """Raises Unknown, or InUse while a peer that enrolled with it exists (decision R10)."""
     key = found(state.setup_keys, id, "setup key")
-    peers = references.to_setup_key(state, id)
+    peers = references.to(state, key)
     if peers:
         raise InUse(f"setup key {key.name} enrolled {names(peers)}: revoke it instead, or delete them first")
     return changed(context, state.account.id, None, [_activity("setupkey.delete", key)], deletes=[ref(key)])

@@ -1,7 +1,8 @@
 """Access tokens."""
 
 from services.management.core.commands.decision import Context, Decision, changed
-from services.management.core.model.commit import Activity, ref
+from services.management.core.entities import ref
+from services.management.core.model.commit import Activity
 from services.management.core.model.user import AccessToken
 from services.management.core.state import AccountState
 from services.management.errors import Unknown

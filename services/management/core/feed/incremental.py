@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import msgspec
 
+from services.management.core.entities import Entity
 from services.management.core.feed.compose import SETTINGS, Unit, units
 from services.management.core.feed.forwarder import forwarder_port, knows_forwarder_port
 from services.management.core.feed.tally import Index, Tally
@@ -17,7 +18,6 @@ from services.management.core.feed.visibility import (
     sights,
 )
 from services.management.core.model.account import Account
-from services.management.core.model.commit import Entity
 from services.management.core.model.peer import Peer
 from services.management.core.model.policy import Policy, PolicyRule
 from services.management.core.model.route import Route

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from services.management.core.model.entity import EntityBase
+
 ALL_GROUP_NAME = "All"
 
 
@@ -17,13 +19,12 @@ class AccountSettings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     routing_peer_dns_resolution_enabled: bool = True
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="account"):
+class Account(EntityBase, frozen=True, kw_only=True, gc=False, tag="account"):
     """id: xid. network_v4: the overlay, a /16 of 100.64.0.0/10. network_v6: a random ULA /64.
 
     all_group: id of the group All, to which every peer belongs without listing it.
     """
 
-    id: str
     network_v4: str
     network_v6: str
     dns_domain: str

@@ -1,34 +1,8 @@
 """LOG: one commit, one message on `log.<account>`."""
 
-from typing import Literal, TypeAlias, get_args
-
 import msgspec
 
-from services.management.core.model.account import Account
-from services.management.core.model.group import Group
-from services.management.core.model.peer import Peer
-from services.management.core.model.policy import Policy
-from services.management.core.model.route import Route
-from services.management.core.model.setupkey import SetupKey
-from services.management.core.model.user import AccessToken, User
-
-Entity: TypeAlias = Account | Peer | Group | Policy | Route | SetupKey | User | AccessToken
-Kind: TypeAlias = Literal["account", "peer", "group", "policy", "route", "setup-key", "user", "access-token"]
-
-# Entities are gc=False, as is every value that a replica keeps by the ten thousand: a collection would hold the event
-# loop while it walks them (40 ms at 5,000 peers), and frozen values are in no cycle.
-KINDS: dict[type[Entity], Kind] = dict(zip(get_args(Entity), get_args(Kind), strict=True))
-
-
-class Ref(msgspec.Struct, frozen=True, order=True):
-    """Names one entity of an account."""
-
-    kind: Kind
-    id: str
-
-
-def ref(entity: Entity) -> Ref:
-    return Ref(KINDS[type(entity)], entity.id)
+from services.management.core.entities import KINDS, Entity, Ref
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,3 +34,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True, tag="commit.v1"):
     activities: tuple[Activity, ...]
     upserts: tuple[Entity, ...] = ()
     deletes: tuple[Ref, ...] = ()
+
+    def __post_init__(self) -> None:
+        unknown = {ref.kind for ref in self.deletes}.difference(KINDS.values())
+        if unknown:
+            raise ValueError(f"there are no entities of kind {min(unknown)}")

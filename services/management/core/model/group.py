@@ -2,12 +2,15 @@
 
 from typing import Literal
 
-import msgspec
+from services.management.core.model.entity import EntityBase
 
 
-class Group(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="group"):
+class Group(EntityBase, frozen=True, kw_only=True, gc=False, tag="group"):
     """The members are the peers that list the group; every peer is a member of All."""
 
-    id: str
     name: str
     issued: Literal["api", "jwt", "integration"] = "api"
+
+    @property
+    def title(self) -> str:
+        return f"group {self.name}"

@@ -1,18 +1,20 @@
 """A host with an agent."""
 
-import msgspec
+from collections.abc import Iterable
+from typing import Self
 
+from services.management.core.model.entity import EntityBase, Key, References
+from services.management.core.model.setupkey import SetupKey
 from shared.events.signals import PeerMeta
 
 
-class Peer(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="peer"):
+class Peer(EntityBase, frozen=True, kw_only=True, gc=False, tag="peer"):
     """wireguard_key: base64 public key, unique in the whole installation. bus_key: public nkey, likewise.
 
     groups: ids of its groups without All, sorted. Membership belongs to the peer, so that one enrolment is
     one small commit. address_v6: "" when the host has no IPv6.
     """
 
-    id: str
     name: str
     dns_label: str
     wireguard_key: str
@@ -30,6 +32,19 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind"
     login_expiration_enabled: bool = False
     inactivity_expiration_enabled: bool = False
     extra_dns_labels: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return f"peer {self.name}"
+
+    @property
+    def keys(self) -> Iterable[Key]:
+        return ("bus", self.bus_key), ("wireguard", self.wireguard_key)
+
+    @classmethod
+    def references(cls) -> References[Self]:
+        """Its groups are none: a member does not keep a group, it leaves it."""
+        return {SetupKey: lambda peer: (peer.setup_key,)}
 
     def fqdn(self, dns_domain: str) -> str:
         """The name under which the account's other peers find it."""

@@ -1,9 +1,13 @@
 """Who may talk to whom."""
 
 import re
+from typing import Self
 
 import msgspec
 
+from services.management.core.model.entity import EntityBase, References
+from services.management.core.model.group import Group
+from services.management.core.model.peer import Peer
 from services.management.errors import Invalid
 from shared.events.documents import Action, PortRange, Protocol
 
@@ -41,14 +45,33 @@ class PolicyRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     destination_resource: ResourceRef | None = None
     authorized_groups: dict[str, tuple[str, ...]] = {}
 
+    def groups(self) -> set[str]:
+        """Ids of the groups that it names anywhere."""
+        return {*self.sources, *self.destinations, *self.authorized_groups}
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="policy"):
-    id: str
+    def peers(self) -> set[str]:
+        """Ids of the peers that it names directly."""
+        resources = (self.source_resource, self.destination_resource)
+        return {resource.id for resource in resources if resource is not None and resource.type == "peer"}
+
+
+class Policy(EntityBase, frozen=True, kw_only=True, gc=False, tag="policy"):
     name: str
     description: str = ""
     enabled: bool = True
     rules: tuple[PolicyRule, ...] = ()
     source_posture_checks: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return f"policy {self.name}"
+
+    @classmethod
+    def references(cls) -> References[Self]:
+        return {
+            Group: lambda policy: {group for rule in policy.rules for group in rule.groups()},
+            Peer: lambda policy: {peer for rule in policy.rules for peer in rule.peers()},
+        }
 
 
 def action_of(text: str) -> Action:

@@ -1,9 +1,10 @@
 """A network route: a prefix or names, who carries the traffic, and who gets the route."""
 
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
-import msgspec
-
+from services.management.core.model.entity import EntityBase, References
+from services.management.core.model.group import Group
+from services.management.core.model.peer import Peer
 from services.management.errors import Invalid
 from shared.net.domains import BadDomain, parse_domain, to_unicode
 from shared.net.prefix import BadPrefix, parse_prefix, version
@@ -19,14 +20,13 @@ MIN_METRIC, MAX_METRIC = 1, 9999
 """NetBird's bounds (reference control-plane §1.1); the metric's are what Windows takes."""
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="route"):
+class Route(EntityBase, frozen=True, kw_only=True, gc=False, tag="route"):
     """network: a masked prefix in canonical text (decision R6), "" for a domain route.
 
     domains: IDNA ASCII, lower case, in the order given. peer and peer_groups exclude each other; both empty is a
     route without a router. groups: distribution. access_control_groups: policy destinations (decision A1).
     """
 
-    id: str
     network_id: str
     description: str = ""
     network: str = ""
@@ -41,6 +41,17 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind
     access_control_groups: tuple[str, ...] = ()
     keep_route: bool = False
     skip_auto_apply: bool = False
+
+    @property
+    def title(self) -> str:
+        return f"route {self.network_id}"
+
+    @classmethod
+    def references(cls) -> References[Self]:
+        return {
+            Group: lambda route: (*route.peer_groups, *route.groups, *route.access_control_groups),
+            Peer: lambda route: (route.peer,),
+        }
 
     @property
     def destination(self) -> str:

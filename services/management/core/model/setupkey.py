@@ -1,9 +1,10 @@
 """A key that lets hosts enrol."""
 
-from typing import Literal, TypeAlias
+from collections.abc import Iterable
+from typing import Literal, Self, TypeAlias
 
-import msgspec
-
+from services.management.core.model.entity import EntityBase, Key, References
+from services.management.core.model.group import Group
 from services.management.errors import Invalid
 
 KeyState: TypeAlias = Literal["valid", "revoked", "expired", "overused"]
@@ -15,13 +16,12 @@ MAX_EXPIRY_S = 100 * 365 * 86_400
 _MASK = "*" * 31
 
 
-class SetupKey(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="setup-key"):
+class SetupKey(EntityBase, frozen=True, kw_only=True, gc=False, tag="setup-key"):
     """key_hash: SHA-256 in hexadecimal; the key itself is shown once and kept nowhere. hint: its first five characters.
 
     expires_at: unix seconds, 0.0 = never. usage_limit: 0 = unlimited.
     """
 
-    id: str
     name: str
     key_hash: str
     hint: str
@@ -36,6 +36,18 @@ class SetupKey(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="k
     auto_groups: tuple[str, ...] = ()
     ephemeral: bool = False
     allow_extra_dns_labels: bool = False
+
+    @property
+    def title(self) -> str:
+        return f"setup key {self.name}"
+
+    @property
+    def keys(self) -> Iterable[Key]:
+        return (("setup", self.key_hash),)
+
+    @classmethod
+    def references(cls) -> References[Self]:
+        return {Group: lambda key: key.auto_groups}
 
     def state(self, now: float) -> KeyState:
         """Which of the four, in NetBird's precedence: expired, revoked, overused, valid."""

@@ -1,14 +1,15 @@
 """People and programs that use the API, and their tokens."""
 
-from typing import Literal, TypeAlias
+from collections.abc import Iterable
+from typing import Literal, Self, TypeAlias
 
-import msgspec
+from services.management.core.model.entity import EntityBase, Key, References
+from services.management.core.model.group import Group
 
 Role: TypeAlias = Literal["owner", "admin", "user", "auditor", "network_admin", "billing_admin"]
 
 
-class User(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="user"):
-    id: str
+class User(EntityBase, frozen=True, kw_only=True, gc=False, tag="user"):
     name: str
     email: str = ""
     role: Role = "user"
@@ -17,13 +18,28 @@ class User(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind"
     auto_groups: tuple[str, ...] = ()
     created_at: float = 0.0
 
+    @property
+    def title(self) -> str:
+        return f"user {self.name}"
 
-class AccessToken(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="access-token"):
+    @classmethod
+    def references(cls) -> References[Self]:
+        return {Group: lambda user: user.auto_groups}
+
+
+class AccessToken(EntityBase, frozen=True, kw_only=True, gc=False, tag="access-token"):
     """token_hash: SHA-256 of the token in hexadecimal; the token itself is kept nowhere. expires_at: 0.0 = never."""
 
-    id: str
     user_id: str
     name: str
     token_hash: str
     created_at: float
     expires_at: float = 0.0
+
+    @property
+    def title(self) -> str:
+        return f"access token {self.name}"
+
+    @property
+    def keys(self) -> Iterable[Key]:
+        return (("token", self.token_hash),)
