@@ -67,6 +67,14 @@ chaos seeds="2-10" rounds="30" *args: setup
 mutants *words: setup
     .venv/bin/python -m tests.mutants "$@"
 
+# which lines no test of the suite without the lab reaches; words choose, e.g. `just coverage tests/unit/agent`
+coverage *args: setup
+    .venv/bin/pytest {{ workers }} --cov --cov-report term:skip-covered --ignore=tests/e2e "$@"
+
+# add the new forms of what leaves a process to tests/golden/messages.json
+golden: setup
+    .venv/bin/python -m tests.golden.messages
+
 # everything that CI runs: check, the suite, the lab
 test *args: check
     .venv/bin/pytest {{ workers }} "$@"

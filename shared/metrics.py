@@ -4,7 +4,6 @@ import contextlib
 import json
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from importlib.metadata import version
 from socketserver import ThreadingMixIn
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -23,6 +22,7 @@ from prometheus_client import (
 )
 
 from shared.net.listen import Listen, require_free
+from shared.version import VERSION
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -52,7 +52,7 @@ def introduce(service: str) -> None:
 
     A replica in a container has an address that changes with each start; its host name is the container's id.
     """
-    _PROCESS.labels(service, socket.gethostname(), version("whimbrel")).set(1)
+    _PROCESS.labels(service, socket.gethostname(), VERSION).set(1)
 
 
 def exposition() -> bytes:

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import msgspec
 from deploy.docs.catalogue import EVENTS, PARAMETERS, Event, name, parties, structs
 from shared.events import documents
 from shared.events.documents import FeedMessage, Tombstone
+from shared.version import VERSION
 
 FILE = Path(__file__).with_name("asyncapi.json")
 
@@ -32,7 +32,7 @@ def document() -> Json:
         "asyncapi": "3.0.0",
         "info": {
             "title": "Whimbrel's bus",
-            "version": version("whimbrel"),
+            "version": VERSION,
             "description": "Intent (LOG), facts (FACTS), feed (FEED), enrolment, introductions and heartbeats. "
             "Schemas of type array are MessagePack arrays, the others maps; `type` or the first item is the tag.",
             "license": {"name": "BSD-3-Clause"},

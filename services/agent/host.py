@@ -4,8 +4,8 @@ import platform
 import socket
 from pathlib import Path
 
-from services.agent.settings import VERSION
 from shared.events.signals import PeerMeta
+from shared.version import VERSION
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = Path("/proc/self/ns/net")

@@ -8,9 +8,6 @@ import msgspec
 from services.agent.core.kernel import INTERFACE, LISTEN_PORT
 from shared.log import Format, Level
 
-VERSION = "1.0.0"
-"""What the agent reports; decision D1 compares it with MIN_VERSION_FORWARDER."""
-
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Run the agent of this host: `whimbrel up` is how it is started.

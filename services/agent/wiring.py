@@ -45,7 +45,7 @@ from services.agent.loop.loop import Loop
 from services.agent.monitor import Monitor
 from services.agent.paths import Paths
 from services.agent.ports import WireGuardDriver
-from services.agent.settings import VERSION, Settings
+from services.agent.settings import Settings
 from services.agent.state import identity, lastgood, remembered
 from services.agent.state.directory import StateDirectory
 from services.agent.state.identity import Identity
@@ -57,6 +57,7 @@ from shared.events.facts import ReportFact
 from shared.events.signals import EnrolRequest, PeerMeta
 from shared.events.subjects import SignalKey
 from shared.tasks import end_if_cancelled
+from shared.version import VERSION
 
 NOT_ENROLLED = "this host is not enrolled yet"
 

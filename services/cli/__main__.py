@@ -8,6 +8,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.config import Env
 
 from services.cli.errors import INTERRUPTED, READER_GONE, USAGE, Failed
+from shared.version import VERSION
 
 CONTROL_PLANE = Group("Control plane", sort_key=1)
 HOST = Group("This host", sort_key=2)
@@ -52,7 +53,7 @@ def application(typed: str) -> App:
             "A WireGuard overlay with routing peers. Every option of a command that stays (server, management, signal, "
             "resolver, up) also reads WHIMBREL_<OPTION>; the others read the variables that their help names."
         ),
-        version=_version,
+        version=VERSION,
         config=Env(PREFIX, command=False) if typed in STAYS else (),
         default_parameter=Parameter(negative_iterable=()),
         print_error=False,
@@ -62,12 +63,6 @@ def application(typed: str) -> App:
     for group, name, code, line in COMMANDS:
         app.command(code, name=name, help=None if name == typed else line, group=group)
     return app
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("whimbrel")
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ log = structlog.get_logger()
 
 
 def new_token() -> str:
-    """A personal access token: "nbp_", 30 random characters, and the CRC-32 of those in 6 (reference §6)."""
+    """A personal access token: "nbp_", 30 random characters and their CRC-32 in 6 (reference control-plane §6)."""
     secret = "".join(secrets.choice(_BASE62) for _ in range(_SECRET_LENGTH))
     return f"{TOKEN_PREFIX}{secret}{_checksum(secret)}"
 

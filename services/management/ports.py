@@ -7,7 +7,7 @@ from services.management.core.state import Change, Intent
 
 PATIENCE_S = 12.0
 """What may be over by itself is waited for this long: a cluster that lost the stream's leader takes no writes for
-4 to 8 s (measurements.md, bus)."""
+4 to 8 s (MEASUREMENTS.md, bus)."""
 
 
 class TroublesPort(Protocol):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.version import VERSION
 from tests.arch.tree import ROOT, SERVICES, tracked
 
 # Put together from parts, so that this file does not contain what it looks for.
@@ -90,9 +91,10 @@ def test_there_is_no_lock_that_records_addresses() -> None:
 
 
 def test_the_top_level_holds_only_what_belongs_there() -> None:
-    allowed = {"services", "shared", "deploy", "tests", "compose.yaml", "justfile", "README.md", "CHANGELOG.md"}
-    tools_insist = {".ci", ".gitignore", ".dockerignore", "LICENSE", "pyproject.toml", "requirements"}
-    assert {path.parts[0] for path in tracked()} - allowed - tools_insist == set()
+    allowed = {"services", "shared", "deploy", "tests", "compose.yaml", "justfile"}
+    for_people = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"}
+    tools_insist = {".ci", ".dockerignore", ".gitignore", ".pre-commit-config.yaml", "pyproject.toml", "requirements"}
+    assert {path.parts[0] for path in tracked()} - allowed - for_people - tools_insist == set()
 
 
 def test_the_command_is_called_whimbrel() -> None:
@@ -128,6 +130,12 @@ def test_the_designs_name_metrics_that_exist() -> None:
         for metric in re.findall(r"\bwhimbrel_\w+", (ROOT / path).read_text(encoding="utf-8"))
     }
     assert sorted((path, metric) for path, metric in named if metric not in exist) == []
+
+
+def test_the_version_is_written_in_one_place() -> None:
+    named = lines_with(r"\bwhimbrel(?:-[a-z]+)?:" + r"\d")
+    assert named
+    assert [line for line in named if not line.endswith(f":{VERSION}")] == []
 
 
 def test_there_is_a_map_of_the_services() -> None:

@@ -1,6 +1,6 @@
 """Reading what the stream FEED holds for one audience, with the rights of one peer.
 
-A named consumer with a filter is the only kind that the bus can confine to a peer (measurements.md, bus). It is made
+A named consumer with a filter is the only kind that the bus can confine to a peer (MEASUREMENTS.md, bus). It is made
 for one reading and lives no longer.
 """
 

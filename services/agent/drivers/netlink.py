@@ -1,7 +1,7 @@
 """Netlink as bytes: messages, attributes, and a socket that sends many requests at once.
 
 Our own, because pyroute2 costs 17 MB and 0.3 s on import and is a hundred times slower for many routes
-(measurements.md, kernel). Layouts: linux/netlink.h, linux/rtnetlink.h; everything but addresses is in host order.
+(MEASUREMENTS.md, kernel). Layouts: linux/netlink.h, linux/rtnetlink.h; everything but addresses is in host order.
 """
 
 import contextlib

@@ -1,7 +1,6 @@
 """The API's own description at /api/openapi.json, and a page to browse it at /api/docs that needs no internet."""
 
 from collections.abc import Iterator
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Tag
 from litestar.static_files import create_static_files_router
+
+from shared.version import VERSION
 
 PAGE = "/api/docs"
 ASSETS = f"{PAGE}/assets"
@@ -137,7 +138,7 @@ _COMPONENTS = {
 def openapi() -> OpenAPIConfig:
     return OpenAPIConfig(
         title="Whimbrel",
-        version=version("whimbrel"),
+        version=VERSION,
         description=(
             "Paths, fields, status codes and error bodies are NetBird's, so that its clients work unchanged. "
             "In addition: every answer has the account's revision as `ETag`, a write with `If-Match` is refused "

@@ -1,4 +1,4 @@
-"""Which routes are in use: the cases of the reference (agent §7, §10.3)."""
+"""Which routes are in use: the cases of the reference (reference agent §7, §10.3)."""
 
 import pytest
 

@@ -24,6 +24,7 @@ from services.signal.settings import Settings as Signal
 from shared.net.listen import parse_listen
 from shared.settings import from_arguments
 from shared.settings import read as from_environment
+from shared.version import VERSION
 from tests.arch.tree import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -258,7 +259,7 @@ def test_a_container_has_no_more_rights_than_it_needs(name: str) -> None:
 def test_every_image_is_built_here_once_and_named_after_this_version() -> None:
     builders = {service.image: service.build for service in SERVICES.values() if service.build}
     assert {service.image for service in SERVICES.values()} == set(builders)
-    assert {image.partition(":")[2] for image in builders} == {PROJECT["version"]}
+    assert {image.partition(":")[2] for image in builders} == {VERSION}
     assert {name for name, service in SERVICES.items() if not service.build} == {
         name for name, service in SERVICES.items() if service.pull_policy == "never" and name != "seeds"
     }

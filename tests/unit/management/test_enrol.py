@@ -1,4 +1,4 @@
-"""A host becomes a peer, or learns why not (reference §5, §8.8)."""
+"""A host becomes a peer, or learns why not (reference control-plane §5, §8.8)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Groups: names, members, and what keeps them (reference §1.5, §8.3, §8.8)."""
+"""Groups: names, members, and what keeps them (reference control-plane §1.5, §8.3, §8.8)."""
 
 import pytest
 

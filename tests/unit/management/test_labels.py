@@ -1,4 +1,4 @@
-"""DNS labels made of host names (reference §5.6)."""
+"""DNS labels made of host names (reference control-plane §5.6)."""
 
 import re
 

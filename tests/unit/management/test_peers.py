@@ -1,4 +1,4 @@
-"""Peers: what may be changed of them, and what keeps them (reference §5.11, §8.3)."""
+"""Peers: what may be changed of them, and what keeps them (reference control-plane §5.11, §8.3)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Policies and their rules (reference §1.6, §8.3, §8.8)."""
+"""Policies and their rules (reference control-plane §1.6, §8.3, §8.8)."""
 
 from typing import Any
 

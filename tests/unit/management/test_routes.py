@@ -1,4 +1,4 @@
-"""Network routes: what is accepted, what is refused and in which order (reference §2, §8.1–8.3)."""
+"""Network routes: what is accepted, what is refused and in which order (reference control-plane §2, §8.1–8.3)."""
 
 from typing import Any
 

@@ -1,4 +1,7 @@
-"""Setup keys: creating, revoking, deleting (reference §1.8, §8.3, §8.8). Enrolling with one: test_enrol.py."""
+"""Setup keys: creating, revoking, deleting (reference control-plane §1.8, §8.3, §8.8).
+
+Enrolling with one: test_enrol.py.
+"""
 
 from typing import Any
 

@@ -1,4 +1,7 @@
-"""Who gets a route, and what its routing peers let through (decisions A1, A2, A3, C4; reference §3.3, §3.5, §8.5)."""
+"""Who gets a route, and what its routing peers let through.
+
+Decisions A1, A2, A3 and C4; reference control-plane §3.3, §3.5, §8.5.
+"""
 
 import pytest
 from msgspec.structs import replace

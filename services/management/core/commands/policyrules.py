@@ -1,4 +1,7 @@
-"""From a rule as the API writes it to a rule of a policy. The order of the checks is NetBird's (reference §1.6)."""
+"""From a rule as the API writes it to a rule of a policy.
+
+The order of the checks is NetBird's (reference control-plane §1.6).
+"""
 
 import msgspec
 

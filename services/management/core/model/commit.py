@@ -14,7 +14,7 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of the audit trail. code: NetBird's activity code such as "route.add" (reference §7)."""
+    """One entry of the audit trail. code: NetBird's activity code such as "route.add" (reference control-plane §7)."""
 
     code: str
     target_id: str
