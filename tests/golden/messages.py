@@ -11,7 +11,7 @@ from msgspec import inspect
 from services.agent.core.routing.choices import Selection
 from services.agent.state.identity import Identity
 from services.agent.state.remembered import Picture
-from services.management.core.entities import Entity
+from services.management.core.entities import KINDS, Entity, Ref
 from services.management.core.model.commit import Activity, Actor, Commit
 from shared.events.documents import Beacon, Document, FeedMessage, Tombstone
 from shared.events.facts import ReportFact, ResolutionFact, SessionFact
@@ -51,7 +51,7 @@ def samples() -> Iterator[tuple[str, msgspec.Struct]]:
                 actor=sample(Actor),
                 activities=(sample(Activity),),
                 upserts=(sample(entity),),
-                deletes=sample(Commit).deletes,
+                deletes=(Ref(KINDS[entity], "id"),),
             ),
         )
 
