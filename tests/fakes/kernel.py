@@ -1,6 +1,6 @@
 """A kernel in memory: it takes the steps of a plan and answers where packets go and who gets through.
 
-It knows nothing of documents. The nftables rules are read as text, rule by rule, as the kernel would evaluate them.
+It knows nothing of documents. What the nftables rules do to a packet is told by the agent's own core/firewall/trace.py.
 """
 
 from collections.abc import Iterable, Mapping
@@ -8,10 +8,11 @@ from functools import cache
 from ipaddress import ip_address, ip_network
 from typing import Literal
 
-import msgspec
 from msgspec.structs import replace
 
-from services.agent.core.firewall.ruleset import Elements, Replace, elements, shape
+from services.agent.core.firewall.rule import Dispatch
+from services.agent.core.firewall.ruleset import Elements, Replace, elements, holding, shape
+from services.agent.core.firewall.trace import Packet, State, Trace, trace
 from services.agent.core.kernel import (
     INTERFACE,
     Link,
@@ -27,26 +28,16 @@ from services.agent.core.kernel import (
 from services.agent.core.reconcile.desired_state import Observed
 from services.agent.core.reconcile.order import Delete, Destroy, Step, Upsert
 
-Verdict = Literal["accept", "drop", "masquerade"]
-State = Literal["new", "reply", "related"]
+LAN = "lan0"
+"""The interface that everything leaves by which does not go into the tunnel."""
+OWN: dict[bool, str] = {False: "100.64.0.1", True: "fd00:64::1"}
+"""An address of this host, of IPv6 or not; which one, the table never asks."""
 
 OPEN = "open"
 """The packet takes the host's own default route."""
 NOBODY = "nobody"
 """The packet goes into the tunnel, where no peer has its destination: WireGuard refuses it."""
 UNREACHABLE = "unreachable"
-
-
-class Packet(msgspec.Struct, frozen=True, kw_only=True):
-    """proto: "tcp", "udp", "icmp" (of either family). port: destination port, 0 where there is none."""
-
-    src: str
-    dst: str
-    proto: str = "tcp"
-    port: int = 80
-    state: State = "new"
-    iif: str = INTERFACE
-    oif: str = "lan0"
 
 
 class FakeKernel:
@@ -107,17 +98,30 @@ class FakeKernel:
     def forwards(self, src: str, dst: str, proto: str = "tcp", port: int = 80, state: State = "new") -> bool:
         """Whether a packet from the tunnel passes through this host."""
         path = "net/ipv6/conf/all/forwarding" if ":" in dst else "net/ipv4/ip_forward"
-        packet = Packet(src=src, dst=dst, proto=proto, port=port, state=state)
-        return self._is_up() and self.sysctls.get(path) == "1" and self._verdict("forward", packet) != "drop"
+        return self._is_up() and self.sysctls.get(path) == "1" and self._passes(src, dst, LAN, proto, port, state)
 
     def accepts(self, src: str, proto: str = "tcp", port: int = 80, state: State = "new") -> bool:
         """Whether a packet from the tunnel reaches this host itself."""
-        packet = Packet(src=src, dst="", proto=proto, port=port, state=state)
-        return self._is_up() and self._verdict("input", packet) != "drop"
+        return self._is_up() and self._passes(src, OWN[":" in src], "", proto, port, state)
 
     def masquerades(self, src: str, dst: str) -> bool:
-        """Whether a forwarded packet leaves with this host's own address."""
-        return self._verdict("postrouting", Packet(src=src, dst=dst)) == "masquerade"
+        """Whether a packet that begins a connection would leave with this host's own address, if it passed."""
+        assert self.ruleset is not None
+        asked = tuple(chain for chain in self.ruleset.chains if chain.hook is None or chain.hook.type == "nat")
+        packet = Packet(source=src, destination=dst, in_interface=INTERFACE, out_interface=LAN)
+        return trace(replace(self.ruleset, chains=asked), packet).masqueraded
+
+    def _passes(self, src: str, dst: str, out: str, proto: str, port: int, state: State) -> bool:
+        packet = Packet(
+            source=src,
+            destination=dst,
+            protocol=proto,
+            port=port,
+            in_interface=INTERFACE,
+            out_interface=out,
+            state=state,
+        )
+        return self._trace(packet).verdict == "accept"
 
     def _is_up(self) -> bool:
         return any(link.up and link.addresses for link in self.links.values())
@@ -186,105 +190,25 @@ class FakeKernel:
                 assert shape(self.ruleset) == step.shape
                 self.ruleset = _changed(self.ruleset, step)
 
-    def _verdict(self, hook: str, packet: Packet) -> Verdict:
-        if self.ruleset is None:
-            return "accept"
-        chain = next(
-            chain for chain in self.ruleset.chains if f"hook {hook} priority" in chain.hook and _filters(chain.hook)
-        )
-        return _Evaluation(self.ruleset, packet).run(chain.name) or "accept"
-
-
-class _Evaluation:
-    """One packet on its way through the chains."""
-
-    def __init__(self, ruleset: Ruleset, packet: Packet) -> None:
-        self._chains = {chain.name: chain for chain in ruleset.chains}
-        self._sets = {one.name: one.elements for one in ruleset.sets}
-        self._maps = {one.name: one.elements for one in ruleset.maps}
-        self._packet = packet
-
-    def run(self, chain: str) -> Verdict | None:
-        for rule in self._chains[chain].rules:
-            verdict = self._rule(rule.split())
-            if verdict is not None:
-                return verdict
-        return None
-
-    def _rule(self, words: list[str]) -> Verdict | None:
-        """The verdict of a rule, None when it does not match or a chain it jumped to returned."""
-        packet, v6 = self._packet, ":" in self._packet.src
-        while words:
-            match words:
-                case ["iifname", "!=", name, *words]:
-                    matches = name != f'"{packet.iif}"'
-                case ["iifname", name, *words]:
-                    matches = name == f'"{packet.iif}"'
-                case ["oifname", "!=", name, *words]:
-                    matches = name != f'"{packet.oif}"'
-                case ["oifname", name, *words]:
-                    matches = name == f'"{packet.oif}"'
-                case [("ip" | "ip6") as family, "saddr", prefix, *words] if "/" in prefix:
-                    matches = v6 == (family == "ip6") and _within(packet.src, prefix)
-                case [("ip" | "ip6") as family, "saddr", name, *words]:
-                    matches = v6 == (family == "ip6") and any(
-                        _holds(key, packet.src) for key in self._sets[name.removeprefix("@")]
-                    )
-                case [("ip" | "ip6") as family, "daddr", "vmap", name, *words]:
-                    found = [verdict for key, verdict in self._maps[name.removeprefix("@")] if _holds(key, packet.dst)]
-                    matches = v6 == (family == "ip6") and bool(found)
-                    assert len(found) <= 1, "the elements of a map overlap"
-                    words = found[0].split() if found else []
-                case [("ip" | "ip6") as family, "daddr", name, *words]:
-                    found = [key for key in self._sets[name.removeprefix("@")] if _holds(key, packet.dst)]
-                    matches = v6 == (family == "ip6") and bool(found)
-                case ["meta", "l4proto", name, *words]:
-                    matches = packet.proto == {"ipv6-icmp": "icmp"}.get(name, name)
-                    assert packet.proto != "icmp" or name in ("tcp", "udp") or name == ("ipv6-icmp" if v6 else "icmp")
-                case [("tcp" | "udp") as name, "dport", "{", *rest]:
-                    end = rest.index("}")
-                    matches = packet.proto == name and any(_has_port(text, packet.port) for text in rest[:end])
-                    words = rest[end + 1 :]
-                case [("tcp" | "udp") as name, "dport", text, *words]:
-                    matches = packet.proto == name and _has_port(text, packet.port)
-                case ["ct", "state", "related", *words]:
-                    matches = packet.state == "related"
-                case ["ct", "direction", "reply", "ct", "state", "established", *words]:
-                    matches = packet.state == "reply"
-                case ["jump", chain]:
-                    return self.run(chain)
-                case ["accept"]:
-                    return "accept"
-                case ["drop"]:
-                    return "drop"
-                case ["masquerade"]:
-                    return "masquerade"
-                case _:
-                    raise AssertionError(f"unknown words in a rule: {words}")
-            if not matches:
-                return None
-        return None
-
-
-def _filters(hook: str) -> bool:
-    """The chains that decide; the one that clamps segment sizes does not."""
-    return "priority -150" not in hook
+    def _trace(self, packet: Packet) -> Trace:
+        found = trace(self.ruleset, packet)
+        maps = {one.name: one.elements for one in self.ruleset.maps} if self.ruleset else {}
+        for step in found.steps:
+            if isinstance(step.rule.verdict, Dispatch):
+                holding = [key for key, _ in maps[step.rule.verdict.map_name] if _holds(key, packet.destination)]
+                assert len(holding) == 1, "the elements of a map overlap"
+        return found
 
 
 def _changed(ruleset: Ruleset, step: Elements) -> Ruleset:
     nothing: frozenset[str] = frozenset()
-    sets = []
-    for held in ruleset.sets:
-        kept = nothing if held.name in step.anew else held.elements - step.remove.get(held.name, nothing)
-        sets.append(replace(held, elements=kept | step.add.get(held.name, nothing)))
-    maps = []
-    for one in ruleset.maps:
-        texts = {f"{key} : {verdict}" for key, verdict in one.elements if one.name not in step.anew}
-        assert step.remove.get(one.name, nothing) <= texts
-        texts = texts - step.remove.get(one.name, nothing) | step.add.get(one.name, nothing)
-        pairs = [text.split(" : ") for text in sorted(texts)]
-        maps.append(replace(one, elements=tuple((key, verdict) for key, verdict in pairs)))
-    return replace(ruleset, sets=tuple(sets), maps=tuple(maps))
+    maps = {one.name for one in ruleset.maps}
+    changed = {}
+    for name, held in elements(ruleset).items():
+        kept = nothing if name in step.anew else held
+        assert name not in maps or step.remove.get(name, nothing) <= kept
+        changed[name] = kept - step.remove.get(name, nothing) | step.add.get(name, nothing)
+    return holding(ruleset, changed)
 
 
 @cache
@@ -295,11 +219,6 @@ def _holds(element: str, address: str) -> bool:
         first, last = element.split("-")
         return int(ip_address(first)) <= int(ip_address(address)) <= int(ip_address(last))
     return _within(address, element)
-
-
-def _has_port(text: str, port: int) -> bool:
-    first, _, last = text.strip(",").partition("-")
-    return int(first) <= port <= int(last or first)
 
 
 @cache

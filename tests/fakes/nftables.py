@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 from msgspec.structs import replace
 
 from services.agent.core.firewall.closing import is_closed_set
+from services.agent.core.firewall.rule import Rule
 from services.agent.core.firewall.ruleset import Elements, elements, shape
 from services.agent.core.kernel import NftChain, ObservedRuleset, Ruleset, SetOrMap
 from tests.fakes.kernel import FakeKernel
@@ -29,10 +30,13 @@ class FaultyNft:
         self.poison: Callable[[Ruleset], bool] = lambda _: False
         self._is_ours = True
 
-    def meddle(self, chain: str, rule: str) -> None:
-        """Another program puts a rule in front of a chain."""
+    def meddle(self, chain: str) -> None:
+        """Another program puts a rule in front of a chain that accepts everything."""
         assert self.table is not None
-        chains = (replace(one, rules=(rule, *one.rules)) if one.name == chain else one for one in self.table.chains)
+        chains = (
+            replace(one, rules=(Rule((), "accept"), *one.rules)) if one.name == chain else one
+            for one in self.table.chains
+        )
         self.table, self._is_ours = replace(self.table, chains=tuple[NftChain, ...](chains)), False
 
     async def observe(self) -> ObservedRuleset:

@@ -5,9 +5,12 @@ equal state is equal text. Marks, table and priorities are NetBird's (reference 
 about its hosts holds here; the route protocol number is ours.
 """
 
+from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 import msgspec
+
+from services.agent.core.firewall.rule import Rule
 
 INTERFACE = "wt0"
 LISTEN_PORT = 51820
@@ -119,24 +122,32 @@ class NftSet(msgspec.Struct, frozen=True, kw_only=True):
 class NftMap(msgspec.Struct, frozen=True, kw_only=True):
     """A named verdict map. type: nft's for the key, such as "ipv4_addr".
 
-    elements: key text → verdict text, "10.0.0.0/8" → "jump permits_x"; keys as in NftSet.
+    elements: key text → verdict text, "10.0.0.0/8" → "jump permits_x"; keys as in NftSet. routes: key text → ids of the
+    routes that the element comes from, which the kernel is not told.
     """
 
     name: str
     type: str
     interval: bool
     elements: tuple[tuple[str, str], ...]
+    routes: Mapping[str, frozenset[str]] = {}
+
+
+class Hook(msgspec.Struct, frozen=True):
+    """Where a base chain is asked; of the chains at one place that with the lowest priority first. It accepts what
+    its rules do not decide."""
+
+    type: Literal["filter", "nat"]
+    at: Literal["prerouting", "input", "forward", "output", "postrouting"]
+    priority: int
 
 
 class NftChain(msgspec.Struct, frozen=True, kw_only=True):
-    """A chain. hook: "" for a regular one, else nft text such as "type filter hook forward priority 0; policy accept;".
-
-    rules: nft text of each rule without its comment, in order.
-    """
+    """A chain with its rules in order. hook: None for a regular chain, which others jump to."""
 
     name: str
-    hook: str
-    rules: tuple[str, ...]
+    rules: tuple[Rule, ...]
+    hook: Hook | None = None
 
 
 class Ruleset(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from services.agent.core.kernel import NftChain, NftMap, NftSet, ObservedRuleset, Ruleset, SetOrMap
+from services.agent.core.kernel import Hook, NftChain, NftMap, NftSet, ObservedRuleset, Ruleset, SetOrMap
+from services.agent.drivers.nft_rules import rule_text
 
 ABSENT = ObservedRuleset(shape="", elements={})
 
@@ -20,7 +21,7 @@ ABSENT = ObservedRuleset(shape="", elements={})
 def replace_script(table: str, ruleset: Ruleset, shape: str) -> str:
     """What makes the table exactly the ruleset, in one transaction. `destroy` would need nft 1.0.7."""
     held = {chain.name: len(chain.rules) for chain in ruleset.chains}
-    policies = {chain.name: _policy(chain.hook) for chain in ruleset.chains}
+    policies = {chain.name: "accept" if chain.hook else "" for chain in ruleset.chains}
     skeleton = _skeleton((one.name for one in ruleset.sets), (one.name for one in ruleset.maps), policies, held)
     mark = f"{shape} {skeleton}"
     blocks = [
@@ -97,13 +98,6 @@ def _skeleton(sets: Iterable[str], maps: Iterable[str], policies: Mapping[str, s
     return hashlib.sha256(parts).hexdigest()[:16]
 
 
-def _policy(hook: str) -> str:
-    """ "accept" or "drop" of a base chain, where accept is the kernel's default; "" for a regular chain."""
-    if not hook:
-        return ""
-    return "drop" if "policy drop" in hook else "accept"
-
-
 def _set_block(kind: str, one: NftSet | NftMap, declared: str, elements: Iterable[str]) -> str:
     flags = "flags interval\n" if one.interval else ""
     listed = ", ".join(elements)
@@ -111,8 +105,12 @@ def _set_block(kind: str, one: NftSet | NftMap, declared: str, elements: Iterabl
 
 
 def _chain_block(chain: NftChain, mark: str) -> str:
-    rules = "".join(f'{rule} comment "{mark} {number}"\n' for number, rule in enumerate(chain.rules))
-    return f"chain {chain.name} {{\n{chain.hook}\n{rules}}}\n"
+    rules = "".join(f'{rule_text(rule)} comment "{mark} {number}"\n' for number, rule in enumerate(chain.rules))
+    return f"chain {chain.name} {{\n{_hook(chain.hook) if chain.hook else ''}\n{rules}}}\n"
+
+
+def _hook(hook: Hook) -> str:
+    return f"type {hook.type} hook {hook.at} priority {hook.priority}; policy accept;"
 
 
 def _element(value: Any) -> str:

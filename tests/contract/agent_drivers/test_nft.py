@@ -11,10 +11,12 @@ import pytest
 
 from deploy.lab.netns import Namespace
 from services.agent.core.firewall.permits import Layer4, Match, Selector
-from services.agent.core.firewall.ruleset import Elements, Replace, Served, change, elements, shape
+from services.agent.core.firewall.rule import Connection, Dispatch, Interface, IpProtocol, Jump, Member, Ports, Rule
+from services.agent.core.firewall.ruleset import Elements, Replace, change, elements, shape
 from services.agent.core.firewall.ruleset import ruleset as core_ruleset
+from services.agent.core.firewall.served import Served
 from services.agent.core.intervals import Range, parse, text
-from services.agent.core.kernel import NftChain, NftMap, NftSet, ObservedRuleset, Ruleset
+from services.agent.core.kernel import Hook, NftChain, NftMap, NftSet, ObservedRuleset, Ruleset
 from services.agent.drivers.nft import Nft
 from services.agent.errors import MechanismMissing
 from shared.events.documents import Action, PeerDoc
@@ -22,6 +24,7 @@ from tests.contract.agent_drivers.conftest import missing
 
 pytestmark = pytest.mark.root
 
+FROM_X = Member(4, "source", "from_x")
 DESTINATIONS = {"10.0.0.0/8": "jump permits_a", "192.168.0.0-192.168.0.5": "jump permits_b"}
 
 
@@ -55,23 +58,31 @@ def ruleset(
             ),
         ),
         chains=(
-            NftChain(name="empty", hook="", rules=()),
+            NftChain(name="empty", rules=()),
             NftChain(
                 name="forward",
-                hook="type filter hook forward priority 0; policy accept;",
-                rules=('iifname "wt0" jump forward_overlay',),
+                hook=Hook("filter", "forward", 0),
+                rules=(Rule((Interface("in", "wt0"),), Jump("forward_overlay")),),
             ),
             NftChain(
                 name="forward_overlay",
-                hook="",
-                rules=("ct state related accept", "ip daddr vmap @permits_v4", "drop"),
+                rules=(
+                    Rule((Connection("related"),), "accept"),
+                    Rule((), Dispatch(4, "permits_v4")),
+                    Rule((), "drop"),
+                ),
             ),
-            NftChain(name="permits_a", hook="", rules=("ip saddr @from_x tcp dport { 80, 443 } accept",)),
-            NftChain(name="permits_b", hook="", rules=("ip saddr @from_x accept", "ip6 saddr @from_y accept")),
+            NftChain(
+                name="permits_a", rules=(Rule((FROM_X, Ports("tcp", (Range(80, 80), Range(443, 443)))), "accept"),)
+            ),
+            NftChain(
+                name="permits_b",
+                rules=(Rule((FROM_X,), "accept"), Rule((Member(6, "source", "from_y"),), "accept")),
+            ),
             NftChain(
                 name="postrouting",
-                hook="type nat hook postrouting priority 99; policy accept;",
-                rules=('iifname "wt0" oifname != "wt0" masquerade',),
+                hook=Hook("nat", "postrouting", 99),
+                rules=(Rule((Interface("in", "wt0"), Interface("out", "wt0", other=True)), "masquerade"),),
             ),
         ),
     )
@@ -223,11 +234,18 @@ def test_a_refused_change_changes_nothing(host: Namespace) -> None:
     on(host, scenario)
 
 
-@pytest.mark.parametrize("rule", ["nonsense accept", "jump nowhere", "ip saddr @nowhere accept"])
-def test_a_refused_replacement_leaves_the_table_as_it_was(host: Namespace, rule: str) -> None:
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule((IpProtocol("nonsense"),), "accept"),
+        Rule((), Jump("nowhere")),
+        Rule((Member(4, "source", "nowhere"),), "accept"),
+    ],
+)
+def test_a_refused_replacement_leaves_the_table_as_it_was(host: Namespace, rule: Rule) -> None:
     async def scenario(driver: Nft) -> None:
         before = await put(driver, WANTED)
-        error = await driver.replace(Ruleset(chains=(NftChain(name="bad", hook="", rules=(rule,)),)))
+        error = await driver.replace(Ruleset(chains=(NftChain(name="bad", rules=(rule,)),)))
         assert error
         assert "\n" not in error
         assert await driver.observe() == before

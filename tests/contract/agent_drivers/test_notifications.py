@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from deploy.lab.netns import Namespace, connect
+from services.agent.core.firewall.rule import Member, Rule
 from services.agent.core.firewall.ruleset import shape
 from services.agent.core.kernel import NftChain, NftSet, RouteEntry, RuleEntry, Ruleset
 from services.agent.drivers.netlink import Netlink
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.root
 
 RULESET = Ruleset(
     sets=(NftSet(name="from_x", type="ipv4_addr", interval=False, elements=frozenset({"100.64.0.7"})),),
-    chains=(NftChain(name="permits", hook="", rules=("ip saddr @from_x accept",)),),
+    chains=(NftChain(name="permits", rules=(Rule((Member(4, "source", "from_x"),), "accept"),)),),
 )
 
 

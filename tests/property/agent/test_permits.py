@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.agent.core.documents import Documents
+from services.agent.core.firewall.trace import State
 from services.agent.core.reconcile.desired import Local, desired
 from shared.events.documents import PeerDoc, Permit, RouteDoc, RuleDoc
-from tests.fakes.kernel import FakeKernel, State
+from tests.fakes.kernel import FakeKernel
 from tests.property.agent import worlds
 from tests.unit.agent import make
 

@@ -89,7 +89,7 @@ def test_a_pass_that_succeeds_ends_in_the_wanted_table_and_none_leaves_a_permit_
 ) -> None:
     driver = FaultyNft(with_leftovers(table(before), keys, sources, "accept"), fate, shut_fate)
     if meddled:
-        driver.meddle(meddled, "accept")
+        driver.meddle(meddled)
     wanted, was = table(after), through(driver.table)
     shall = through(wanted)
     error = done(driver, wanted)

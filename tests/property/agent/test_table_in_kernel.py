@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from deploy.lab.netns import Namespace
 from services.agent.core.firewall.permits import Match, Selector
-from services.agent.core.firewall.ruleset import Served, elements, ruleset, shape
+from services.agent.core.firewall.ruleset import elements, ruleset, shape
+from services.agent.core.firewall.served import Served
 from services.agent.core.intervals import parse
 from services.agent.core.kernel import ObservedRuleset, Ruleset, SetOrMap
 from services.agent.drivers.nft import NOTHING, Nft

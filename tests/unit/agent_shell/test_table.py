@@ -107,7 +107,7 @@ async def test_a_drop_that_cannot_be_written_shuts_what_it_was_to_shut() -> None
 
 async def test_a_table_that_others_changed_and_nobody_can_write_is_shut_as_a_whole() -> None:
     driver = FaultyNft(table(LAN, OTHER))
-    driver.meddle("forward_overlay", "accept")
+    driver.meddle("forward_overlay")
     driver.poison = lambda whole: bool(whole.maps)
     assert await written(driver, table(OTHER)) == REFUSED
     assert not host(driver).forwards(ALICE, "10.2.0.9")

@@ -4,11 +4,12 @@ Each table has sets that are empty as long as all is well. The chains for traffi
 before they ask anything else: filling them, a change of its own, lets nothing through that was not let through before.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal
 
 from msgspec.structs import replace
 
+from services.agent.core.firewall.rule import Field, Member, Rule
 from services.agent.core.intervals import Range, Version, merge, partition, read, text, whole
 from services.agent.core.kernel import NftSet, ObservedRuleset, Ruleset
 
@@ -16,7 +17,6 @@ INPUT, FORWARD = "input_overlay", "forward_overlay"
 """The chains that decide about traffic from the tunnel: to this host, and through it."""
 
 _VERSIONS: tuple[Version, Version] = (4, 6)
-_IP: dict[Version, str] = {4: "ip", 6: "ip6"}
 _TO, _FROM, _INPUT = "closed_to", "closed_from", "closed_input"
 """Destinations nobody reaches through this host, sources that get nowhere, and sources that do not reach the host."""
 
@@ -34,10 +34,14 @@ def is_closed_set(name: str) -> bool:
     return name.startswith("closed_")
 
 
-def closed_rules(chain: Literal["input", "forward"]) -> tuple[str, ...]:
+def closed_rules(chain: Literal["input", "forward"]) -> tuple[Rule, ...]:
     """What a chain begins with."""
-    what = (("saddr", _INPUT),) if chain == "input" else (("saddr", _FROM), ("daddr", _TO))
-    return tuple(f"{_IP[version]} {field} @{kind}_v{version} drop" for field, kind in what for version in _VERSIONS)
+    what: tuple[tuple[Field, str], ...] = (("source", _FROM), ("destination", _TO))
+    if chain == "input":
+        what = (("source", _INPUT),)
+    return tuple(
+        Rule((Member(version, field, f"{kind}_v{version}"),), "drop") for field, kind in what for version in _VERSIONS
+    )
 
 
 def closing(wanted: Ruleset, observed: ObservedRuleset, input_changed: bool) -> dict[str, frozenset[str]]:
@@ -58,7 +62,7 @@ def closing(wanted: Ruleset, observed: ObservedRuleset, input_changed: bool) -> 
 def closed(wanted: Ruleset) -> Ruleset:
     """The wanted table without a permit, and without an element that nftables could stumble over."""
     chains = tuple(
-        replace(chain, rules=("drop",)) if chain.name in (INPUT, FORWARD) else chain
+        replace(chain, rules=(Rule((), "drop"),)) if chain.name in (INPUT, FORWARD) else chain
         for chain in wanted.chains
         if chain.hook or chain.name in (INPUT, FORWARD)
     )
@@ -104,11 +108,11 @@ def _sources(wanted: Ruleset, observed: ObservedRuleset, version: Version) -> li
 
 def _dropped_from(wanted: Ruleset) -> frozenset[str]:
     """The sets of sources that a rule drops from."""
-    rules: Mapping[str, None] = dict.fromkeys(rule for chain in wanted.chains for rule in chain.rules)
     return frozenset(
-        word.removeprefix("@")
-        for rule in rules
-        if rule.endswith(" drop")
-        for word in rule.split()
-        if word.startswith("@from_")
+        condition.set_name
+        for chain in wanted.chains
+        for rule in chain.rules
+        if rule.verdict == "drop"
+        for condition in rule.conditions
+        if isinstance(condition, Member) and condition.set_name.startswith("from_")
     )

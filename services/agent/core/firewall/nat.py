@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
+from services.agent.core.firewall.rule import Clamp, Interface, Member, Opening, Rule
 from services.agent.core.intervals import Range, Version, partition, text
-from services.agent.core.kernel import NftChain, NftSet
+from services.agent.core.kernel import Hook, NftChain, NftSet
 
 IPV4_TCP_HEADERS = 40
 IPV6_TCP_HEADERS = 60
@@ -26,22 +27,25 @@ def masquerade_name(version: Version) -> str:
 
 def postrouting(interface: str) -> NftChain:
     """Masquerade what leaves the tunnel for the chosen destinations. One before srcnat: the first to translate wins."""
-    leaving = f'iifname "{interface}" oifname != "{interface}"'
+    leaving = Interface("in", interface), Interface("out", interface, other=True)
+    versions: tuple[Version, Version] = (4, 6)
     return NftChain(
         name="postrouting",
-        hook="type nat hook postrouting priority 99; policy accept;",
-        rules=(
-            f"{leaving} ip daddr @{masquerade_name(4)} masquerade",
-            f"{leaving} ip6 daddr @{masquerade_name(6)} masquerade",
+        hook=Hook("nat", "postrouting", 99),
+        rules=tuple(
+            Rule((*leaving, Member(version, "destination", masquerade_name(version))), "masquerade")
+            for version in versions
         ),
     )
 
 
 def clamp(interface: str, mtu: int) -> NftChain:
     """Lower the segment size of TCP connections into the tunnel, where path MTU discovery may not be heard."""
-    syn = f'oifname "{interface}" meta nfproto {{}} tcp flags & (syn | rst) == syn tcp option maxseg size set {{}}'
+    headers: tuple[tuple[Version, int], ...] = ((4, IPV4_TCP_HEADERS), (6, IPV6_TCP_HEADERS))
     return NftChain(
         name="clamp",
-        hook="type filter hook forward priority -150; policy accept;",
-        rules=(syn.format("ipv4", mtu - IPV4_TCP_HEADERS), syn.format("ipv6", mtu - IPV6_TCP_HEADERS)),
+        hook=Hook("filter", "forward", -150),
+        rules=tuple(
+            Rule((Interface("out", interface), Opening(version)), Clamp(mtu - size)) for version, size in headers
+        ),
     )

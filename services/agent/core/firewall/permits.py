@@ -1,15 +1,17 @@
-"""Who may send what, as nft rules: peer rules for traffic to this host, route permits for traffic through it.
+"""Who may send what, as rules of the table: peer rules for traffic to this host, route permits for traffic through it.
 
 Sources are named sets, one for each distinct selector and family, so that a peer that comes or goes changes elements
 and nothing else.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from operator import itemgetter
 from typing import Literal, TypeAlias
 
 import msgspec
 
+from services.agent.core.firewall.rule import Condition, IpProtocol, Member, Origin, Ports, Rule, digest
 from services.agent.core.intervals import Range, Version, merge
 from services.agent.core.kernel import NftSet
 from services.agent.core.routing.destinations import canonical_address
@@ -22,7 +24,6 @@ SSH_PORT = PortRange(22, 22)
 Layer4: TypeAlias = Literal["all", "tcp", "udp", "icmp"]
 
 _ICMP: dict[Version, str] = {4: "icmp", 6: "ipv6-icmp"}
-_IP: dict[Version, str] = {4: "ip", 6: "ip6"}
 VERSIONS: tuple[Version, Version] = (4, 6)
 
 
@@ -36,24 +37,30 @@ class Selector(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         """Stable for the selector, whoever its members are."""
-        parts = (",".join(part) for part in (self.groups, self.peers, self.within or ()))
-        return hashlib.sha256(f"{self.within is None}|{'|'.join(parts)}".encode()).hexdigest()[:16]
+        return _name(self.groups, self.peers, self.within)
+
+
+@lru_cache(maxsize=65536)
+def _name(groups: tuple[str, ...], peers: tuple[str, ...], within: tuple[str, ...] | None) -> str:
+    parts = (",".join(part) for part in (groups, peers, within or ()))
+    return digest(f"{within is None}|{'|'.join(parts)}".encode())
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):
-    """What one rule or permit says of packets. ports: disjoint and in order, () = all."""
+    """What one rule or permit says of packets. ports: disjoint and in order, () = all. origin: its ids."""
 
     action: Action
     sources: Selector
     protocol: Layer4
     ports: tuple[Range, ...]
+    origin: Origin = Origin()
 
 
 class Compiled(msgspec.Struct, frozen=True, kw_only=True):
-    """The same in nft's words for one family: drops come before everything else (decision A7)."""
+    """The same as rules of the table for one family: drops come before everything else (decision A7)."""
 
-    drops: tuple[str, ...]
-    accepts: tuple[str, ...]
+    drops: tuple[Rule, ...]
+    accepts: tuple[Rule, ...]
 
 
 def fault(rule: RuleDoc | Permit) -> str:
@@ -75,33 +82,39 @@ def input_matches(rule: RuleDoc, audiences: Iterable[str]) -> tuple[Match, ...]:
         sides.append((rule.sources, rule.source_peers))
     if rule.bidirectional and _is_in(mine, rule.sources, rule.source_peers):
         sides.append((rule.destinations, rule.destination_peers))
-    return tuple(_match(rule, Selector(groups=_sorted(groups), peers=_sorted(peers))) for groups, peers in sides)
+    return tuple(
+        _match(rule, Selector(groups=_sorted(groups), peers=_sorted(peers)), policy=rule.policy_id)
+        for groups, peers in sides
+    )
 
 
-def route_matches(route: RouteDoc) -> tuple[Match, ...]:
-    """What the permits of a route say: their sources, as far as the route is distributed to them."""
+def route_matches(route: RouteDoc, rules: Mapping[str, RuleDoc]) -> tuple[Match, ...]:
+    """What the permits of a route say: their sources, as far as the route is distributed to them.
+
+    rules: those this host was given, by id; only they tell of which policy a permit is.
+    """
     within = _sorted(route.distribution)
     return tuple(
-        _match(permit, Selector(groups=_sorted(permit.sources), peers=_sorted(permit.source_peers), within=within))
+        _match(
+            permit,
+            Selector(groups=_sorted(permit.sources), peers=_sorted(permit.source_peers), within=within),
+            policy=rules[permit.rule_id].policy_id if permit.rule_id in rules else "",
+            route=route.route_id,
+        )
         for permit in route.permits or ()
     )
 
 
 def compiled(matches: Iterable[Match], version: Version) -> Compiled:
     """One rule for each action, selector and protocol, in an order that depends on nothing else."""
-    ports: dict[tuple[Action, str, Layer4], list[Range]] = {}
-    unlimited = set[tuple[Action, str, Layer4]]()
+    merged: dict[tuple[Action, str, Layer4], list[Match]] = {}
     for match in matches:
-        key = (match.action, match.sources.name, match.protocol)
-        ports.setdefault(key, []).extend(match.ports)
-        if not match.ports:
-            unlimited.add(key)
-    rules: dict[Action, list[str]] = {"drop": [], "accept": []}
-    for key in sorted(ports):
-        action, selector, protocol = key
-        wanted = () if key in unlimited else merge(ports[key])
-        what = f"{_IP[version]} saddr @{set_name(selector, version)}{_protocol(protocol, wanted, version)}"
-        rules[action].append(f"{what} {action}")
+        merged.setdefault((match.action, match.sources.name, match.protocol), []).append(match)
+    rules: dict[Action, list[Rule]] = {"drop": [], "accept": []}
+    for (action, selector, protocol), same in sorted(merged.items(), key=itemgetter(0)):
+        sources = Member(version, "source", set_name(selector, version))
+        conditions = (sources, *_protocol(protocol, _ports(same), version))
+        rules[action].append(Rule(conditions, action, frozenset(match.origin for match in same)))
     return Compiled(drops=tuple(rules["drop"]), accepts=tuple(rules["accept"]))
 
 
@@ -132,25 +145,37 @@ def set_name(selector: str, version: Version) -> str:
     return f"from_{selector}_v{version}"
 
 
-def _match(rule: RuleDoc | Permit, sources: Selector) -> Match:
-    ports = (SSH_PORT,) if rule.protocol == "netbird-ssh" and not rule.ports else rule.ports
-    ranges = merge(Range(port.start, port.end) for port in ports)
-    return Match(action=rule.action, sources=sources, protocol=_layer4(rule.protocol), ports=tuple(ranges))
+def _match(rule: RuleDoc | Permit, sources: Selector, *, policy: str, route: str = "") -> Match:
+    named = (SSH_PORT,) if rule.protocol == "netbird-ssh" and not rule.ports else rule.ports
+    ports = tuple(merge(Range(port.start, port.end) for port in named))
+    return Match(
+        action=rule.action,
+        sources=sources,
+        protocol=_layer4(rule.protocol),
+        ports=ports,
+        origin=Origin(route, policy, rule.rule_id, ports),
+    )
 
 
 def _layer4(protocol: Protocol) -> Layer4:
     return "tcp" if protocol == "netbird-ssh" else protocol
 
 
-def _protocol(protocol: Layer4, ports: Iterable[Range], version: Version) -> str:
-    if protocol == "all":
-        return ""
-    if protocol == "icmp":
-        return f" meta l4proto {_ICMP[version]}"
-    texts = [str(port.first) if port.first == port.last else f"{port.first}-{port.last}" for port in ports]
-    if not texts:
-        return f" meta l4proto {protocol}"
-    return f" {protocol} dport {texts[0]}" if len(texts) == 1 else f" {protocol} dport {{ {', '.join(texts)} }}"
+def _ports(matches: list[Match]) -> tuple[Range, ...]:
+    """The ports of all of them, () = all."""
+    if len(matches) == 1:
+        return matches[0].ports
+    limited = all(match.ports for match in matches)
+    return tuple(merge(port for match in matches for port in match.ports)) if limited else ()
+
+
+def _protocol(protocol: Layer4, ports: tuple[Range, ...], version: Version) -> tuple[Condition, ...]:
+    match protocol:
+        case "all":
+            return ()
+        case "icmp":
+            return (IpProtocol(_ICMP[version]),)
+    return (Ports(protocol, ports) if ports else IpProtocol(protocol),)
 
 
 def _is_in(audiences: frozenset[str], groups: Iterable[str], peers: Iterable[str]) -> bool:

@@ -8,46 +8,49 @@ net.ipv4.conf.all.src_valid_mark makes the filter look at it.
 
 from collections.abc import Iterable
 
-from services.agent.core.intervals import Network
-from services.agent.core.kernel import CONTROL_MARK, CONTROL_MASK, NftChain
-
-_OTHERS = ~CONTROL_MASK & 0xFFFFFFFF
+from services.agent.core.firewall.rule import Connection, Interface, Local, Marked, Ports, Rule, SetMark, Within
+from services.agent.core.intervals import Network, Range
+from services.agent.core.kernel import CONTROL_MARK, CONTROL_MASK, Hook, NftChain
 
 
 def marked(interface: str, port: int) -> tuple[NftChain, NftChain]:
     """What goes out with CONTROL_MARK is remembered; answers to it, and whatever is for WireGuard's port, get it."""
-    give = f"meta mark set meta mark & {_OTHERS:#x} | {CONTROL_MARK:#x}"
+    give = SetMark("packet", CONTROL_MARK, CONTROL_MASK)
+    remember = SetMark("connection", CONTROL_MARK, CONTROL_MASK)
+    outside = Interface("in", interface, other=True)
     return (
         NftChain(
             name="underlay_in",
-            hook="type filter hook prerouting priority -150; policy accept;",
+            hook=Hook("filter", "prerouting", -150),
             rules=(
-                f'iifname != "{interface}" udp dport {port} fib daddr type local {give}',
-                f'iifname != "{interface}" ct direction reply ct mark & {CONTROL_MASK:#x} == {CONTROL_MARK:#x} {give}',
+                Rule((outside, _for(port), Local()), give),
+                Rule((outside, Connection("answer"), Marked("connection", CONTROL_MARK, CONTROL_MASK)), give),
             ),
         ),
         NftChain(
             name="underlay_out",
-            hook="type filter hook output priority -150; policy accept;",
-            rules=(
-                f"meta mark & {CONTROL_MASK:#x} == {CONTROL_MARK:#x} "
-                f"ct mark set ct mark & {_OTHERS:#x} | {CONTROL_MARK:#x}",
-            ),
+            hook=Hook("filter", "output", -150),
+            rules=(Rule((Marked("packet", CONTROL_MARK, CONTROL_MASK),), remember),),
         ),
     )
 
 
-def never_inside(interface: str, port: int) -> str:
+def never_inside(interface: str, port: int) -> Rule:
     """WireGuard's port is not reached through the tunnel: it would follow its peer into it, and send to itself."""
-    return f'iifname "{interface}" udp dport {port} drop'
+    return Rule((Interface("in", interface), _for(port)), "drop")
 
 
-def never_spoofed(interface: str, overlay: Iterable[Network]) -> tuple[str, ...]:
+def never_spoofed(interface: str, overlay: Iterable[Network]) -> tuple[Rule, ...]:
     """Nothing forwarded into the tunnel says that it is from the overlay: other hosts would take it for this one's.
 
     IPv4 refuses this host's own address as a source by itself, IPv6 does not.
     """
+    inwards = Interface("in", interface, other=True), Interface("out", interface)
     return tuple(
-        f'iifname != "{interface}" oifname "{interface}" {"ip" if network.version == 4 else "ip6"} saddr {network} drop'
+        Rule((*inwards, Within(4 if network.version == 4 else 6, "source", str(network))), "drop")
         for network in overlay
     )
+
+
+def _for(port: int) -> Ports:
+    return Ports("udp", (Range(port, port),))

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from services.agent.core.documents import Documents
 from services.agent.core.firewall.permits import Match, fault, input_matches, route_matches
-from services.agent.core.firewall.ruleset import Served, ruleset
+from services.agent.core.firewall.ruleset import ruleset
+from services.agent.core.firewall.served import Served
 from services.agent.core.kernel import CONTROL_MARK, INTERFACE, MTU, Link, WireGuardDevice, WireGuardPeer
 from services.agent.core.reconcile.desired_state import Desired
 from services.agent.core.reconcile.sysctls import has_v6, wanted
@@ -201,7 +202,7 @@ def _served(documents: Documents, overlay: Overlay) -> tuple[list[Served], dict[
                     route_id=route.route_id,
                     networks=found.networks,
                     masquerade=route.masquerade,
-                    matches=route_matches(replace(route, permits=permits)),
+                    matches=route_matches(replace(route, permits=permits), documents.rules),
                 )
             )
     return served, bad
