@@ -2,11 +2,12 @@
 
 import asyncio
 
-from services.agent.ports import Disturbed, Notifications
+from services.agent.core.reconcile.steps import Kind
+from services.agent.ports import HostChange, Notifications
 
 
 class Monitor:
-    """`async for parts in monitor`: what may be different since the last time, as soon as there is anything.
+    """`async for dirty in monitor`: what may be different since the last time, as soon as there is anything.
 
     Notifications that come in between are gathered: however many, they are one answer. It begins to listen when it is
     made, inside a running event loop.
@@ -14,7 +15,7 @@ class Monitor:
 
     def __init__(self, notifications: Notifications) -> None:
         self._notifications = notifications
-        self._disturbed: frozenset[Disturbed] = frozenset()
+        self._dirty: frozenset[Kind | HostChange] = frozenset()
         self._anything = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         for descriptor in notifications.filenos():
@@ -23,11 +24,11 @@ class Monitor:
     def __aiter__(self) -> "Monitor":
         return self
 
-    async def __anext__(self) -> frozenset[Disturbed]:
+    async def __anext__(self) -> frozenset[Kind | HostChange]:
         await self._anything.wait()
         self._anything.clear()
-        disturbed, self._disturbed = self._disturbed, frozenset()
-        return disturbed
+        dirty, self._dirty = self._dirty, frozenset()
+        return dirty
 
     def close(self) -> None:
         """Stop listening."""
@@ -36,7 +37,7 @@ class Monitor:
         self._notifications.close()
 
     def _take(self) -> None:
-        disturbed = self._notifications.read()
-        if disturbed:
-            self._disturbed |= disturbed
+        dirty = self._notifications.read()
+        if dirty:
+            self._dirty |= dirty
             self._anything.set()

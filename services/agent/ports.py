@@ -7,7 +7,7 @@ A driver raises only MechanismMissing (services/agent/errors.py), when the mecha
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from nats.aio.client import Client
@@ -16,6 +16,7 @@ from services.agent.core.documents import Documents
 from services.agent.core.kernel import ObservedRuleset, PeerStats, Ruleset, SetOrMap, WireGuardDevice, WireGuardPeer
 from services.agent.core.reconcile.desired import Local
 from services.agent.core.reconcile.desired_state import Desired
+from services.agent.core.reconcile.steps import Entry, Kind
 from services.agent.core.routing.following import Answer, OtherRule, with_reasons
 
 K = TypeVar("K")
@@ -23,7 +24,7 @@ V = TypeVar("V")
 
 
 class Driver(Protocol[K, V]):
-    """One kind of kernel entry: drivers/rtnl_links.py, rtnl_routes.py, rtnl_rules.py, sysctl.py."""
+    """One kind of kernel object, a table of core/reconcile/tables.py: drivers/rtnl_routes.py, sysctl.py, …"""
 
     async def observe(self) -> Mapping[K, V]: ...
 
@@ -86,20 +87,20 @@ class RulesetDriver(Protocol):
     async def destroy(self) -> str | None: ...
 
 
-Disturbed: TypeAlias = Literal["link", "device", "sysctl", "rule", "route", "ruleset", "addresses", "ways"]
-"""What others may have changed: a part of our kernel state, the host's own addresses and default routes, or its other
-routes."""
+HostChange: TypeAlias = Literal["addresses", "ways"]
+"""What others may have changed of the host's own: its addresses and default routes, or its other routes."""
 
 
 class Notifications(Protocol):
     """What the kernel tells of changes by others: drivers/notifications.py.
 
-    `read` takes what has come in, without waiting, and leaves out what our own changes caused.
+    `read` takes what has come in, without waiting, and leaves out what our own changes caused: kinds of kernel objects
+    that are dirty, and each HostChange.
     """
 
     def filenos(self) -> tuple[int, ...]: ...
 
-    def read(self) -> frozenset[Disturbed]: ...
+    def read(self) -> frozenset[Kind | HostChange]: ...
 
     def close(self) -> None: ...
 
@@ -154,7 +155,7 @@ class Passed(msgspec.Struct, frozen=True, kw_only=True):
     desired: Desired = Desired()
     applied_revision: int = 0
     pending: Mapping[str, str] = {}
-    errors: Mapping[tuple[str, Any], str] = {}
+    errors: Mapping[Entry, str] = {}
     unfollowed: Mapping[str, str] = {}
 
     @property

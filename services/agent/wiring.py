@@ -40,8 +40,9 @@ from services.agent.errors import AgentError
 from services.agent.host import life_of_settings, meta
 from services.agent.lifetime import Lifetime, first_of
 from services.agent.loop.following import Following
-from services.agent.loop.kernel import PARTS, Drivers, Part
+from services.agent.loop.kernel import Drivers
 from services.agent.loop.loop import Loop
+from services.agent.loop.tunnel import tunnel
 from services.agent.monitor import Monitor
 from services.agent.paths import Paths
 from services.agent.ports import WireGuardDriver
@@ -141,12 +142,13 @@ class Agent:
                 selection=self._selection.value,
             ),
             Drivers(
-                links=Links(host.rtnl, settings.interface),
-                device=host.device,
-                sysctls=Sysctls(settings.interface),
-                rules=rules,
-                routes=Routes(host.rtnl),
                 ruleset=host.nft,
+                others={
+                    **tunnel(Links(host.rtnl, settings.interface), host.device),
+                    "sysctl": Sysctls(settings.interface),
+                    "rule": rules,
+                    "route": Routes(host.rtnl),
+                },
             ),
             self._documents,
             book,
@@ -304,15 +306,11 @@ class Member:
         await self._loop.run()
 
     async def _watch(self, monitor: Monitor) -> None:
-        async for disturbed in monitor:
-            parts: list[Part] = [part for part in PARTS if part in disturbed]
-            if disturbed & {"addresses", "link"}:
-                parts.append("sysctl")  # addresses come and go with IPv6, whose switch the kernel does not tell of
-            if parts:
-                self._loop.disturbed(parts)
-            if "addresses" in disturbed:
+        async for dirty in monitor:
+            self._loop.dirty(dirty)
+            if "addresses" in dirty:
                 self.paths.disturbed()
-            if disturbed & {"addresses", "link", "rule", "route", "ways"}:
+            if dirty & {"addresses", "link", "rule", "route", "ways"}:
                 self._following.disturbed()
 
     async def _stats(self) -> Mapping[str, PeerStats]:

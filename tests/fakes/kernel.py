@@ -26,7 +26,8 @@ from services.agent.core.kernel import (
     WireGuardPeer,
 )
 from services.agent.core.reconcile.desired_state import Observed
-from services.agent.core.reconcile.order import Delete, Destroy, Step, Upsert
+from services.agent.core.reconcile.steps import Delete, Destroy, Step, Upsert
+from services.agent.core.reconcile.tables import TABLES
 
 LAN = "lan0"
 """The interface that everything leaves by which does not go into the tunnel."""
@@ -144,17 +145,11 @@ class FakeKernel:
         return owners[best] if best is not None else NOBODY
 
     def _take(self, step: Upsert | Delete) -> None:
-        tables: dict[str, dict[object, object]] = {
-            "link": self.links,  # type: ignore[dict-item]
-            "device": self.devices,  # type: ignore[dict-item]
-            "peer": self.peers,  # type: ignore[dict-item]
-            "route": self.routes,  # type: ignore[dict-item]
-            "rule": self.rules,  # type: ignore[dict-item]
-            "sysctl": self.sysctls,  # type: ignore[dict-item]
-        }
+        field = next(table.field for table in TABLES if table.kind == step.kind)
+        held: dict[object, object] = getattr(self, field)
         if isinstance(step, Delete):
             for key in step.keys:
-                del tables[step.kind][key]
+                del held[key]
             if step.kind == "link":
                 self._forget_device()
             return
@@ -162,7 +157,7 @@ class FakeKernel:
             if step.kind == "peer":
                 self._set_peer(entry)
             else:
-                tables[step.kind][key] = entry.value if isinstance(entry, SysctlEntry) else entry
+                held[key] = entry.value if isinstance(entry, SysctlEntry) else entry
 
     def _set_peer(self, peer: WireGuardPeer) -> None:
         """An allowed IP has one peer: who gets it takes it from whoever had it. No endpoint means the one it has."""

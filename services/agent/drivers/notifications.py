@@ -9,6 +9,8 @@ import struct
 from collections.abc import Callable, Collection
 
 from services.agent.core.kernel import NFT_TABLE, TABLE
+from services.agent.core.reconcile.steps import Kind
+from services.agent.core.reconcile.tables import KINDS, dirtied
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Message
 from services.agent.drivers.nft import NFPROTO_INET, NFT_MSG_NEWGEN, NFTA_GEN_ID
@@ -34,7 +36,7 @@ from services.agent.drivers.rtnl import (
     RTPROT_KERNEL,
     index_of,
 )
-from services.agent.ports import Disturbed
+from services.agent.ports import HostChange
 
 RECEIVE_BUFFER = 32 << 20
 AT_ONCE = 64
@@ -43,12 +45,10 @@ AT_ONCE = 64
 NFNLGRP_NFTABLES = 7
 GENERATIONS = 1 << 32
 
-EVERYTHING: frozenset[Disturbed] = frozenset(
-    ("link", "device", "sysctl", "rule", "route", "ruleset", "addresses", "ways")
-)
-NOTHING: frozenset[Disturbed] = frozenset()
-ADDRESSES: frozenset[Disturbed] = frozenset(("addresses",))
-WAYS: frozenset[Disturbed] = frozenset(("ways",))
+EVERYTHING: frozenset[Kind | HostChange] = frozenset((*dirtied(KINDS), "addresses", "ways"))
+NOTHING: frozenset[Kind | HostChange] = frozenset()
+ADDRESSES: frozenset[Kind | HostChange] = frozenset(("addresses",))
+WAYS: frozenset[Kind | HostChange] = frozenset(("ways",))
 
 
 class KernelNotifications:
@@ -79,14 +79,14 @@ class KernelNotifications:
         for listening, _ in self._sockets:
             listening.close()
 
-    def read(self) -> frozenset[Disturbed]:
+    def read(self) -> frozenset[Kind | HostChange]:
         """What may be different. Everything, when the kernel had to leave out notifications."""
-        disturbed = NOTHING
+        dirty = NOTHING
         for listening, judge in self._sockets:
             try:
                 for _ in range(AT_ONCE):
                     for message in netlink.messages(listening.recv(netlink.RECEIVE_CHUNK)):
-                        disturbed |= judge(message)
+                        dirty |= judge(message)
             except BlockingIOError:
                 continue
             except OSError as problem:
@@ -95,33 +95,32 @@ class KernelNotifications:
                 _empty(listening)
                 self._touched = False
                 self._index = index_of(self._interface)
-                disturbed = EVERYTHING
-        return disturbed
+                dirty = EVERYTHING
+        return dirty
 
-    def _route(self, message: Message) -> frozenset[Disturbed]:
+    def _route(self, message: Message) -> frozenset[Kind | HostChange]:
         if message.port in self._ports:
             return NOTHING
         if message.kind in (RTM_NEWROUTE, RTM_DELROUTE):
             return _in_table(message, self._index)
         if message.kind in (RTM_NEWADDR, RTM_DELADDR):
             index = ADDRESS.unpack_from(message.body)[4]
-            return frozenset(("link", "route")) if index == self._index else ADDRESSES
+            return frozenset(("link",)) if index == self._index else ADDRESSES
         if message.kind in (RTM_NEWLINK, RTM_DELLINK):
             return self._link(message)
         if message.kind in (RTM_NEWRULE, RTM_DELRULE):
             return frozenset(("rule",))
         return frozenset(("sysctl",)) if message.kind == RTM_NEWNETCONF else NOTHING
 
-    def _link(self, message: Message) -> frozenset[Disturbed]:
+    def _link(self, message: Message) -> frozenset[Kind | HostChange]:
         index = LINK.unpack_from(message.body)[2]
         name = netlink.read_text(netlink.attributes(message.body[LINK.size :])[IFLA_IFNAME])
         if index != self._index and name != self._interface:
             return frozenset(("addresses", "sysctl"))
         self._index = index_of(self._interface)
-        # The kernel does not tell that IPv4 routes go with their link.
-        return frozenset(("link", "device", "route"))
+        return frozenset(("link",))
 
-    def _nft(self, message: Message) -> frozenset[Disturbed]:
+    def _nft(self, message: Message) -> frozenset[Kind | HostChange]:
         """A transaction tells what it did and ends with its generation."""
         if message.kind != NFT_MSG_NEWGEN:
             # Every message about a table, and what is in it, begins with the table's name.
@@ -147,7 +146,7 @@ def _empty(listening: socket.socket) -> None:
                 raise
 
 
-def _in_table(message: Message, ours: int | None) -> frozenset[Disturbed]:
+def _in_table(message: Message, ours: int | None) -> frozenset[Kind | HostChange]:
     _, length, _, _, table, protocol, _, _, _ = ROUTE.unpack_from(message.body)
     if table == RT_TABLE_MAIN and length == 0:
         return ADDRESSES

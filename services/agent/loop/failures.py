@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.agent.core.reconcile.retry import Retries
-from services.agent.loop.kernel import WAITS, Entry
+from services.agent.core.reconcile.steps import Entry
+from services.agent.loop.kernel import WAITS
 
 
 class Failures:

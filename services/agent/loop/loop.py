@@ -18,10 +18,12 @@ from services.agent.core.paths.pathbook import PathBook
 from services.agent.core.reconcile import sysctls
 from services.agent.core.reconcile.desired import Local, desired
 from services.agent.core.reconcile.desired_state import Desired
-from services.agent.core.reconcile.order import Step, plan
+from services.agent.core.reconcile.order import plan
+from services.agent.core.reconcile.steps import Entry, Step, entries
+from services.agent.core.reconcile.tables import KINDS
 from services.agent.core.routing.choices import Selection
 from services.agent.loop.failures import Failures
-from services.agent.loop.kernel import PARTS, Drivers, Entry, Kernel, Part, entries
+from services.agent.loop.kernel import Drivers, Kernel
 from services.agent.loop.table import DIFFERS
 from services.agent.ports import Passed
 from shared.metrics import REGISTRY, Counter
@@ -90,16 +92,16 @@ class Loop:
         self.passed = replace(self.passed, unfollowed=unfollowed)
         self._on_pass()
 
-    def disturbed(self, parts: Iterable[Part] = PARTS) -> None:
-        """Somebody may have changed the kernel."""
-        self._kernel.disturb(parts)
-        self._wake.set()
+    def dirty(self, changed: Iterable[str] = KINDS) -> None:
+        """Somebody may have changed these kinds of kernel objects, or of the host (ports.HostChange)."""
+        if self._kernel.dirty(changed):
+            self._wake.set()
 
     def counted(self, stats: Mapping[str, PeerStats]) -> None:
         """What the device says whenever its counters are read: nobody tells when another program changes its peers."""
         held = {key: peer.allowed_ips for key, peer in self._kernel.observed.peers.items()}
         if self._left is not None and held != {key: one.allowed_ips for key, one in stats.items()}:
-            self.disturbed(("device",))
+            self.dirty(("peer",))
 
     def reset(self, public_key: str) -> None:
         """Remove the peer from the device and add it anew."""
@@ -114,7 +116,7 @@ class Loop:
             await self._something_to_do(check_at)
             began = time.monotonic()
             if began >= check_at:
-                self._kernel.disturb()
+                self._kernel.dirty()
                 check_at = began + CHECK_EVERY_S
             self._wake.clear()
             try:
@@ -143,7 +145,7 @@ class Loop:
         """Remove all of ours from the kernel; gives what could not be removed, "kind key" → error."""
         errors: dict[Entry, str] = {}
         for _ in range(STOP_TRIES):
-            self._kernel.disturb()
+            self._kernel.dirty()
             await self._kernel.observe()
             steps = self._plan(Desired())
             if not steps:

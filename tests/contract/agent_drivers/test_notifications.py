@@ -16,13 +16,14 @@ from deploy.lab.netns import Namespace, connect
 from services.agent.core.firewall.rule import Member, Rule
 from services.agent.core.firewall.ruleset import shape
 from services.agent.core.kernel import NftChain, NftSet, RouteEntry, RuleEntry, Ruleset
+from services.agent.core.reconcile.steps import Kind
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.nft import Nft
 from services.agent.drivers.notifications import EVERYTHING, KernelNotifications
 from services.agent.drivers.rtnl_routes import Routes
 from services.agent.drivers.rtnl_rules import Rules
 from services.agent.monitor import Monitor
-from services.agent.ports import Disturbed
+from services.agent.ports import HostChange
 from tests.contract.agent_drivers.conftest import run_on
 from tests.support.netns import MakeHost
 
@@ -42,18 +43,18 @@ class Watched:
         self.nft = Nft()
         self.monitor = Monitor(KernelNotifications("wt0", {rtnl.port}, lambda: self.nft.accounted))
 
-    async def told(self) -> set[Disturbed]:
+    async def told(self) -> set[Kind | HostChange]:
         """What the monitor tells until the end of what has happened by now, which a sysctl marks.
 
         Whoever asks does not disturb sysctls.
         """
         path = Path("/proc/sys/net/ipv4/conf/lo/forwarding")
         path.write_text("0" if path.read_text().strip() == "1" else "1")
-        found: set[Disturbed] = set()
+        found: set[Kind | HostChange] = set()
         async with asyncio.timeout(10):
-            async for disturbed in self.monitor:
-                found |= disturbed
-                if "sysctl" in disturbed:
+            async for dirty in self.monitor:
+                found |= dirty
+                if "sysctl" in dirty:
                     break
         return found - {"sysctl"}
 
@@ -111,12 +112,12 @@ def cabled(tunnel: Namespace, make_host: MakeHost) -> Namespace:
         ("ip route add default dev eth0", {"addresses"}),
         ("ip rule add priority 105 lookup main", {"rule"}),
         ("ip -6 rule add priority 105 lookup main", {"rule"}),
-        ("ip address add 10.1.1.1/24 dev wt0", {"link", "route"}),
-        ("ip address add fd01::1/64 dev wt0", {"link", "route"}),
+        ("ip address add 10.1.1.1/24 dev wt0", {"link"}),
+        ("ip address add fd01::1/64 dev wt0", {"link"}),
         ("ip address add 10.1.1.1/24 dev eth0", {"addresses"}),
-        ("ip link set wt0 mtu 1300", {"link", "device", "route"}),
-        ("ip link set wt0 down", {"link", "device", "route"}),
-        ("ip link del wt0", {"link", "device", "route"}),
+        ("ip link set wt0 mtu 1300", {"link"}),
+        ("ip link set wt0 down", {"link"}),
+        ("ip link del wt0", {"link"}),
         ("ip link set eth0 mtu 1300", {"addresses"}),
         ("nft add table inet whimbrel", {"ruleset"}),
         ("nft add table inet whimbrel && nft flush ruleset", {"ruleset"}),
@@ -125,7 +126,7 @@ def cabled(tunnel: Namespace, make_host: MakeHost) -> Namespace:
         ("nft add table inet whimbrel2", set()),
     ],
 )
-def test_what_others_do_disturbs_what_it_touches(cabled: Namespace, command: str, told: set[Disturbed]) -> None:
+def test_what_others_do_disturbs_what_it_touches(cabled: Namespace, command: str, told: set[Kind | HostChange]) -> None:
     async def scenario(watched: Watched) -> None:
         await shell(command)
         assert await watched.told() == told
@@ -149,9 +150,9 @@ def test_settings_that_others_change_are_told(cabled: Namespace, path: str) -> N
 def test_an_interface_that_comes_back_is_known_again(tunnel: Namespace) -> None:
     async def scenario(watched: Watched) -> None:
         await shell("ip link del wt0 && ip tuntap add wt0 mode tun")
-        assert {"link", "device", "route"} <= await watched.told()
+        assert {"link"} <= await watched.told()
         await shell("ip address add 10.1.1.1/24 dev wt0")
-        assert await watched.told() == {"link", "route"}
+        assert await watched.told() == {"link"}
 
     on(tunnel, scenario)
 
@@ -233,16 +234,16 @@ class Told:
 
     def __init__(self) -> None:
         self._reading, self._writing = os.pipe()
-        self._told: frozenset[Disturbed] = frozenset()
+        self._told: frozenset[Kind | HostChange] = frozenset()
 
-    def tell(self, *disturbed: Disturbed) -> None:
-        self._told |= frozenset(disturbed)
+    def tell(self, *dirty: Kind | HostChange) -> None:
+        self._told |= frozenset(dirty)
         os.write(self._writing, b".")
 
     def filenos(self) -> tuple[int, ...]:
         return (self._reading,)
 
-    def read(self) -> frozenset[Disturbed]:
+    def read(self) -> frozenset[Kind | HostChange]:
         os.read(self._reading, 100)
         told, self._told = self._told, frozenset()
         return told

@@ -9,7 +9,8 @@ from services.agent.core.firewall.ruleset import Elements, Replace
 from services.agent.core.kernel import Link, RouteEntry, RuleEntry, WireGuardPeer
 from services.agent.core.reconcile.desired import Local, desired
 from services.agent.core.reconcile.desired_state import Desired, Observed
-from services.agent.core.reconcile.order import plan, same_peer
+from services.agent.core.reconcile.order import plan
+from services.agent.core.reconcile.peers import same_peer
 from services.agent.core.reconcile.sysctls import journal
 from tests.fakes.kernel import NOBODY, OPEN, UNREACHABLE, FakeKernel
 from tests.property.agent import worlds

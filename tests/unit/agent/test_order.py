@@ -10,7 +10,8 @@ from services.agent.core.kernel import RouteEntry, SysctlEntry, WireGuardPeer
 from services.agent.core.reconcile.delta import Delta, delta
 from services.agent.core.reconcile.desired import desired
 from services.agent.core.reconcile.desired_state import Desired, Observed
-from services.agent.core.reconcile.order import Delete, Destroy, Step, Upsert, plan
+from services.agent.core.reconcile.order import plan
+from services.agent.core.reconcile.steps import Delete, Destroy, Step, Upsert
 from services.agent.core.reconcile.sysctls import journal, restored, settled, wanted, watched
 from tests.fakes.kernel import FakeKernel
 from tests.unit.agent import make

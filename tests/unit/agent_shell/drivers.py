@@ -18,6 +18,7 @@ from services.agent.core.kernel import (
     WireGuardPeer,
 )
 from services.agent.loop.kernel import Drivers
+from services.agent.loop.tunnel import tunnel
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -154,12 +155,13 @@ class Memory:
 
     def drivers(self) -> Drivers:
         return Drivers(
-            links=self.links,
-            device=self.device,
-            sysctls=self.sysctls,
-            rules=self.rules,
-            routes=self.routes,
             ruleset=self.nft,
+            others={
+                **tunnel(self.links, self.device),
+                "sysctl": self.sysctls,
+                "rule": self.rules,
+                "route": self.routes,
+            },
         )
 
     def is_bare(self) -> bool:

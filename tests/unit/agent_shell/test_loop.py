@@ -13,7 +13,8 @@ from services.agent.core.documents import Documents
 from services.agent.core.kernel import PeerStats, RouteEntry
 from services.agent.core.paths.pathbook import PathBook, Reset
 from services.agent.core.reconcile.desired import Local
-from services.agent.loop.kernel import RULESET, WAITS
+from services.agent.core.reconcile.steps import RULESET
+from services.agent.loop.kernel import WAITS
 from services.agent.loop.loop import Loop, _drifts
 from shared.events.documents import PeerDoc, RouteDoc, SelfDoc, SettingsDoc
 from shared.events.signals import Candidates
@@ -219,7 +220,7 @@ async def test_another_value_for_what_failed_is_tried_at_once(still: World) -> N
 async def test_nothing_opens_while_the_ruleset_fails(world: World) -> None:
     world.kernel.nft.ruleset = None
     world.kernel.nft.refused = "Operation not supported"
-    world.loop.disturbed(("ruleset",))
+    world.loop.dirty(("ruleset",))
     world.want(2, 1, 2)
     await eventually(lambda: world.loop.passed.errors.get(RULESET))
     assert world.routes == {"10.1.0.0/16"}
@@ -253,7 +254,7 @@ async def test_drift_is_repaired_and_counted(world: World) -> None:
     before = _drifts.labels("route")._value.get()
     world.kernel.routes.entries.clear()
     world.kernel.routes.entries["10.9.0.0/16"] = RouteEntry(prefix="10.9.0.0/16", device="wt0")
-    world.loop.disturbed(("route",))
+    world.loop.dirty(("route",))
     await eventually(lambda: world.routes == {"10.1.0.0/16"}, within_s=0.5)
     assert _drifts.labels("route")._value.get() == before + 2
 
@@ -262,7 +263,7 @@ async def test_drift_is_seen_beside_a_change_that_is_wanted_at_the_same_time(wor
     before = _drifts.labels("link")._value.get()
     await world.kernel.device.destroy()
     world.lose()
-    world.loop.disturbed(("link",))
+    world.loop.dirty(("link",))
     await eventually(lambda: "wt0" in world.kernel.links.entries)
     assert _drifts.labels("link")._value.get() == before + 1
 
@@ -272,7 +273,7 @@ async def test_drift_that_cannot_be_repaired_is_counted_once(world: World) -> No
     world.kernel.routes.refused = {"10.1.0.0/16": "no"}
     world.kernel.routes.entries.clear()
     for _ in range(4):
-        world.loop.disturbed(("route",))
+        world.loop.dirty(("route",))
         await world.another_pass()
     assert _drifts.labels("route")._value.get() == before + 1
 
@@ -281,9 +282,9 @@ async def test_a_peer_that_went_with_its_device_is_added_once_and_not_reset_as_w
     await world.kernel.device.destroy()
     writes = world.kernel.device.peers.writes
     world.kernel.rules.meanwhile = world.lose
-    world.loop.disturbed()
+    world.loop.dirty()
     await eventually(lambda: key("gw") in world.kernel.device.peers.entries)
-    world.loop.disturbed()
+    world.loop.dirty()
     await world.another_pass()
     assert world.kernel.device.peers.entries[key("gw")].endpoint == "192.0.2.1:1"
     assert world.kernel.device.peers.writes == writes + 1
@@ -299,7 +300,7 @@ async def test_a_wanted_change_is_no_drift(world: World) -> None:
 async def test_a_link_that_went_is_made_again_with_all_that_hung_on_it(world: World) -> None:
     await world.kernel.device.destroy()
     world.kernel.routes.entries.clear()
-    world.loop.disturbed(("link",))
+    world.loop.dirty(("link",))
     await eventually(lambda: world.routes == {"10.1.0.0/16"} and key("gw") in world.kernel.device.peers.entries)
 
 
@@ -307,7 +308,7 @@ async def test_a_device_that_no_longer_answers_behind_its_link_is_made_again(wor
     wanted = world.kernel.device.device
     world.kernel.device.device = None
     world.kernel.device.peers.entries.clear()
-    world.loop.disturbed(("device",))
+    world.loop.dirty(("device",))
     await eventually(lambda: world.kernel.device.device == wanted and not world.loop.passed.pending)
     assert key("gw") in world.kernel.device.peers.entries
 
@@ -316,7 +317,7 @@ async def test_a_link_that_went_down_has_taken_its_routes_along(world: World) ->
     link = world.kernel.links.entries["wt0"]
     world.kernel.links.entries["wt0"] = replace(link, up=False)
     world.kernel.routes.entries.clear()
-    world.loop.disturbed(("link",))
+    world.loop.dirty(("link",))
     await eventually(lambda: world.routes == {"10.1.0.0/16"} and world.kernel.links.entries["wt0"].up)
 
 
@@ -340,7 +341,7 @@ async def test_a_change_reads_only_what_it_touched(world: World) -> None:
 
 async def test_a_kernel_that_cannot_be_read_is_asked_again(world: World) -> None:
     world.kernel.rules.broken = True
-    world.loop.disturbed(("rule",))
+    world.loop.dirty(("rule",))
     reads = world.kernel.rules.reads
     await eventually(lambda: world.kernel.rules.reads > reads)
     world.kernel.rules.broken = False

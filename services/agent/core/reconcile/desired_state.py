@@ -1,4 +1,4 @@
-"""The whole of what the agent wants of the kernel, or found there: one value, compared entry by entry."""
+"""The whole state that the agent desires of the kernel, or observed there: one value, compared entry by entry."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,21 @@ from services.agent.core.kernel import (
 )
 
 
-class Desired(msgspec.Struct, frozen=True, kw_only=True):
+class Entries(msgspec.Struct, frozen=True, kw_only=True):
+    """Kernel objects by kind and key: one field for each table of core/reconcile/tables.py but the ruleset.
+
+    sysctls: in a desired state those to set, in an observed one the current values of all that were read.
+    """
+
+    links: Mapping[str, Link] = {}
+    devices: Mapping[str, WireGuardDevice] = {}
+    peers: Mapping[str, WireGuardPeer] = {}
+    routes: Mapping[str, RouteEntry] = {}
+    rules: Mapping[RuleKey, RuleEntry] = {}
+    sysctls: Mapping[str, SysctlEntry] = {}
+
+
+class Desired(Entries, frozen=True, kw_only=True):
     """What the kernel shall hold. An empty one (`Desired()`) is a host without Whimbrel: what a clean stop applies.
 
     revision: newest LOG sequence among the documents it was computed from. unplaced: routes that are offered but not
@@ -27,25 +41,13 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     revision: int = 0
-    links: Mapping[str, Link] = {}
-    devices: Mapping[str, WireGuardDevice] = {}
-    peers: Mapping[str, WireGuardPeer] = {}
-    routes: Mapping[str, RouteEntry] = {}
-    rules: Mapping[RuleKey, RuleEntry] = {}
     ruleset: Ruleset | None = None
-    sysctls: Mapping[str, SysctlEntry] = {}
     unplaced: Mapping[str, str] = {}
     carriers: Mapping[str, str] = {}
     served: frozenset[str] = frozenset()
 
 
-class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """What the kernel holds of what is ours. sysctls: current values of the paths that were asked for."""
+class Observed(Entries, frozen=True, kw_only=True):
+    """What the kernel holds of what is ours."""
 
-    links: Mapping[str, Link] = {}
-    devices: Mapping[str, WireGuardDevice] = {}
-    peers: Mapping[str, WireGuardPeer] = {}
-    routes: Mapping[str, RouteEntry] = {}
-    rules: Mapping[RuleKey, RuleEntry] = {}
     ruleset: ObservedRuleset = ObservedRuleset(shape="", elements={})
-    sysctls: Mapping[str, SysctlEntry] = {}
