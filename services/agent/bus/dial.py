@@ -12,7 +12,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from services.agent.core.kernel import CONTROL_MARK
-from services.agent.core.routing.destinations import is_address
+from services.agent.core.parsed import address_of
 from services.agent.errors import AdmissionRefused
 from services.agent.ports import Login
 from shared.bus.address import BusAddress, parse_bus
@@ -45,7 +45,7 @@ class Dialer:
         """Where the bus may be, as far as it is known."""
         hosts = [str(urlsplit(url).hostname) for url in self._bus.urls]
         return frozenset(
-            address for host in hosts for address in ((host,) if is_address(host) else self.known.get(host, ()))
+            address for host in hosts for address in ((host,) if address_of(host) else self.known.get(host, ()))
         )
 
     async def __call__(
@@ -156,7 +156,7 @@ class MarkedTransport(BusTransport):
         raise problem
 
     async def _resolve(self, host: str) -> tuple[str, ...]:
-        if is_address(host):
+        if address_of(host):
             return (host,)
         loop = asyncio.get_running_loop()
         try:

@@ -2,13 +2,17 @@
 
 A host reads several audiences, and the same peer, rule or route may be written to more than one of them. The reader of
 the bus (feed.py) hands every message to FeedView.apply, whether it came live or from a catch-up; order does not matter.
+A document is merged and parsed when it comes, and the picture shares with the former one whatever stayed.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from operator import itemgetter
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
+from services.agent.core import parsed
+from services.agent.core.parsed import Peer, Resolution, Route
 from shared.events.documents import (
     TOMBSTONE_TTL_S,
     Document,
@@ -23,8 +27,12 @@ from shared.events.documents import (
 )
 from shared.events.subjects import FeedKey
 
-D = TypeVar("D", PeerDoc, ResolutionDoc, RouteDoc, RuleDoc, SelfDoc, SettingsDoc)
+V = TypeVar("V")
 
+Parsed: TypeAlias = SelfDoc | SettingsDoc | Peer | RuleDoc | Route | Resolution
+
+Ident: TypeAlias = tuple[type[Document], str]
+"""A kind of document and the id of one, by which the copies in several audiences belong together."""
 
 DELETION_KEPT_S = TOMBSTONE_TTL_S / 2
 """An older message on its way takes seconds, a minute when a server is slow."""
@@ -53,16 +61,17 @@ class LastGood(msgspec.Struct, frozen=True, array_like=True):
 class Documents(msgspec.Struct, frozen=True, kw_only=True):
     """The merged picture, id → document, sorted by id. peers: without this host itself.
 
-    revision: newest LOG sequence among all messages ever applied, deletions included.
+    revision: newest LOG sequence among all messages ever applied, deletions included. Of two pictures of one FeedView
+    a kind, and a document, that is the same in both is the same object.
     """
 
     revision: int = 0
     self_doc: SelfDoc | None = None
     settings: SettingsDoc | None = None
-    peers: Mapping[str, PeerDoc] = {}
+    peers: Mapping[str, Peer] = {}
     rules: Mapping[str, RuleDoc] = {}
-    routes: Mapping[str, RouteDoc] = {}
-    resolutions: Mapping[str, ResolutionDoc] = {}
+    routes: Mapping[str, Route] = {}
+    resolutions: Mapping[str, Resolution] = {}
 
 
 class FeedView:
@@ -77,11 +86,12 @@ class FeedView:
         self._snapshots: dict[str, dict[FeedKey, Held]] = {}
         self._deletions: dict[tuple[FeedKey, tuple[int, int]], float] = {}
         self._revision = 0
-        self._documents: Documents | None = None
+        self._picture = _Picture()
         if last_good is not None:
             self._revision = last_good.revision
             for held in last_good.held:
                 self._held.setdefault(held.key.audience, {})[held.key] = held
+                self._picture.put(None, held)
 
     @property
     def audiences(self) -> frozenset[str]:
@@ -96,11 +106,10 @@ class FeedView:
         arrived = Held(key, sequence, message)
         if key in held and arrived.order <= held[key].order:
             return False
-        before = self._shown(key)
+        before = self._newest(key)
         held[key] = arrived
-        if message.revision > self._revision:
-            self._revision, self._documents = message.revision, None
-        return self._changed(before != self._shown(key))
+        self._revision = max(self._revision, message.revision)
+        return self._picture.put(before, arrived)
 
     def gap(self, key: FeedKey, last_sequence: int) -> bool:
         """Whether live messages were lost: what the stream held on this subject before (0 = nothing) never came.
@@ -118,14 +127,18 @@ class FeedView:
     def end_snapshot(self, audience: str) -> bool:
         """Whether the picture changed: what did not come since `begin_snapshot` is dropped from the audience."""
         seen = self._snapshots.pop(audience)
-        gone = [key for key, held in self._held[audience].items() if key not in seen and not _is_deletion(held)]
+        gone = [held for key, held in self._held[audience].items() if key not in seen and not _is_deletion(held)]
         self._held[audience] = {key: held for key, held in seen.items() if not _is_deletion(held)}
-        return self._changed(bool(gone))
+        for held in gone:
+            self._picture.put(held, None)
+        return bool(gone)
 
     def drop_audience(self, audience: str) -> bool:
         """Whether the picture changed: this host no longer belongs to the audience."""
+        for held in self._of(audience).values():
+            self._picture.put(held, None)
         self._snapshots.pop(audience, None)
-        return self._changed(bool(self._held.pop(audience, None)))
+        return bool(self._held.pop(audience, None))
 
     def forget_deletions(self, now: float) -> None:
         """Forget deletions that a call DELETION_KEPT_S ago saw already. now: seconds on one clock."""
@@ -137,10 +150,7 @@ class FeedView:
 
     def documents(self) -> Documents:
         """The merged picture of all audiences."""
-        if self._documents is None:
-            shown = [held for audience in self.audiences for held in self._of(audience).values()]
-            self._documents = merged((held for held in shown if not _is_deletion(held)), self._revision)
-        return self._documents
+        return self._picture.documents(self._revision)
 
     def held(self, audience: str) -> tuple[Held, ...]:
         """The newest message of each subject of the audience, deletions included."""
@@ -157,67 +167,121 @@ class FeedView:
     def _newest(self, key: FeedKey) -> Held | None:
         return self._snapshots.get(key.audience, {}).get(key) or self._held.get(key.audience, {}).get(key)
 
-    def _shown(self, key: FeedKey) -> Document | None:
-        held = self._newest(key)
-        return None if held is None or isinstance(held.message.document, Tombstone) else held.message.document
 
-    def _changed(self, changed: bool) -> bool:
+class _Picture:
+    """The merged picture, of which only what was touched is merged anew."""
+
+    def __init__(self) -> None:
+        self._copies: dict[Ident, tuple[Held, ...]] = {}
+        self._touched: set[Ident] = set()
+        self._of_kind: dict[type[Document], dict[str, Any]] = {kind: {} for kind in KINDS}
+        self._documents = Documents()
+
+    def put(self, before: Held | None, now: Held | None) -> bool:
+        """A subject shows `now` instead of `before`; gives whether these differ. Deletions show nothing."""
+        former, document = _document(before), _document(now)
+        if former is not None and before is not None:
+            ident = _ident(former)
+            self._touched.add(ident)
+            self._copies[ident] = tuple(held for held in self._copies[ident] if held is not before)
+        if document is not None and now is not None:
+            ident = _ident(document)
+            self._touched.add(ident)
+            self._copies[ident] = (*self._copies.get(ident, ()), now)
+        return former != document
+
+    def documents(self, revision: int) -> Documents:
+        """The picture now."""
+        changed = [kind for kind in KINDS if self._merge(kind, [id for one, id in self._touched if one is kind])]
+        self._touched.clear()
         if changed:
-            self._documents = None
-        return changed
+            self._documents = self._composed(revision)
+        elif revision != self._documents.revision:
+            self._documents = msgspec.structs.replace(self._documents, revision=revision)
+        return self._documents
+
+    def _composed(self, revision: int) -> Documents:
+        of, former = self._of_kind, self._documents.peers
+        me = next(iter(of[SelfDoc].values()), None)
+        peers = of[PeerDoc]
+        if me is not None and me.peer_id in peers:
+            peers = with_changes(peers, {me.peer_id: None})
+        return Documents(
+            revision=revision,
+            self_doc=me,
+            settings=next(iter(of[SettingsDoc].values()), None),
+            peers=former if peers == former else peers,
+            rules=of[RuleDoc],
+            routes=of[RouteDoc],
+            resolutions=of[ResolutionDoc],
+        )
+
+    def _merge(self, kind: type[Document], ids: Iterable[str]) -> bool:
+        """Merge the copies of these documents anew; gives whether that changed anything."""
+        former = self._of_kind[kind]
+        changes: dict[str, Parsed | None] = {}
+        for id in ids:
+            copies = self._copies[kind, id]
+            if not copies:
+                del self._copies[kind, id]
+            document = merged(copies) if copies else None
+            if document != former.get(id):
+                changes[id] = document
+        if changes:
+            self._of_kind[kind] = with_changes(former, changes)
+        return bool(changes)
 
 
-def merged(held: Iterable[Held], revision: int) -> Documents:
-    """One document per id out of the copies in several audiences: the newest, save for what follows.
+KINDS: tuple[type[Document], ...] = (SelfDoc, SettingsDoc, PeerDoc, RuleDoc, RouteDoc, ResolutionDoc)
+
+
+def with_changes(former: Mapping[str, V], changes: Mapping[str, V | None]) -> dict[str, V]:
+    """The mapping with these values, sorted by key as it was; what is None is gone."""
+    found = dict(former)
+    for key, value in changes.items():
+        if value is None:
+            found.pop(key, None)
+        else:
+            found[key] = value
+    return found if changes.keys() <= former.keys() else dict(sorted(found.items(), key=itemgetter(0)))
+
+
+def merged(copies: Iterable[Held]) -> Parsed:
+    """One document out of its copies in several audiences, at least one: the newest, save for what follows.
 
     A peer's groups are those of all its copies, since each audience is told of the groups that matter to it. A route's
     copy with permits wins over one without: whoever sees both is a routing peer.
     """
-    newest_last = sorted(held, key=lambda held: held.order)
-    documents = [held.message.document for held in newest_last]
-    self_doc = next(iter(_of_kind(documents, SelfDoc).values()), None)
-    peers = _of_kind(documents, PeerDoc)
-    if self_doc is not None:
-        peers.pop(self_doc.peer_id, None)
-    routes = [document for document in documents if isinstance(document, RouteDoc)]
-    routes.sort(key=lambda route: route.permits is not None)
-    return Documents(
-        revision=revision,
-        self_doc=self_doc,
-        settings=next(iter(_of_kind(documents, SettingsDoc).values()), None),
-        peers=_with_all_groups(peers, documents),
-        rules=_of_kind(documents, RuleDoc),
-        routes=_of_kind(routes, RouteDoc),
-        resolutions=_of_kind(documents, ResolutionDoc),
-    )
+    newest_last = sorted(copies, key=lambda held: (held.order, held.key))
+    documents = [document for held in newest_last if (document := _document(held)) is not None]
+    match documents[-1]:
+        case PeerDoc() as peer:
+            groups = {group for document in documents if isinstance(document, PeerDoc) for group in document.groups}
+            return parsed.peer(msgspec.structs.replace(peer, groups=tuple(sorted(groups))))
+        case RouteDoc():
+            routes = [document for document in documents if isinstance(document, RouteDoc)]
+            routes.sort(key=lambda route: route.permits is not None)
+            return parsed.route(routes[-1])
+        case ResolutionDoc() as resolution:
+            return parsed.resolution(resolution)
+        case document:
+            return document
 
 
-def _of_kind(documents: Iterable[Document | Tombstone], kind: type[D]) -> dict[str, D]:
-    """Id → the last document of this kind, sorted by id."""
-    last = {_id(document): document for document in documents if isinstance(document, kind)}
-    return dict(sorted(last.items()))
-
-
-def _id(document: Document) -> str:
+def _ident(document: Document) -> Ident:
     match document:
         case SelfDoc() | PeerDoc():
-            return document.peer_id
+            return type(document), document.peer_id
         case RuleDoc():
-            return document.rule_id
+            return RuleDoc, document.rule_id
         case RouteDoc() | ResolutionDoc():
-            return document.route_id
+            return type(document), document.route_id
         case SettingsDoc():
-            return ""
+            return SettingsDoc, ""
 
 
-def _with_all_groups(peers: Mapping[str, PeerDoc], documents: Iterable[Document | Tombstone]) -> dict[str, PeerDoc]:
-    groups: dict[str, set[str]] = {peer_id: set() for peer_id in peers}
-    for document in documents:
-        if isinstance(document, PeerDoc) and document.peer_id in groups:
-            groups[document.peer_id].update(document.groups)
-    return {
-        peer_id: msgspec.structs.replace(peer, groups=tuple(sorted(groups[peer_id]))) for peer_id, peer in peers.items()
-    }
+def _document(held: Held | None) -> Document | None:
+    return None if held is None or isinstance(held.message.document, Tombstone) else held.message.document
 
 
 def _is_deletion(held: Held) -> bool:

@@ -5,7 +5,6 @@ on one family at a time; `version` is 4 or 6.
 """
 
 from collections.abc import Hashable, Iterable
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Literal, TypeAlias, TypeVar
 
@@ -29,7 +28,6 @@ class Range(msgspec.Struct, frozen=True, order=True):
     last: int
 
 
-@lru_cache(maxsize=65536)
 def parse(text: str) -> Network:
     """The prefix, its host bits masked away. An address alone is a prefix of full length. Raises ValueError."""
     return ip_network(text, strict=False)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from deploy.lab.netns import Namespace
+from services.agent.core import parsed
 from services.agent.core.firewall.permits import Layer4, Match, Selector
 from services.agent.core.firewall.rule import Connection, Dispatch, Interface, IpProtocol, Jump, Member, Ports, Rule
 from services.agent.core.firewall.ruleset import Elements, Replace, change, elements, shape
@@ -308,7 +309,7 @@ def test_what_the_core_compiles_loads_and_reads_back(host: Namespace) -> None:
             Served(route_id=network, networks=(parse(network),), masquerade=number % 2 == 0, matches=matches[number:])
             for number, network in enumerate(networks)
         ],
-        peers={"p": peer},
+        peers={"p": parsed.peer(peer)},
     )
 
     async def scenario(driver: Nft) -> None:

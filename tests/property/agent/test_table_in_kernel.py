@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.lab.netns import Namespace
+from services.agent.core import parsed
 from services.agent.core.firewall.permits import Match, Selector
 from services.agent.core.firewall.ruleset import elements, ruleset, shape
 from services.agent.core.firewall.served import Served
@@ -59,7 +60,7 @@ def table(prefixes: tuple[str, ...]) -> Ruleset:
             Served(route_id=prefix, networks=(parse(prefix),), masquerade=True, matches=(anybody,))
             for prefix in ("172.20.0.0/16", "fd00:20::/64", *prefixes)
         ],
-        peers={"p1": make.peer("p1", "g")},
+        peers={"p1": parsed.peer(make.peer("p1", "g"))},
     )
 
 

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
+from services.agent.core import parsed
 from services.agent.core.documents import Documents
 from services.agent.core.reconcile.desired import Local
 from shared.events.documents import (
@@ -151,10 +152,10 @@ def documents(
         revision=revision,
         self_doc=self_doc or me(),
         settings=settings_doc or settings(),
-        peers={one.peer_id: one for one in sorted(peers, key=lambda one: one.peer_id)},
+        peers={one.peer_id: parsed.peer(one) for one in sorted(peers, key=lambda one: one.peer_id)},
         rules={one.rule_id: one for one in sorted(rules, key=lambda one: one.rule_id)},
-        routes={one.route_id: one for one in sorted(routes, key=lambda one: one.route_id)},
-        resolutions={one.route_id: one for one in resolutions},
+        routes={one.route_id: parsed.route(one) for one in sorted(routes, key=lambda one: one.route_id)},
+        resolutions={one.route_id: parsed.resolution(one) for one in resolutions},
     )
 
 

@@ -2,15 +2,16 @@
 
 import pytest
 
+from services.agent.core import parsed
 from services.agent.core.routing.choices import DESELECT_ALL, SELECT_ALL, Selection, deselect, select, selected
 from services.agent.core.routing.hagroups import HaGroup, ha_groups
 from tests.unit.agent import make
 
-LAN = make.route("lan", "10.1.0.0/16")
+LAN = parsed.route(make.route("lan", "10.1.0.0/16"))
 
 
 def exit_node(name: str, network: str = "0.0.0.0/0", *, auto: bool = True) -> HaGroup:
-    return ha_groups([make.route(name, network, skip_auto_apply=not auto)])[0]
+    return ha_groups([parsed.route(make.route(name, network, skip_auto_apply=not auto))])[0]
 
 
 def offer(*exits: HaGroup) -> tuple[HaGroup, ...]:
@@ -94,7 +95,7 @@ def test_selecting_adds_to_what_is_in_use_and_an_exit_node_replaces_its_siblings
 def test_selecting_without_append_deselects_what_is_not_named_and_leaves_what_comes_later() -> None:
     after, _ = select(SELECT_ALL, OFFER, ["lan"], append=False)
     assert selected(after, OFFER) == {"lan"}
-    later = ha_groups([make.route("later", "10.9.0.0/16")])
+    later = ha_groups([parsed.route(make.route("later", "10.9.0.0/16"))])
     assert selected(after, (*OFFER, *later)) == {"lan", "later"}
 
 
@@ -131,10 +132,12 @@ def test_deselecting_an_exit_node_does_not_bring_the_next_one(
     ],
 )
 def test_an_exit_node_and_its_ipv6_twin_are_one_choice(groups: list[tuple[str, str]], twins: set[str]) -> None:
-    offered = ha_groups(make.route(f"{i}{n}", n, network_id=i) for n, i in groups)
+    offered = ha_groups(parsed.route(make.route(f"{i}{n}", n, network_id=i)) for n, i in groups)
     assert selected(SELECT_ALL, offered) == twins
 
 
 def test_a_name_that_only_looks_like_a_twin_is_an_exit_node_of_its_own() -> None:
-    offered = ha_groups([make.route("1", "0.0.0.0/0", network_id="x"), make.route("2", "0.0.0.0/0", network_id="x-v6")])
+    offered = ha_groups(
+        parsed.route(make.route(network_id, "0.0.0.0/0", network_id=network_id)) for network_id in ("x", "x-v6")
+    )
     assert selected(SELECT_ALL, offered) == {"x"}

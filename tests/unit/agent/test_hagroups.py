@@ -2,13 +2,18 @@
 
 import pytest
 
-from services.agent.core.routing.hagroups import Candidate, candidates, choose, ha_groups, offered
+from services.agent.core import parsed
+from services.agent.core.routing.hagroups import Candidate, HaGroup, candidates, choose, ha_groups, offered
 from shared.events.documents import RouteDoc
 from tests.unit.agent import make
 
 
-def names(routes: list[RouteDoc]) -> list[list[str]]:
-    return [[route.route_id for route in group.routes] for group in ha_groups(routes)]
+def groups(*routes: RouteDoc) -> tuple[HaGroup, ...]:
+    return ha_groups(map(parsed.route, routes))
+
+
+def names(*routes: RouteDoc) -> list[list[str]]:
+    return [[route.route_id for route in group.routes] for group in groups(*routes)]
 
 
 @pytest.mark.parametrize(
@@ -29,8 +34,8 @@ def names(routes: list[RouteDoc]) -> list[list[str]]:
 def test_equal_network_id_and_equal_prefix_or_domains_make_one_group_r5(
     one: RouteDoc, other: RouteDoc, together: bool
 ) -> None:
-    assert names([other, one]) == ([["r1", "r2"]] if together else [["r1"], ["r2"]]) or not together
-    assert len(ha_groups([one, other])) == (1 if together else 2)
+    assert names(other, one) == ([["r1", "r2"]] if together else [["r1"], ["r2"]]) or not together
+    assert len(groups(one, other)) == (1 if together else 2)
 
 
 UP, DOWN = True, False
@@ -59,17 +64,17 @@ def test_connected_before_metric_before_the_incumbent_before_the_lowest_id_g1(
 
 
 def test_one_route_with_several_routing_peers_and_several_routes_with_one_are_the_same_r5() -> None:
-    several = ha_groups([make.route("r1", by=("a", "b"), network_id="n", metric=5)])[0]
+    several = groups(make.route("r1", by=("a", "b"), network_id="n", metric=5))[0]
     single = [make.route("r1", by="a", network_id="n", metric=5), make.route("r2", by="b", network_id="n", metric=5)]
-    assert candidates(several, "ab", "a") == candidates(ha_groups(single)[0], "ab", "a")
+    assert candidates(several, "ab", "a") == candidates(groups(*single)[0], "ab", "a")
 
 
 def test_a_routing_peer_named_twice_counts_with_its_better_metric() -> None:
-    group = ha_groups([make.route("r1", network_id="n", metric=9), make.route("r2", network_id="n", metric=3)])[0]
+    group = groups(make.route("r1", network_id="n", metric=9), make.route("r2", network_id="n", metric=3))[0]
     assert candidates(group, ["gw"], []) == (Candidate(peer_id="gw", metric=3, connected=False),)
 
 
-GATEWAY = {"gw": make.peer("gw")}
+GATEWAY = {"gw": parsed.peer(make.peer("gw"))}
 
 
 @pytest.mark.parametrize(
@@ -94,5 +99,5 @@ GATEWAY = {"gw": make.peer("gw")}
 def test_a_host_uses_what_is_distributed_to_it_and_not_what_it_serves_c4(
     routes: list[RouteDoc], found: set[str]
 ) -> None:
-    groups = offered(routes, make.me("me", "office"), GATEWAY)
-    assert {route.route_id for group in groups for route in group.routes} == found
+    usable = offered(map(parsed.route, routes), make.me("me", "office"), GATEWAY)
+    assert {route.route_id for group in usable for route in group.routes} == found

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
+from services.agent.core import parsed
 from services.agent.core.documents import Documents
 from services.agent.core.kernel import PeerStats, RouteEntry
 from services.agent.core.paths.pathbook import PathBook, Reset
@@ -76,8 +77,8 @@ def documents(revision: int, *routes: int) -> Documents:
         revision=revision,
         self_doc=ME,
         settings=SETTINGS,
-        peers={"gw": GATEWAY},
-        routes={f"r{number}": route(number) for number in routes},
+        peers={"gw": parsed.peer(GATEWAY)},
+        routes={f"r{number}": parsed.route(route(number)) for number in routes},
     )
 
 

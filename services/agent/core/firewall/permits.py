@@ -14,8 +14,8 @@ import msgspec
 from services.agent.core.firewall.rule import Condition, IpProtocol, Member, Origin, Ports, Rule, digest
 from services.agent.core.intervals import Range, Version, merge
 from services.agent.core.kernel import NftSet
-from services.agent.core.routing.destinations import canonical_address
-from shared.events.documents import Action, PeerDoc, Permit, PortRange, Protocol, RouteDoc, RuleDoc
+from services.agent.core.parsed import Peer, Route
+from shared.events.documents import Action, Permit, PortRange, Protocol, RuleDoc
 from shared.events.subjects import group_audience, peer_audience
 
 SSH_PORT = PortRange(22, 22)
@@ -88,7 +88,7 @@ def input_matches(rule: RuleDoc, audiences: Iterable[str]) -> tuple[Match, ...]:
     )
 
 
-def route_matches(route: RouteDoc, rules: Mapping[str, RuleDoc]) -> tuple[Match, ...]:
+def route_matches(route: Route, rules: Mapping[str, RuleDoc]) -> tuple[Match, ...]:
     """What the permits of a route say: their sources, as far as the route is distributed to them.
 
     rules: those this host was given, by id; only they tell of which policy a permit is.
@@ -118,7 +118,7 @@ def compiled(matches: Iterable[Match], version: Version) -> Compiled:
     return Compiled(drops=tuple(rules["drop"]), accepts=tuple(rules["accept"]))
 
 
-def source_sets(selectors: Iterable[Selector], peers: Mapping[str, PeerDoc]) -> tuple[NftSet, ...]:
+def source_sets(selectors: Iterable[Selector], peers: Mapping[str, Peer]) -> tuple[NftSet, ...]:
     """A set for each selector and family with the overlay addresses of its members, sorted by name."""
     in_group: dict[str, set[str]] = {}
     for peer in peers.values():
@@ -182,7 +182,7 @@ def _is_in(audiences: frozenset[str], groups: Iterable[str], peers: Iterable[str
     return not audiences.isdisjoint({*map(group_audience, groups), *map(peer_audience, peers)})
 
 
-def _members(selector: Selector, in_group: Mapping[str, set[str]], peers: Mapping[str, PeerDoc]) -> set[str]:
+def _members(selector: Selector, in_group: Mapping[str, set[str]], peers: Mapping[str, Peer]) -> set[str]:
     members = set(selector.peers) & peers.keys()
     members.update(*(in_group.get(group, set()) for group in selector.groups))
     if selector.within is not None:
@@ -190,10 +190,10 @@ def _members(selector: Selector, in_group: Mapping[str, set[str]], peers: Mappin
     return members
 
 
-def _addresses(peers: Iterable[PeerDoc], version: Version) -> dict[str, str]:
+def _addresses(peers: Iterable[Peer], version: Version) -> dict[str, str]:
     """Peer id → its overlay address, for peers that have one."""
-    found = {peer.peer_id: canonical_address(peer.address_v4 if version == 4 else peer.address_v6) for peer in peers}
-    return {peer_id: address for peer_id, address in found.items() if address and (":" in address) == (version == 6)}
+    found = ((peer.peer_id, peer.v4 if version == 4 else peer.v6) for peer in peers)
+    return {peer_id: address for peer_id, address in found if address}
 
 
 def _sorted(ids: Iterable[str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from services.agent.core.firewall.served import Served, claims, dispatch, map_na
 from services.agent.core.firewall.underlay import marked, never_inside, never_spoofed
 from services.agent.core.intervals import Network, Version, is_last, read
 from services.agent.core.kernel import Hook, NftChain, ObservedRuleset, Ruleset, SetOrMap
-from shared.events.documents import PeerDoc
+from services.agent.core.parsed import Peer
 
 _REPLIES = (Rule((Connection("related"),), "accept"), Rule((Connection("reply"),), "accept"))
 _REST = Rule((), "drop")
@@ -51,7 +51,7 @@ def ruleset(
     overlay: Iterable[Network],
     inputs: Iterable[Match],
     served: Iterable[Served],
-    peers: Mapping[str, PeerDoc],
+    peers: Mapping[str, Peer],
 ) -> Ruleset:
     """The table. Two filter chains (decision A8): peer rules on input, route permits on forward.
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_interface
 
 from services.agent.core.intervals import Network
-from services.agent.core.routing.destinations import is_address, parsed
+from services.agent.core.parsed import address_of, prefix_of
 
 LIMIT = 16
 """Endpoints looked at per peer: what a host has, and not what a hostile one may claim."""
@@ -47,7 +47,7 @@ def split(endpoint: str) -> tuple[str, int] | None:
     host, _, port = endpoint.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     address = host[1:-1] if bracketed else host
-    if not is_address(address) or bracketed != (":" in address):
+    if address_of(address) is None or bracketed != (":" in address):
         return None
     if not (port.isascii() and port.isdigit() and len(port) <= 5) or not 1 <= int(port) <= 65535:
         return None
@@ -70,4 +70,4 @@ def is_within(text: str, prefixes: Iterable[Network]) -> bool:
 
 def networks(texts: Iterable[str]) -> tuple[Network, ...]:
     """Those that are prefixes."""
-    return tuple(network for network in map(parsed, texts) if network is not None)
+    return tuple(network for network in map(prefix_of, texts) if network is not None)

@@ -4,7 +4,6 @@ One route, rule or peer that makes no sense never stops the others: it is left o
 """
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -15,19 +14,17 @@ from services.agent.core.firewall.permits import Match, fault, input_matches, ro
 from services.agent.core.firewall.ruleset import ruleset
 from services.agent.core.firewall.served import Served
 from services.agent.core.kernel import CONTROL_MARK, INTERFACE, MTU, Link, WireGuardDevice, WireGuardPeer
+from services.agent.core.parsed import Peer, address_of, prefix_of
 from services.agent.core.reconcile.desired_state import Desired
 from services.agent.core.reconcile.sysctls import has_v6, wanted
 from services.agent.core.routing.choices import Selection
-from services.agent.core.routing.destinations import Overlay, canonical_address, destinations, overlay_of, parsed
+from services.agent.core.routing.destinations import Overlay, destinations, overlay_of
 from services.agent.core.routing.fib import fib
 from services.agent.core.routing.hagroups import EXITS, serves
 from services.agent.core.routing.policyrules import policy_rules
-from shared.events.documents import PeerDoc, Permit, RuleDoc
-from shared.net.wireguard import is_public_key
+from shared.events.documents import Permit, RuleDoc
 
 R = TypeVar("R", RuleDoc, Permit)
-
-_is_public_key = lru_cache(maxsize=65536)(is_public_key)
 
 
 class Local(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,9 +105,8 @@ def _link(documents: Documents, local: Local, overlay: Overlay) -> Link:
 
 def _with_length(address: str, network: str) -> Iterable[str]:
     """The address with the length of the prefix it lies in; nothing when either makes no sense."""
-    prefix = parsed(network)
-    canonical = canonical_address(address)
-    if canonical and prefix is not None:
+    prefix, canonical = prefix_of(network), address_of(address)
+    if canonical is not None and prefix is not None:
         yield f"{canonical}/{prefix.prefixlen}"
 
 
@@ -118,12 +114,12 @@ def _device(local: Local) -> WireGuardDevice:
     return WireGuardDevice(public_key=local.public_key, listen_port=local.listen_port, fwmark=CONTROL_MARK)
 
 
-def _known_peers(documents: Documents, local: Local, overlay: Overlay) -> tuple[dict[str, PeerDoc], dict[str, str]]:
+def _known_peers(documents: Documents, local: Local, overlay: Overlay) -> tuple[dict[str, Peer], dict[str, str]]:
     """The peers that make sense, and why the others do not. Of two with the same key or address the lower id stays.
 
     What is left out is nobody: it carries no route, and its address has no rights of its groups.
     """
-    known: dict[str, PeerDoc] = {}
+    known: dict[str, Peer] = {}
     bad: dict[str, str] = {}
     keys, addresses = {local.public_key}, _own_addresses(documents)
     for peer_id, peer in documents.peers.items():
@@ -154,12 +150,12 @@ def _peers(
     }
 
 
-def _addresses(peer: PeerDoc, overlay: Overlay) -> frozenset[str]:
-    return frozenset(_host_prefixes(peer.address_v4, peer.address_v6 if overlay.ipv6 else ""))
+def _addresses(peer: Peer, overlay: Overlay) -> frozenset[str]:
+    return frozenset(_alone(address) for address in (peer.v4, peer.v6 if overlay.ipv6 else "") if address)
 
 
-def _peer_fault(peer: PeerDoc, own: frozenset[str], keys: set[str], addresses: set[str]) -> str:
-    if not _is_public_key(peer.wireguard_key):
+def _peer_fault(peer: Peer, own: frozenset[str], keys: set[str], addresses: set[str]) -> str:
+    if not peer.has_key:
         return "its WireGuard key is none"
     if peer.wireguard_key in keys:
         return "its WireGuard key belongs to another host"
@@ -171,14 +167,13 @@ def _peer_fault(peer: PeerDoc, own: frozenset[str], keys: set[str], addresses: s
 
 def _own_addresses(documents: Documents) -> set[str]:
     me = documents.self_doc
-    return set(_host_prefixes(me.address_v4, me.address_v6)) if me else set()
+    found = map(address_of, (me.address_v4, me.address_v6) if me else ())
+    return {_alone(str(address)) for address in found if address is not None}
 
 
-def _host_prefixes(*addresses: str) -> Iterable[str]:
-    """The prefix of full length of each that is an address."""
-    for address in map(canonical_address, addresses):
-        if address:
-            yield f"{address}/{128 if ':' in address else 32}"
+def _alone(address: str) -> str:
+    """The prefix of full length of an address."""
+    return f"{address}/{128 if ':' in address else 32}"
 
 
 def _served(documents: Documents, overlay: Overlay) -> tuple[list[Served], dict[str, str]]:

@@ -1,13 +1,12 @@
 """Where a route leads: prefixes, refused where they must not be routed, and the addresses of its names."""
 
 from collections.abc import Iterable
-from functools import lru_cache
-from ipaddress import ip_address
 
 import msgspec
 
-from services.agent.core.intervals import Network, parse
-from shared.events.documents import ResolutionDoc, RouteDoc, SelfDoc, SettingsDoc
+from services.agent.core.intervals import Network
+from services.agent.core.parsed import Resolution, Route, prefix_of
+from shared.events.documents import SelfDoc, SettingsDoc
 from shared.net.routable import unroutable
 
 
@@ -29,15 +28,15 @@ class Destinations(msgspec.Struct, frozen=True, kw_only=True):
 def overlay_of(settings: SettingsDoc | None, self_doc: SelfDoc | None, *, ipv6: bool) -> Overlay:
     """ipv6: whether the host's kernel has IPv6 at all."""
     texts = (settings.overlay_v4, settings.overlay_v6) if settings else ()
-    networks = tuple(network for network in map(parsed, texts) if network is not None)
+    networks = tuple(network for network in map(prefix_of, texts) if network is not None)
     return Overlay(networks=networks, ipv6=ipv6 and self_doc is not None and self_doc.address_v6 != "")
 
 
-def destinations(route: RouteDoc, resolution: ResolutionDoc | None, overlay: Overlay) -> Destinations:
+def destinations(route: Route, resolution: Resolution | None, overlay: Overlay) -> Destinations:
     """The prefix of the route, or a host prefix for each address its names have now."""
     if route.domains:
         return Destinations(networks=tuple(_addresses(route, resolution, overlay)))
-    network = parsed(route.network)
+    network = route.prefix
     if network is None:
         return Destinations(refused=f"{route.network!r} is not a prefix")
     if network.version == 6 and not overlay.ipv6:
@@ -52,36 +51,13 @@ def covers(pattern: str, name: str) -> bool:
     return name.endswith(pattern[1:]) if pattern.startswith("*.") else name == pattern
 
 
-def parsed(text: str) -> Network | None:
-    """The prefix, None where the text is none."""
-    try:
-        return parse(text)
-    except ValueError:
-        return None
-
-
-def is_address(text: str) -> bool:
-    """Whether the text is an address, without prefix length or zone."""
-    return canonical_address(text) != ""
-
-
-@lru_cache(maxsize=65536)
-def canonical_address(text: str) -> str:
-    """The address as Python and nft write it, "" where the text is none or has a prefix length or a zone."""
-    try:
-        return str(ip_address(text)) if "%" not in text else ""
-    except ValueError:
-        return ""
-
-
-def _addresses(route: RouteDoc, resolution: ResolutionDoc | None, overlay: Overlay) -> Iterable[Network]:
+def _addresses(route: Route, resolution: Resolution | None, overlay: Overlay) -> Iterable[Network]:
     seen = set[Network]()
     for name in resolution.names if resolution else ():
         if not any(covers(domain, name.name) for domain in route.domains):
             continue
-        for resolved in name.addresses:
-            network = parsed(resolved.address) if is_address(resolved.address) else None
-            if network is None or network in seen or unroutable(network, overlay.networks):
+        for network in name.networks:
+            if network in seen or unroutable(network, overlay.networks):
                 continue
             if network.version == 4 or overlay.ipv6:
                 seen.add(network)

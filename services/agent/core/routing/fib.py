@@ -8,7 +8,7 @@ from services.agent.core.documents import Documents
 from services.agent.core.intervals import Network
 from services.agent.core.kernel import RouteEntry
 from services.agent.core.routing.choices import Selection, selected
-from services.agent.core.routing.destinations import Overlay, destinations, parsed
+from services.agent.core.routing.destinations import Overlay, destinations
 from services.agent.core.routing.hagroups import V4_EXIT, V6_EXIT, Candidate, HaGroup, candidates, choose, offered
 
 NO_POLICY = "no policy connects this host with a routing peer of the route"
@@ -122,7 +122,7 @@ def _place(
 
 def _closed(group: HaGroup) -> _Placed | None:
     """An exit without carrier, which stays and is unreachable (decision R2); None for any other group."""
-    network = parsed(group.network)
+    network = group.routes[0].prefix
     return _Placed(group=group, networks=(network,), carrier=None) if group.is_exit and network else None
 
 

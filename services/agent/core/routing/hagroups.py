@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Mapping
 import msgspec
 
 from services.agent.core.kernel import Family
-from services.agent.core.routing.destinations import parsed
-from shared.events.documents import PeerDoc, RouteDoc, SelfDoc
+from services.agent.core.parsed import Peer, Route
+from shared.events.documents import SelfDoc
 from shared.events.subjects import group_audience
 
 V4_EXIT = "0.0.0.0/0"
@@ -23,7 +23,7 @@ class HaGroup(msgspec.Struct, frozen=True, kw_only=True):
     network_id: str
     network: str
     domains: tuple[str, ...]
-    routes: tuple[RouteDoc, ...]
+    routes: tuple[Route, ...]
 
     @property
     def is_exit(self) -> bool:
@@ -46,12 +46,11 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     connected: bool
 
 
-def ha_groups(routes: Iterable[RouteDoc]) -> tuple[HaGroup, ...]:
+def ha_groups(routes: Iterable[Route]) -> tuple[HaGroup, ...]:
     """The routes by HA group, sorted by network id, then prefix, then domains."""
-    groups: dict[tuple[str, str, tuple[str, ...]], list[RouteDoc]] = {}
+    groups: dict[tuple[str, str, tuple[str, ...]], list[Route]] = {}
     for route in routes:
-        domains = tuple(sorted({domain.lower() for domain in route.domains}))
-        groups.setdefault((route.network_id, "" if domains else canonical(route.network), domains), []).append(route)
+        groups.setdefault((route.network_id, "" if route.names else route.canonical, route.names), []).append(route)
     return tuple(
         HaGroup(
             network_id=network_id,
@@ -63,22 +62,17 @@ def ha_groups(routes: Iterable[RouteDoc]) -> tuple[HaGroup, ...]:
     )
 
 
-def canonical(network: str) -> str:
-    """The prefix with host bits masked; the text itself where it is no prefix."""
-    return str(parsed(network) or network)
-
-
-def serves(peer_id: str, route: RouteDoc) -> bool:
+def serves(peer_id: str, route: Route) -> bool:
     """Whether the peer is a routing peer of the route: it is named, and was given the permits."""
     return route.permits is not None and peer_id in route.routing_peers
 
 
-def distributed(route: RouteDoc, me: SelfDoc) -> bool:
+def distributed(route: Route, me: SelfDoc) -> bool:
     """Whether this host is in one of the route's distribution groups."""
     return any(group_audience(group) in me.audiences for group in route.distribution)
 
 
-def offered(routes: Iterable[RouteDoc], me: SelfDoc, peers: Mapping[str, PeerDoc]) -> tuple[HaGroup, ...]:
+def offered(routes: Iterable[Route], me: SelfDoc, peers: Mapping[str, Peer]) -> tuple[HaGroup, ...]:
     """The HA groups this host may use, sorted as in `ha_groups`.
 
     They are distributed to it, it sees one of the routing peers (C4), and it does not serve the network itself.

@@ -11,16 +11,16 @@ import msgspec
 
 from services.agent.core.documents import Documents
 from services.agent.core.kernel import MTU
+from services.agent.core.parsed import Peer, Route, prefix_of
 from services.agent.core.paths.candidates import local_endpoints
 from services.agent.core.paths.pathbook import PathStatus
 from services.agent.core.paths.whereabouts import Told
 from services.agent.core.reconcile.desired import Local
 from services.agent.core.reconcile.desired_state import Desired
 from services.agent.core.routing.choices import exit_bases, selected
-from services.agent.core.routing.destinations import covers, parsed
+from services.agent.core.routing.destinations import covers
 from services.agent.core.routing.fib import NO_ADDRESSES, NO_POLICY, NOBODY_CONNECTED
-from services.agent.core.routing.hagroups import HaGroup, canonical, offered, serves
-from shared.events.documents import PeerDoc, RouteDoc
+from services.agent.core.routing.hagroups import HaGroup, offered, serves
 from shared.events.facts import RouteState
 
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
@@ -242,7 +242,7 @@ def route_states(documents: Documents, desired: Desired, errors: Mapping[str, st
     me = documents.self_doc
     states = []
     for route_id, route in documents.routes.items():
-        reason = desired.unplaced.get(route_id, "") or errors.get(canonical(route.network), "")
+        reason = desired.unplaced.get(route_id, "") or errors.get(route.canonical, "")
         if me is not None and serves(me.peer_id, route):
             states.append(RouteState(route_id=route_id, state="failed" if reason else "serving", error=reason))
         elif reason in (NO_POLICY, NOBODY_CONNECTED, NO_ADDRESSES):
@@ -260,7 +260,7 @@ def _path_limit(peers: Iterable[PeerDetail]) -> str:
     return f"over IPv6 to {', '.join(over_ipv6[:NAMED])}{more}: {NARROW}"
 
 
-def _peer(peer: PeerDoc, documents: Documents, desired: Desired, path: PathStatus, about: About) -> PeerDetail:
+def _peer(peer: Peer, documents: Documents, desired: Desired, path: PathStatus, about: About) -> PeerDetail:
     """Times and counts are blank unless the peer is connected, as NetBird shows it."""
     up = path.word == "Connected"
     carried = [route_id for route_id, carrier in desired.carriers.items() if carrier == peer.peer_id]
@@ -324,29 +324,29 @@ def _network(
     )
 
 
-def _carrier(peer: PeerDoc, paths: Mapping[str, PathStatus]) -> Carrier:
+def _carrier(peer: Peer, paths: Mapping[str, PathStatus]) -> Carrier:
     return Carrier(peer_id=peer.peer_id, fqdn=peer.fqdn, status=paths.get(peer.peer_id, ABSENT).word)
 
 
-def _resolved(routes: Iterable[RouteDoc], documents: Documents) -> dict[str, tuple[str, ...]]:
+def _resolved(routes: Iterable[Route], documents: Documents) -> dict[str, tuple[str, ...]]:
     """Name → its addresses, both sorted."""
     found: dict[str, set[str]] = {}
     for route in routes:
         resolution = documents.resolutions.get(route.route_id)
         for name in resolution.names if resolution else ():
             if any(covers(domain, name.name) for domain in route.domains):
-                found.setdefault(name.name, set()).update(one.address for one in name.addresses)
+                found.setdefault(name.name, set()).update(name.addresses)
     return {name: tuple(sorted(addresses)) for name, addresses in sorted(found.items())}
 
 
-def _where(route: RouteDoc) -> str:
-    return ", ".join(route.domains) if route.domains else canonical(route.network)
+def _where(route: Route) -> str:
+    return ", ".join(route.domains) if route.domains else route.canonical
 
 
 def _by_prefix(one: NetworkStatus) -> tuple[int, str, str]:
     """Prefix length, then address, then id; domains first."""
     first = one.network.partition(",")[0]
-    network = parsed(first)
+    network = prefix_of(first)
     return network.prefixlen if network else -1, first, one.id
 
 
