@@ -1,5 +1,6 @@
-"""What is observed of peers, for the API's answers: sessions and reports, in memory, last value each."""
+"""What is observed of peers, for the API's answers: sessions and reports without their routes, the last of each."""
 
+from msgspec.structs import replace
 from nats.aio.client import Client
 
 from shared.bus.codec import decode
@@ -47,7 +48,8 @@ class Presence:
         if isinstance(fact, SessionFact):
             self._sessions[key.account, key.id] = fact
         else:
-            self._reports[key.account, key.id] = fact
+            # Nothing here asks about the routes, which are most of a report: 100 KB of a host that has 500.
+            self._reports[key.account, key.id] = replace(fact, routes=())
 
     def caught_up(self) -> None:
         """Forget what the snapshot did not bring: it has expired."""

@@ -9,6 +9,9 @@ PATIENCE_S = 12.0
 """What may be over by itself is waited for this long: a cluster that lost the stream's leader takes no writes for
 4 to 8 s (MEASUREMENTS.md, bus)."""
 
+NEWEST = 2**63 - 1
+"""Later than any LOG sequence."""
+
 
 class TroublesPort(Protocol):
     """Where to tell what keeps changes from being taken (troubles.py)."""

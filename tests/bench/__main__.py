@@ -8,7 +8,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import agent_desired, fanout, feed_latency, feed_rewrite, lab_latency
+from tests.bench import agent_desired, answers, fanout, feed_latency, feed_rewrite, lab_latency
 from tests.bench.figures import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "feed": feed_latency.measure,
     "rewrite": feed_rewrite.measure,
     "desired": agent_desired.measure,
+    "answers": answers.measure,
 }
 
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 from services.management.core.commands.decision import Decision
 from services.management.core.model.commit import Commit
 from services.management.core.state import AccountState, Intent
+from services.management.ports import NEWEST
 
 T = TypeVar("T")
 
@@ -34,8 +35,11 @@ class FakeLog:
                 return decision.result
             self._append(self._rivals.pop(0))
 
-    async def events(self, account: str, limit: int, /) -> Sequence[tuple[int, Commit]]:
-        return [entry for entry in reversed(self.history) if entry[1].account == account][:limit]
+    async def events(
+        self, account: str, limit: int, /, *, after: int = 0, before: int = NEWEST
+    ) -> Sequence[tuple[int, Commit]]:
+        wanted = (entry for entry in reversed(self.history) if entry[1].account == account)
+        return [entry for entry in wanted if after < entry[0] < before][:limit]
 
     def race(self, *rivals: Commit) -> None:
         """Each of the rivals is committed between one of the next decisions and its commit."""

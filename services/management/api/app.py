@@ -21,6 +21,7 @@ from services.management.api import (
 )
 from services.management.api.call import Authentication, Call, StrictRequest
 from services.management.api.deps import Deps
+from services.management.api.kept import Kept
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -45,7 +46,7 @@ async def _call(request: StrictRequest) -> Call:
 
 
 def create_app(deps: Deps) -> Litestar:
-    """The API over `deps`; it starts nothing and holds no state of its own."""
+    """The API over `deps`; it starts nothing, and keeps what it could make again."""
 
     api = Router(
         "/api",
@@ -70,6 +71,6 @@ def create_app(deps: Deps) -> Litestar:
         cors_config=ANY_ORIGIN,
         openapi_config=docs.openapi(),
         request_max_body_size=MAX_BODY_BYTES,
-        state=State({"deps": deps}, deep_copy=False),  # the one intent, not a copy of what it is now
+        state=State({"deps": deps, "kept": Kept()}, deep_copy=False),  # the one intent, not a copy of what it is now
         logging_config=None,
     )

@@ -1,7 +1,7 @@
 """One call of the API: who asks, what the account is, how it is changed, and how it is answered."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,7 +14,9 @@ from litestar.middleware import AbstractAuthenticationMiddleware, Authentication
 from litestar.types import Guard
 
 from services.management.api.deps import Deps
+from services.management.api.kept import K, Kept
 from services.management.api.permissions import Module, allowed
+from services.management.api.pieces import Pieces, accepts_gzip
 from services.management.api.problem import Unauthorized, Unparsable
 from services.management.core.commands.checks import found
 from services.management.core.commands.decision import Context, Decision
@@ -106,7 +108,9 @@ class Call:
         self.deps: Deps = request.app.state.deps
         self.user = request.user
         self.account = request.auth.account
+        self._kept: Kept = request.app.state.kept
         self._if_match = request.headers.get("If-Match")
+        self._gzip = accepts_gzip(request.headers.get("Accept-Encoding", ""))
 
     @property
     def state(self) -> AccountState:
@@ -128,6 +132,14 @@ class Call:
     def answer(self, body: T, headers: dict[str, str] | None = None) -> Response[T]:
         """200 with the account's revision as ETag. `body` must have been made of `state` since the last await."""
         return Response(body, headers={"ETag": etag(self.state.revision), **(headers or {})})
+
+    def kept(self, kind: Callable[[], K]) -> K:
+        """What is kept of the account's long answers in an object of that class."""
+        return self._kept.of(self.account, kind)
+
+    def listing(self, revision: int, entries: Sequence[bytes]) -> Pieces[Any]:
+        """200 with the entries, each the JSON of one, and the revision that they are of as ETag."""
+        return Pieces(entries, {"ETag": etag(revision)}, gzip=self._gzip)
 
 
 def etag(revision: int) -> str:

@@ -8,6 +8,7 @@ import msgspec
 from services.management.core.commands.decision import Decision
 from services.management.core.model.commit import Commit
 from services.management.core.state import AccountState, Intent
+from services.management.ports import NEWEST
 from shared.events.facts import ReportFact, SessionFact
 
 T = TypeVar("T")
@@ -24,9 +25,14 @@ class CommitPort(Protocol):
 
 
 class EventsPort(Protocol):
-    """The newest commits of an account with their LOG sequences, newest first, at most `limit`."""
+    """The newest commits of an account with their LOG sequences, newest first, at most `limit`.
 
-    def __call__(self, account: str, limit: int, /) -> Awaitable[Sequence[tuple[int, Commit]]]: ...
+    Only those after the sequence `after` and before the sequence `before`.
+    """
+
+    def __call__(
+        self, account: str, limit: int, /, *, after: int = 0, before: int = NEWEST
+    ) -> Awaitable[Sequence[tuple[int, Commit]]]: ...
 
 
 class FactsPort(Protocol):

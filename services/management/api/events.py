@@ -1,6 +1,7 @@
 """The audit trail: who did what, newest first."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 import msgspec
@@ -10,9 +11,13 @@ from litestar.di import NamedDependency
 from services.management.api.call import Call, permitted
 from services.management.api.wire import moment
 from services.management.core.model.commit import Activity, Commit
+from services.management.ports import NEWEST
 
-MOST_COMMITS = 10_000
-"""How far back a list goes, as in NetBird."""
+MOST = 10_000
+"""How far back a list goes, as in NetBird; what was changed at once stays together."""
+
+PAGE = 250
+"""Commits read and encoded at a time: about 4 ms of work."""
 
 TEXTS = {
     "peer.user.add": "Peer added by a user",
@@ -72,8 +77,54 @@ class EventResponse(msgspec.Struct, frozen=True, kw_only=True):
 @get(["/", "/audit"])
 async def list_events(call: NamedDependency[Call]) -> Response[list[EventResponse]]:
     """What was done in the account, newest first."""
-    commits = await call.deps.events(call.account, MOST_COMMITS)
-    return call.answer([event for sequence, commit in commits for event in _events(sequence, commit)])
+    return call.listing(*await call.kept(Trail).read(call))
+
+
+class _Kept(msgspec.Struct, frozen=True, gc=False):
+    """The activities of one commit, encoded."""
+
+    sequence: int
+    activities: tuple[bytes, ...]
+
+
+class Trail:
+    """The newest events of one account. What was committed does not change: it is read and encoded once."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._commits: list[_Kept] = []
+
+    async def read(self, call: Call) -> tuple[int, list[bytes]]:
+        """The account's revision, and its events, newest first."""
+        async with self._lock:
+            known = self._commits[0].sequence if self._commits else 0
+            newer = await _since(known, call)
+            self._commits = list(_newest([*newer, *self._commits]))
+            return call.state.revision, [event for commit in self._commits for event in commit.activities]
+
+
+async def _since(known: int, call: Call) -> list[_Kept]:
+    """The commits after sequence `known`, page by page, newest first; not more than are shown."""
+    found: list[_Kept] = []
+    before, events = NEWEST, 0
+    while events < MOST:
+        page = await call.deps.events(call.account, PAGE, after=known, before=before)
+        found += [_Kept(at, tuple(map(msgspec.json.encode, _events(at, commit)))) for at, commit in page]
+        if len(page) < PAGE:
+            break
+        before = found[-1].sequence
+        events += sum(len(commit.activities) for commit in found[-PAGE:])
+    return found
+
+
+def _newest(commits: Iterable[_Kept]) -> Iterator[_Kept]:
+    """The first commits, until they have MOST events."""
+    shown = 0
+    for commit in commits:
+        if shown >= MOST:
+            return
+        yield commit
+        shown += len(commit.activities)
 
 
 def _events(sequence: int, commit: Commit) -> Iterator[EventResponse]:

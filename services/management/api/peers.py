@@ -1,6 +1,5 @@
 """Peers: hosts with an agent."""
 
-from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -8,9 +7,19 @@ from litestar import Response, Router, delete, get, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from services.management.api.call import Call, by_id, known, permitted
-from services.management.api.reach import Reach
-from services.management.api.wire import GroupMinimum, Id, Nothing, about, asked, example, given, groups_minimum, moment
+from services.management.api.call import Call, known, permitted
+from services.management.api.kept import Slices
+from services.management.api.peeranswers import (
+    AccessiblePeerResponse,
+    Listed,
+    LocalFlags,
+    PeerResponse,
+    accessible,
+    shown,
+)
+from services.management.api.reach import NewestCounts, reached
+from services.management.api.view import Newest
+from services.management.api.wire import Nothing, about, asked, example, given
 from services.management.core.commands import peers as commands
 from services.management.core.commands.checks import found
 from services.management.core.model.peer import Peer
@@ -24,75 +33,6 @@ class PeerBody(msgspec.Struct, frozen=True, kw_only=True):
     approval_required: Annotated[bool | None, about("Every host is approved by its enrolment: false or absent.")] = None
     ip: Annotated[str | None, about("A free address of the overlay; absent leaves it.", "100.64.0.17")] = None
     ipv6: Annotated[str | None, about("A free address of the overlay; absent leaves it.")] = None
-
-
-class LocalFlags(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host's own settings switch off or on in NetBird's agent. Ours has none of these switches."""
-
-    rosenpass_enabled: bool = False
-    rosenpass_permissive: bool = False
-    server_ssh_allowed: bool = False
-    disable_client_routes: bool = False
-    disable_server_routes: bool = False
-    disable_dns: bool = False
-    disable_firewall: bool = False
-    block_lan_access: bool = False
-    block_inbound: bool = False
-    lazy_connection_enabled: bool = False
-
-
-class PeerResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """last_seen: since when it is as `connected` says. version, kernel_version: as its agent last reported.
-
-    ipv6: absent where the host has none. extra_dns_labels: whole names. connection_ip, geoname_id, country_code and
-    city_name are not known. accessible_peers_count: only in lists, local_flags: only where one peer is answered.
-    """
-
-    id: Id
-    name: str
-    created_at: datetime
-    ip: str
-    ipv6: str | msgspec.UnsetType = msgspec.UNSET
-    connection_ip: str
-    connected: bool
-    last_seen: datetime
-    os: str
-    kernel_version: str
-    geoname_id: int
-    version: str
-    groups: list[GroupMinimum]
-    ssh_enabled: bool
-    user_id: str
-    hostname: str
-    ui_version: str
-    dns_label: str
-    login_expiration_enabled: bool
-    login_expired: bool
-    last_login: datetime
-    inactivity_expiration_enabled: bool
-    approval_required: bool
-    country_code: str
-    city_name: str
-    serial_number: str
-    extra_dns_labels: list[str]
-    ephemeral: bool
-    accessible_peers_count: int | msgspec.UnsetType = msgspec.UNSET
-    local_flags: LocalFlags | msgspec.UnsetType = msgspec.UNSET
-
-
-class AccessiblePeerResponse(msgspec.Struct, frozen=True, kw_only=True):
-    id: Id
-    name: str
-    ip: str
-    ipv6: str | msgspec.UnsetType = msgspec.UNSET
-    dns_label: str
-    user_id: str
-    os: str
-    country_code: str
-    city_name: str
-    geoname_id: int
-    connected: bool
-    last_seen: datetime
 
 
 PEER = example(
@@ -112,11 +52,14 @@ async def list_peers(
     ip: Annotated[str | None, asked("Only peers whose overlay address holds this.")] = None,
 ) -> Response[list[PeerResponse]]:
     """Every peer of the account."""
-    state, reach = call.state, Reach(call.state)
-    peers = [peer for peer in by_id(state.peers) if (name or "") in peer.name and _has_address(peer, ip or "")]
-    return call.answer(
-        [msgspec.structs.replace(_shown(call, peer), accessible_peers_count=reach.count(peer)) for peer in peers]
-    )
+    slices = Slices()
+    view = await call.kept(Newest).view(call.state, slices)
+    counts = await call.kept(NewestCounts).of(view, slices)
+    entries = await call.kept(Listed).entries(call, view, counts, slices)
+    if name or ip:
+        wanted = zip(view.peers, entries, strict=True)
+        entries = [entry for peer, entry in wanted if (name or "") in peer.name and _has_address(peer, ip or "")]
+    return call.listing(view.revision, entries)
 
 
 @get("/{id:str}")
@@ -148,8 +91,8 @@ async def list_accessible_peers(
     """The peers that a policy connects a peer with; none for an unknown peer."""
     state = call.state
     peer = state.peers.get(id)
-    reached = sorted(Reach(state).of(peer)) if peer else []
-    return call.answer([_accessible(call, state.peers[other]) for other in reached])
+    others = sorted(reached(state, peer)) if peer else []
+    return call.answer([accessible(call, state.peers[other]) for other in others])
 
 
 def _has_address(peer: Peer, text: str) -> bool:
@@ -157,69 +100,8 @@ def _has_address(peer: Peer, text: str) -> bool:
 
 
 def _one(call: Call, peer: Peer) -> Response[PeerResponse]:
-    shown = _shown(call, call.state.peers.get(peer.id, peer))
-    return call.answer(msgspec.structs.replace(shown, local_flags=LocalFlags()))
-
-
-def _shown(call: Call, peer: Peer) -> PeerResponse:
-    state, report = call.state, call.deps.facts.report(call.account, peer.id)
-    connected, last_seen = _session(call, peer)
-    return PeerResponse(
-        id=peer.id,
-        name=peer.name,
-        created_at=moment(peer.created_at),
-        ip=peer.address_v4,
-        ipv6=peer.address_v6 or msgspec.UNSET,
-        connection_ip="",
-        connected=connected,
-        last_seen=last_seen,
-        os=peer.meta.os,
-        kernel_version=report.kernel if report else peer.meta.kernel_version,
-        geoname_id=0,
-        version=report.version if report else peer.meta.version,
-        groups=groups_minimum(state, state.groups_of(peer)),
-        ssh_enabled=peer.ssh_enabled,
-        user_id=peer.user_id,
-        hostname=report.hostname if report else peer.meta.hostname,
-        ui_version="",
-        dns_label=peer.fqdn(state.account.dns_domain),
-        login_expiration_enabled=peer.login_expiration_enabled,
-        login_expired=False,
-        last_login=moment(peer.last_login),
-        inactivity_expiration_enabled=peer.inactivity_expiration_enabled,
-        approval_required=False,
-        country_code="",
-        city_name="",
-        serial_number=peer.meta.serial_number,
-        extra_dns_labels=peer.extra_fqdns(state.account.dns_domain),
-        ephemeral=peer.ephemeral,
-    )
-
-
-def _accessible(call: Call, peer: Peer) -> AccessiblePeerResponse:
-    connected, last_seen = _session(call, peer)
-    return AccessiblePeerResponse(
-        id=peer.id,
-        name=peer.name,
-        ip=peer.address_v4,
-        ipv6=peer.address_v6 or msgspec.UNSET,
-        dns_label=peer.fqdn(call.state.account.dns_domain),
-        user_id=peer.user_id,
-        os=peer.meta.os,
-        country_code="",
-        city_name="",
-        geoname_id=0,
-        connected=connected,
-        last_seen=last_seen,
-    )
-
-
-def _session(call: Call, peer: Peer) -> tuple[bool, datetime]:
-    """Whether signal hears the peer, and since when that is so; a peer never heard was last seen at its login."""
-    session = call.deps.facts.session(call.account, peer.id)
-    if session is None:
-        return False, moment(peer.last_login)
-    return session.connected, moment(session.since)
+    shown_now = shown(call, call.state.peers.get(peer.id, peer))
+    return call.answer(msgspec.structs.replace(shown_now, local_flags=LocalFlags()))
 
 
 router = Router(

@@ -57,6 +57,15 @@ def given(body: msgspec.Struct, request: type[S]) -> S:
     return request(**{name: value for name, value in fields.items() if value is not None})
 
 
+def without(response: msgspec.Struct, field: str) -> tuple[bytes, bytes]:
+    """The JSON of a response whose list `field` is empty, up to that list and from behind it.
+
+    The field is not found in a text: there a backslash is before each quote.
+    """
+    head, name, tail = msgspec.json.encode(response).partition(b'"%b":[]' % field.encode())
+    return head + name[:-2], tail
+
+
 def moment(unix_s: float) -> datetime:
     """The time as RFC 3339 wants it; NEVER for 0.0."""
     return datetime.fromtimestamp(unix_s, UTC) if unix_s else NEVER

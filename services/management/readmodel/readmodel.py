@@ -18,7 +18,7 @@ from services.management.core.model.account import Account
 from services.management.core.model.commit import Commit
 from services.management.core.state import Intent
 from services.management.errors import LogChanged
-from services.management.ports import FoldListener, TroublesPort
+from services.management.ports import NEWEST, FoldListener, TroublesPort
 from services.management.readmodel import tail
 from services.management.readmodel.progress import Progress
 from services.management.readmodel.store import Batch, Checkpoint, Store, Unusable, set_aside
@@ -91,9 +91,12 @@ class ReadModel:
         if self._saves:
             await self._saved.reach(self.sequence - MOST_UNSAVED)
 
-    async def events(self, account: str, limit: int, /) -> Sequence[tuple[int, Commit]]:
-        """The newest commits of an account with their sequences, newest first, without the entities they changed."""
-        return await self._store.events(account, limit)
+    async def events(
+        self, account: str, limit: int, /, *, after: int = 0, before: int = NEWEST
+    ) -> Sequence[tuple[int, Commit]]:
+        """The newest commits of an account with their sequences, newest first, without the entities they changed;
+        those between the sequences `after` and `before`, both left out."""
+        return await self._store.events(account, limit, after=after, before=before)
 
     def committed_as(self, message_id: str) -> int | None:
         """LOG sequence of a recent message with that Nats-Msg-Id."""

@@ -10,6 +10,7 @@ import msgspec
 
 from services.management.core.entities import Entity, Ref
 from services.management.core.model.commit import Commit
+from services.management.ports import NEWEST
 from shared.errors import CorruptFile, NoRoom
 
 APPLICATION_ID = 0x57684272
@@ -141,10 +142,14 @@ class Store:
             await self._connection.rollback()
             raise
 
-    async def events(self, account: str, limit: int) -> list[tuple[int, Commit]]:
-        """The newest commits of the account without their entities, newest first."""
+    async def events(
+        self, account: str, limit: int, /, *, after: int = 0, before: int = NEWEST
+    ) -> list[tuple[int, Commit]]:
+        """The newest commits of the account without their entities, newest first, of those between two sequences."""
         rows = await self._fetch(
-            "SELECT sequence, data FROM events WHERE account = ? ORDER BY sequence DESC LIMIT ?", account, limit
+            "SELECT sequence, data FROM events WHERE account = ? AND sequence > ? AND sequence < ?"
+            " ORDER BY sequence DESC LIMIT ?",
+            *(account, after, before, limit),
         )
         return [(sequence, _commit.decode(data)) for sequence, data in rows]
 
