@@ -16,6 +16,7 @@ steps = st.lists(
         st.tuples(st.just("write"), st.integers(0, 2)),
         st.tuples(st.just("read"), st.integers(0, 4)),
         st.tuples(st.just("beacon"), st.just(0)),
+        st.tuples(st.just("lost"), st.just(0)),
         st.tuples(st.just("takeover"), st.just(0)),
     ),
     max_size=40,
@@ -26,10 +27,12 @@ class Reading:
     """One stream of two audiences and one reader of the first.
 
     write 0: for the other audience, 1: heard, 2: not heard. read: on a server that misses so many of the last messages.
+    lost: the writer learns that another replica may write; the stream still takes what it had written before that.
     """
 
     def __init__(self) -> None:
         self.beacons, self.certainty = Beacons(), Certainty()
+        self.beacons.begin()
         self.now, self.sequence = 0.0, 0
         self.ours: list[int] = []
         self.here: set[int] = set()
@@ -45,8 +48,10 @@ class Reading:
                     self._take(self.sequence)
             case ("read", behind):
                 self.read(self.sequence - behind)
+            case ("lost", _):
+                self.beacons.end()
             case ("takeover", _):
-                self.beacons = Beacons()
+                self.beacons.begin()
                 if self.ours:
                     self.beacons.stood(OURS, self.ours[-1], self.now)
             case ("beacon", _):

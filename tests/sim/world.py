@@ -260,6 +260,7 @@ class World:
         self._index = FeedIndex(self.state)
         self._published = Published({})
         self._beacons = Beacons()
+        self._beacons.begin()
         self._now = 0.0
         self._publish(units(self.state))
 

@@ -19,7 +19,7 @@ BETWEEN_S = 0.05
 
 
 class BeaconSender:
-    """stood, stored: as Beacons takes them. forget: another replica writes now."""
+    """begin, stood, stored, end: as Beacons takes them."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -34,8 +34,11 @@ class BeaconSender:
         self._beacons.stored((key.account, key.audience), sequence, time.monotonic())
         self._wake.set()
 
-    def forget(self) -> None:
-        self._beacons = Beacons()
+    def begin(self) -> None:
+        self._beacons.begin()
+
+    def end(self) -> None:
+        self._beacons.end()
 
     async def run(self) -> None:
         """Send what is due, until cancelled."""

@@ -133,7 +133,7 @@ class Projector:
         """Another replica may have written since: forget all that was known."""
         self._pin = ""
         self._published = None
-        self._beacons.forget()
+        self._beacons.end()
         self._unacknowledged.clear()
         self._pending = Pending()
         _owner.set(0)
@@ -174,7 +174,7 @@ class Projector:
 
     async def _take_over(self, pin: str) -> None:
         claimed = await self._writer.claim()
-        self._beacons.forget()
+        self._beacons.begin()
         found = await self._reader.read(claimed)
         await self._facts.known()
         await self._fold.wait_for(found.newest)

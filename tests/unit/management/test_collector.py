@@ -66,6 +66,7 @@ def owner(peers: int) -> tuple[object, ...]:
         *(user(f"user-{name}", "office") for name in names),
     )
     state, published, beacons = intent.accounts[ACCOUNT], Published(), Beacons()
+    beacons.begin()
     index = FeedIndex(state)
     for unit in units(state):
         writes, _ = published.add(ACCOUNT, unit, unit_documents(state, {}, index, unit))

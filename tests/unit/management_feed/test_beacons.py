@@ -6,6 +6,12 @@ from shared.events.documents import Beacon
 OFFICE, LAB = ("account", "g.office"), ("account", "g.lab")
 
 
+def begun() -> Beacons:
+    beacons = Beacons()
+    beacons.begin()
+    return beacons
+
+
 def said(beacons: Beacons, until: float) -> list[tuple[float, Beacon]]:
     """Everything that is said until then, and when."""
     found = []
@@ -15,7 +21,7 @@ def said(beacons: Beacons, until: float) -> list[tuple[float, Beacon]]:
 
 
 def test_a_change_is_told_soon_and_then_ever_more_seldom_and_not_for_ever() -> None:
-    beacons = Beacons()
+    beacons = begun()
     beacons.stored(OFFICE, 4, 0.0)
     told = said(beacons, 1e6)
     assert [at for at, _ in told] == [0.5, 1.5, 3.5, 7.5, 17.5, 47.5, 167.5, 767.5]
@@ -23,7 +29,7 @@ def test_a_change_is_told_soon_and_then_ever_more_seldom_and_not_for_ever() -> N
 
 
 def test_changes_in_a_row_are_told_together_and_each_beacon_goes_on_where_the_last_one_ended() -> None:
-    beacons = Beacons()
+    beacons = begun()
     for sequence in (4, 5, 7):
         beacons.stored(OFFICE, sequence, 0.0)
     assert said(beacons, 1.0) == [(0.5, Beacon(after=0, newest=7, count=3))]
@@ -32,7 +38,7 @@ def test_changes_in_a_row_are_told_together_and_each_beacon_goes_on_where_the_la
 
 
 def test_only_readers_of_what_changed_are_told() -> None:
-    beacons = Beacons()
+    beacons = begun()
     beacons.stored(OFFICE, 4, 0.0)
     beacons.stored(LAB, 5, 0.0)
     assert beacons.take(PAUSES_S[0], most=1) == [(LAB, Beacon(after=0, newest=5, count=1))]
@@ -43,7 +49,7 @@ def test_only_readers_of_what_changed_are_told() -> None:
 
 
 def test_a_new_writer_tells_of_what_stood_there_and_counts_from_then_on() -> None:
-    beacons = Beacons()
+    beacons = begun()
     for sequence in (2, 6):
         beacons.stood(OFFICE, sequence, 0.0)
     assert said(beacons, 1.0) == [(0.5, Beacon(after=6, newest=6, count=0))]
@@ -51,3 +57,14 @@ def test_a_new_writer_tells_of_what_stood_there_and_counts_from_then_on() -> Non
     assert said(beacons, 2.0) == [(1.5, Beacon(after=7, newest=7, count=0))]
     beacons.stored(OFFICE, 9, 2.0)
     assert said(beacons, 2.5) == [(2.5, Beacon(after=7, newest=9, count=1))]
+
+
+def test_what_is_stored_after_the_end_is_the_successors_to_tell() -> None:
+    beacons = begun()
+    beacons.stood(OFFICE, 25, 0.0)
+    beacons.end()
+    beacons.stored(OFFICE, 26, 0.0)
+    assert said(beacons, 1e6) == []
+    beacons.begin()
+    beacons.stood(OFFICE, 26, 0.0)
+    assert said(beacons, 0.5) == [(0.5, Beacon(after=26, newest=26, count=0))]

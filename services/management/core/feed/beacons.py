@@ -20,15 +20,29 @@ Audience = tuple[str, str]
 
 
 class Beacons:
-    """The beacons of one writer of FEED. All times are seconds on one clock.
+    """The beacons of a replica, from `begin` to `end` of its writing FEED. All times are seconds on one clock.
 
     `stood`: what the writer found when it began; everybody is told of it, since its predecessor may have died before it
-    told. `stored`: what it wrote since, in the order of the sequences.
+    told. `stored`: what it wrote since, in the order of the sequences. What FEED still takes of a writer after its end
+    is its successor's to find and to tell: counted here without what stood before, it would tell readers that they have
+    everything.
     """
 
     def __init__(self) -> None:
+        self._writing = False
         self._audiences: dict[Audience, _Audience] = {}
         self._due: list[tuple[float, Audience]] = []
+
+    def begin(self) -> None:
+        """The replica writes from now on, and is told of all that stands before anything is stored."""
+        self.end()
+        self._writing = True
+
+    def end(self) -> None:
+        """Another replica may write."""
+        self._writing = False
+        self._audiences.clear()
+        self._due.clear()
 
     def stood(self, audience: Audience, sequence: int, now: float) -> None:
         held = self._audiences.setdefault(audience, _Audience())
@@ -37,6 +51,8 @@ class Beacons:
         self._plan(audience, held, now + PAUSES_S[0])
 
     def stored(self, audience: Audience, sequence: int, now: float) -> None:
+        if not self._writing:
+            return
         held = self._audiences.setdefault(audience, _Audience())
         held.newest = max(held.newest, sequence)
         held.count += 1
