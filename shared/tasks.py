@@ -1,6 +1,10 @@
 """What Python 3.11's asyncio does not do by itself."""
 
 import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def end_if_cancelled() -> None:
@@ -12,3 +16,13 @@ def end_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+async def unswallowed(work: Awaitable[T]) -> T:
+    """What the work gives; raises CancelledError when the running task was cancelled meanwhile and the work hid it."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    result = await work
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return result

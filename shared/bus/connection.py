@@ -8,6 +8,7 @@ import nats.errors
 from nats.aio.client import Client, Server
 
 from shared.bus.address import parse_bus
+from shared.bus.client import BusClient
 from shared.bus.patience import Patience, Trouble
 from shared.bus.transport import BusTransport
 from shared.events import subjects
@@ -62,8 +63,7 @@ async def connect(
     reconnecting = _Reconnecting(on_disconnect)
 
     async def attempt() -> Client:
-        client = Client()
-        client._transport = BusTransport(bus)  # nats-py makes one of its own only where there is none
+        client = BusClient(BusTransport(bus))
         await client.connect(
             list(bus.urls),
             name=role,
@@ -78,7 +78,7 @@ async def connect(
             max_outstanding_pings=2,
             pending_size=64 * 1024 * 1024,
             allow_reconnect=True,
-            connect_timeout=CONNECT_TIMEOUT_S,  # type: ignore[arg-type]
+            connect_timeout=CONNECT_TIMEOUT_S,
         )
         return client
 

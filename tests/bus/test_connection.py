@@ -1,5 +1,6 @@
 """A service's connection when servers hang or end."""
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -10,7 +11,7 @@ from shared.bus import connection as connection_module
 from shared.bus.connection import connect
 from shared.bus.server import NatsServer
 from shared.bus.serverconfig import credentials
-from tests.support.bus import eventually
+from tests.support.bus import LIMIT_S, eventually
 
 
 async def test_a_service_leaves_a_server_that_hangs_for_another(
@@ -49,6 +50,23 @@ async def test_a_connection_that_is_lost_while_it_closes_ends_without_an_error(t
         service._transport._io_writer.transport.abort()  # type: ignore[union-attr]
         await service.close()
         assert service.is_closed
+    finally:
+        server.kill()
+        await server.wait()
+
+
+async def test_a_cancellation_that_comes_with_an_answer_is_not_lost(tmp_path: Path) -> None:
+    keys = credentials(tmp_path / "keys")
+    server = NatsServer(tmp_path / "a", keys)
+    try:
+        await server.start()
+        service = await connect(server.url, keys.management, "management")
+        asking = asyncio.create_task(service.request("$JS.API.INFO", b"", timeout=LIMIT_S))
+        [answer] = await eventually(lambda: list(service._resp_map.values()))
+        answer.add_done_callback(lambda _: asking.cancel())
+        await asyncio.wait([asking], timeout=LIMIT_S)
+        assert asking.cancelled()
+        await service.close()
     finally:
         server.kill()
         await server.wait()

@@ -11,6 +11,7 @@ from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 
 from shared.bus.address import parse_bus
+from shared.bus.client import BusClient
 from shared.bus.transport import BusTransport
 
 
@@ -24,9 +25,8 @@ class NeverConnects(BusTransport):
 
 async def test_nats_connects_over_the_transport_that_it_was_given() -> None:
     transport = NeverConnects(parse_bus("nats://127.0.0.1:9"))
-    client = Client()
-    assert client._transport is None, "nats-py makes its transport earlier now: see connection.py and dial.py"
-    client._transport = transport
+    assert Client()._transport is None, "nats-py makes its transport earlier now: see shared/bus/client.py"
+    client = BusClient(transport)
     with pytest.raises(nats.errors.NoServersError):
         await client.connect(["nats://127.0.0.1:9"], allow_reconnect=False, max_reconnect_attempts=1)
     assert transport.asked, (

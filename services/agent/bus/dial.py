@@ -16,6 +16,7 @@ from services.agent.core.parsed import address_of
 from services.agent.errors import AdmissionRefused
 from services.agent.ports import Login
 from shared.bus.address import BusAddress, parse_bus
+from shared.bus.client import BusClient
 from shared.bus.transport import BusTransport
 from shared.errors import BusUnavailable
 from shared.events import subjects
@@ -56,8 +57,7 @@ class Dialer:
     ) -> Client:
         url = self._bus.urls[self._turn % len(self._bus.urls)]
         transport = MarkedTransport(self._bus, self.known)
-        client = Client()
-        client._transport = transport  # nats-py makes one of its own only where there is none
+        client = BusClient(transport)
         try:
             await client.connect(
                 [url],
@@ -71,7 +71,7 @@ class Dialer:
                 allow_reconnect=False,
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0,
-                connect_timeout=CONNECT_TIMEOUT_S,  # type: ignore[arg-type]
+                connect_timeout=CONNECT_TIMEOUT_S,
                 ping_interval=3600,
                 pending_size=SLOW_AFTER_BYTES,
             )
