@@ -86,6 +86,13 @@ class RulesetDriver(Protocol):
 
     async def destroy(self) -> str | None: ...
 
+    async def fill(self, elements: Mapping[str, Mapping[str, float]]) -> str | None:
+        """Put addresses into dynamic sets, or refresh those that are there: set name → address → seconds to stay.
+
+        At most 1,000 addresses, all of them or none. `replace` keeps what is in a dynamic set of the former table when
+        the new one has a set of that name and type.
+        """
+
 
 HostChange: TypeAlias = Literal["addresses", "ways"]
 """What others may have changed of the host's own: its addresses and default routes, or its other routes."""

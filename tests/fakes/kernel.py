@@ -53,6 +53,8 @@ class FakeKernel:
         self.rules: dict[RuleKey, RuleEntry] = dict(start.rules)
         self.sysctls: dict[str, str] = dict(sysctls or {})
         self.ruleset: Ruleset | None = None
+        self.filled: dict[str, dict[str, float]] = {}
+        """What is in dynamic sets: name → address → seconds left."""
         self.own: list[str] = []
 
     def observe(self) -> Observed:
@@ -80,6 +82,23 @@ class FakeKernel:
                 case Upsert() | Delete():
                     if not (refused and step.opens):
                         self._take(step)
+
+    def fill(self, elements: Mapping[str, Mapping[str, float]]) -> str | None:
+        """Put addresses into dynamic sets for so many seconds: all, or none and why."""
+        dynamic = _dynamic(self.ruleset)
+        for name, timeouts in elements.items():
+            if name not in dynamic or any((":" in address) != (dynamic[name] == "ipv6_addr") for address in timeouts):
+                return f"{name} takes none of these"
+        for name, timeouts in elements.items():
+            self.filled[name] = {**self.filled.get(name, {}), **timeouts}
+        return None
+
+    def passes(self, seconds: float) -> None:
+        """Time passes, and what was not refreshed is gone."""
+        self.filled = {
+            name: {address: left - seconds for address, left in timeouts.items() if left > seconds}
+            for name, timeouts in self.filled.items()
+        }
 
     def where(self, address: str, *, mark: int = 0) -> str:
         """The public key of the peer that gets a packet of this host to the address, or OPEN, NOBODY, UNREACHABLE."""
@@ -177,21 +196,30 @@ class FakeKernel:
     def _write_ruleset(self, step: Replace | Elements | Destroy) -> None:
         match step:
             case Replace():
-                self.ruleset = step.ruleset
+                self.replace(step.ruleset)
             case Destroy():
-                self.ruleset = None
+                self.replace(None)
             case Elements():
                 assert self.ruleset is not None
                 assert shape(self.ruleset) == step.shape
                 self.ruleset = _changed(self.ruleset, step)
 
+    def replace(self, ruleset: Ruleset | None) -> None:
+        """Write the whole table; dynamic sets of the same name and type keep what is in them."""
+        kept = dict(_dynamic(self.ruleset).items() & _dynamic(ruleset).items())
+        self.ruleset = ruleset
+        self.filled = {name: timeouts for name, timeouts in self.filled.items() if name in kept}
+
     def _trace(self, packet: Packet) -> Trace:
-        found = trace(self.ruleset, packet)
+        table = self.ruleset
+        if table and self.filled:
+            table = holding(table, {**elements(table), **self.filled})
+        found = trace(table, packet)
         maps = {one.name: one.elements for one in self.ruleset.maps} if self.ruleset else {}
         for step in found.steps:
             if isinstance(step.rule.verdict, Dispatch):
-                holding = [key for key, _ in maps[step.rule.verdict.map_name] if _holds(key, packet.destination)]
-                assert len(holding) == 1, "the elements of a map overlap"
+                pieces = [key for key, _ in maps[step.rule.verdict.map_name] if _holds(key, packet.destination)]
+                assert len(pieces) == 1, "the elements of a map overlap"
         return found
 
 
@@ -220,6 +248,11 @@ def _holds(element: str, address: str) -> bool:
 def _within(address: str, prefix: str) -> bool:
     network = ip_network(prefix, strict=False)
     return ip_address(address).version == network.version and ip_address(address) in network
+
+
+def _dynamic(ruleset: Ruleset | None) -> dict[str, str]:
+    """The dynamic sets: name → type."""
+    return {one.name: one.type for one in (ruleset.sets if ruleset else ()) if one.dynamic}
 
 
 def _longest(address: str, prefixes: Iterable[str]) -> str | None:

@@ -20,15 +20,26 @@ REFUSED = "interval overlaps with an existing one"
 class FaultyNft:
     """faults: what becomes of the next writes; all later ones are done. shut_faults: the same for those that only shut.
 
-    table: what is there, None for no table. poison: says of a whole table whether it is refused, whatever the faults.
+    table: what is there at first, None for no table. poison: says of a whole table whether it is refused, whatever the
+    faults.
     """
 
     def __init__(self, table: Ruleset | None, faults: Iterable[Fault] = (), shut_faults: Iterable[Fault] = ()) -> None:
-        self.table = table
+        self._kernel = FakeKernel()
+        self._kernel.ruleset = table
         self._faults, self._shut_faults = iter(faults), iter(shut_faults)
         self.writes: list[str] = []
         self.poison: Callable[[Ruleset], bool] = lambda _: False
         self._is_ours = True
+
+    @property
+    def table(self) -> Ruleset | None:
+        return self._kernel.ruleset
+
+    @property
+    def filled(self) -> Mapping[str, Mapping[str, float]]:
+        """What is in dynamic sets: name → address → seconds left."""
+        return self._kernel.filled
 
     def meddle(self, chain: str) -> None:
         """Another program puts a rule in front of a chain that accepts everything."""
@@ -37,7 +48,8 @@ class FaultyNft:
             replace(one, rules=(Rule((), "accept"), *one.rules)) if one.name == chain else one
             for one in self.table.chains
         )
-        self.table, self._is_ours = replace(self.table, chains=tuple[NftChain, ...](chains)), False
+        self._kernel.replace(replace(self.table, chains=tuple[NftChain, ...](chains)))
+        self._is_ours = False
 
     async def observe(self) -> ObservedRuleset:
         if self.table is None:
@@ -49,7 +61,8 @@ class FaultyNft:
         if fault == "refuse" or self.poison(ruleset):
             return REFUSED
         if not fault:
-            self.table, self._is_ours = ruleset, True
+            self._kernel.replace(ruleset)
+            self._is_ours = True
         return None
 
     async def change(
@@ -65,14 +78,14 @@ class FaultyNft:
             return REFUSED
         if fault != "ignore":
             lost = fault == "lose"
-            kernel = FakeKernel()
-            kernel.ruleset = self.table
-            kernel.apply([Elements(add, {} if lost else remove, shape, self.table, {} if lost else anew)])
-            self.table = kernel.ruleset
+            self._kernel.apply([Elements(add, {} if lost else remove, shape, self.table, {} if lost else anew)])
         return None
 
+    async def fill(self, elements: Mapping[str, Mapping[str, float]]) -> str | None:
+        return self._kernel.fill(elements)
+
     async def destroy(self) -> str | None:
-        self.table = None
+        self._kernel.replace(None)
         return None
 
     def _next(self, what: str, *, shuts: bool) -> Fault:

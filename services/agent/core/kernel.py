@@ -109,6 +109,9 @@ RuleKey: TypeAlias = tuple[Family, int]
 class NftSet(msgspec.Struct, frozen=True, kw_only=True):
     """A named set. type: nft's, such as "ipv4_addr". interval: elements are prefixes or ranges.
 
+    dynamic: somebody else fills it, with addresses that stay for a time (RulesetDriver.fill); the ruleset says only
+    that there is such a set, without elements, and no comparison looks at what is in it. Not for intervals.
+
     elements: nft text of each element, canonical: "100.64.0.7", "10.0.0.0/8", "10.0.0.0-10.0.0.9", a whole address
     without length and a range that is a prefix as one; concatenated "100.64.0.7 . 6 . 80-90", protocols as numbers.
     """
@@ -116,7 +119,8 @@ class NftSet(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     type: str
     interval: bool
-    elements: frozenset[str]
+    elements: frozenset[str] = frozenset()
+    dynamic: bool = False
 
 
 class NftMap(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,7 +170,7 @@ class ObservedRuleset(msgspec.Struct, frozen=True, kw_only=True):
 
     shape: the fingerprint the table was written with (its rules' comments, see drivers/nft.py), "" when there is no
     table or when rules, chains or sets were added, removed or reordered by others. elements: set or map name → element
-    texts as in NftSet, for a map "key : verdict".
+    texts as in NftSet, for a map "key : verdict"; without dynamic sets.
     """
 
     shape: str

@@ -23,6 +23,7 @@ F_REPLACE, F_EXCL, F_CREATE = 0x100, 0x200, 0x400
 F_DUMP_INTR, F_ACK_TLVS = 0x10, 0x200
 
 NLMSG_ERROR, NLMSG_DONE, FIRST_TYPE = 2, 3, 16
+NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES = 16, 17, 10
 NLMSGERR_ATTR_MSG = 1
 NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
 
@@ -168,16 +169,32 @@ class Netlink:
 
         A batch is not atomic: the others are done. At most BATCH at a time. Raises OSError when an answer is lost.
         """
+        return self._apply(requests, last=len(requests) - 1) if requests else {}
+
+    def transaction(self, requests: Sequence[Request], subsystem: int) -> Refusal | None:
+        """Send the requests as one batch of nfnetlink, which does all of them, or none: then why the first is refused.
+
+        Raises OSError when the answer is lost.
+        """
         if not requests:
-            return {}
+            return None
+        body = struct.pack(">BBH", 0, 0, subsystem)
+        batch = [Request(NFNL_MSG_BATCH_BEGIN, 0, body), *requests, Request(NFNL_MSG_BATCH_END, 0, body)]
+        refusals = self._apply(batch, last=len(requests), needed=0)
+        return refusals[min(refusals)] if refusals else None
+
+    def _apply(self, requests: Sequence[Request], last: int, needed: int = -1) -> dict[int, Refusal]:
+        """Only request number `last` asks for an acknowledgement: refusals come without asking, and in order.
+
+        needed: number of the request after whose refusal the kernel looks at none of the others, nor answers.
+        """
         first = self._sequence + 1
         self._sequence += len(requests)
-        # Only the last asks for an acknowledgement: refusals come without asking, and in order.
-        acks = [0] * (len(requests) - 1) + [F_ACK]
         self._socket.send(
             b"".join(
-                HEADER.pack(16 + len(body), kind, F_REQUEST | flags | ack, first + index, 0) + body
-                for index, ((kind, flags, body), ack) in enumerate(zip(requests, acks, strict=True))
+                HEADER.pack(16 + len(body), kind, F_REQUEST | flags | (F_ACK if index == last else 0), first + index, 0)
+                + body
+                for index, (kind, flags, body) in enumerate(requests)
             )
         )
         refusals: dict[int, Refusal] = {}
@@ -185,9 +202,10 @@ class Netlink:
             for message in messages(self._socket.recv(RECEIVE_CHUNK)):
                 if message.kind != NLMSG_ERROR or message.sequence < first:
                     continue
+                index = message.sequence - first
                 if refused := refusal(message):
-                    refusals[message.sequence - first] = refused
-                if message.sequence == self._sequence:
+                    refusals[index] = refused
+                if index == last or (refused and index == needed):
                     return refusals
 
     def get(self, request: Request) -> Message | Refusal:

@@ -12,6 +12,7 @@ from services.agent.core.firewall.ruleset import shape
 from services.agent.core.kernel import NFT_TABLE, ObservedRuleset, Ruleset, SetOrMap
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Netlink, Refusal, Request
+from services.agent.drivers.nft_sets import Contents, contents, fill_requests
 from services.agent.drivers.nft_text import ABSENT, change_script, destroy_script, read_listing, replace_script
 from services.agent.errors import MechanismMissing
 
@@ -54,6 +55,7 @@ class Nft:
         self._nft: Any = Nftables()
         self._nft.set_numeric_proto_output(True)  # names depend on the host's /etc/protocols
         self._turn = asyncio.Lock()
+        self._filling = asyncio.Lock()
 
     async def observe(self) -> ObservedRuleset:
         """The table now; as it was last time when nothing at all changed in the kernel's ruleset."""
@@ -66,8 +68,33 @@ class Nft:
             return self._observed
 
     async def replace(self, ruleset: Ruleset) -> str | None:
-        """Make the table the ruleset. The error when the kernel refused, and then nothing changed."""
-        return await self._write(replace_script(self._table, ruleset, shape(ruleset)))
+        """Make the table the ruleset. The error when the kernel refused, and then nothing changed.
+
+        What is in dynamic sets is taken along in the same transaction, but keeps nothing from being withdrawn: when
+        the kernel refuses the table with it, it is written without.
+        """
+        fingerprint = shape(ruleset)
+        if not any(one.dynamic for one in ruleset.sets):
+            return await self._write(replace_script(self._table, ruleset, fingerprint))
+        async with self._filling:
+            held = await self._contents(ruleset)
+            error = await self._write(replace_script(self._table, ruleset, fingerprint, held))
+            if error and held:
+                error = await self._write(replace_script(self._table, ruleset, fingerprint))
+            return error
+
+    async def fill(self, elements: Mapping[str, Mapping[str, float]]) -> str | None:
+        """Put addresses into dynamic sets, or refresh them, in one transaction: set name → address → seconds to stay.
+
+        At most 1,000 addresses. It waits while the table is replaced. Eight addresses take 0.08 ms, beside 10,000 of
+        them and 10,000 elements of an interval set as well as beside 10.
+        """
+        async with self._filling:
+            before = self._generation()
+            refused = self._netfilter.transaction(fill_requests(self._table, elements), netlink.NFNL_SUBSYS_NFTABLES)
+            if self._account(before) and before == self._read_at:
+                self._read_at = self.accounted  # what is read does not show what is in dynamic sets
+        return f"{' and '.join(elements)}: {refused.text}" if refused else None
 
     async def change(
         self,
@@ -92,10 +119,24 @@ class Nft:
         async with self._turn:
             before = self._generation()
             code, _, problem = await self._run(script, len(script))
-            # A step of one from a known state is ours alone; anything else has changes of others in it.
-            if before == self.accounted and self._generation() == before + 1:
-                self.accounted = before + 1
+            self._account(before)
         return _line(problem) if code else None
+
+    def _account(self, before: int) -> bool:
+        """Whether what was written since generation `before` is ours alone: a step of one from a known state.
+
+        Anything else has changes of others in it.
+        """
+        is_ours = before == self.accounted and self._generation() == before + 1
+        if is_ours:
+            self.accounted = before + 1
+        return is_ours
+
+    async def _contents(self, ruleset: Ruleset) -> Contents:
+        """What is in the ruleset's dynamic sets now."""
+        async with self._turn:
+            code, listing, _ = await self._run(f"list sets table inet {self._table}", self._listed)
+        return {} if code else contents(listing, ruleset.sets)
 
     async def _list(self) -> ObservedRuleset:
         self._nft.set_json_output(True)

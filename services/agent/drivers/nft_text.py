@@ -16,16 +16,20 @@ from services.agent.core.kernel import Hook, NftChain, NftMap, NftSet, ObservedR
 from services.agent.drivers.nft_rules import rule_text
 
 ABSENT = ObservedRuleset(shape="", elements={})
+NOTHING: Mapping[str, Iterable[str]] = {}
 
 
-def replace_script(table: str, ruleset: Ruleset, shape: str) -> str:
-    """What makes the table exactly the ruleset, in one transaction. `destroy` would need nft 1.0.7."""
+def replace_script(table: str, ruleset: Ruleset, shape: str, contents: Mapping[str, Iterable[str]] = NOTHING) -> str:
+    """What makes the table exactly the ruleset, in one transaction. `destroy` would need nft 1.0.7.
+
+    contents: of dynamic sets, name → elements with their timeouts.
+    """
     held = {chain.name: len(chain.rules) for chain in ruleset.chains}
     policies = {chain.name: "accept" if chain.hook else "" for chain in ruleset.chains}
     skeleton = _skeleton((one.name for one in ruleset.sets), (one.name for one in ruleset.maps), policies, held)
     mark = f"{shape} {skeleton}"
     blocks = [
-        *(_set_block("set", one, one.type, sorted(one.elements)) for one in ruleset.sets),
+        *(_set_block("set", one, one.type, contents.get(one.name, sorted(one.elements))) for one in ruleset.sets),
         *(_set_block("map", one, f"{one.type} : verdict", map(" : ".join, one.elements)) for one in ruleset.maps),
         *(_chain_block(chain, mark) for chain in ruleset.chains),
     ]
@@ -62,7 +66,8 @@ def read_listing(listing: str) -> ObservedRuleset:
         ((kind, content),) = item.items()
         if kind == "set":
             sets.append(content["name"])
-            elements[content["name"]] = frozenset(map(_element, content.get("elem", ())))
+            if "timeout" not in content.get("flags", ()):
+                elements[content["name"]] = frozenset(map(_element, content.get("elem", ())))
         elif kind == "map":
             maps.append(content["name"])
             elements[content["name"]] = frozenset(
@@ -100,6 +105,8 @@ def _skeleton(sets: Iterable[str], maps: Iterable[str], policies: Mapping[str, s
 
 def _set_block(kind: str, one: NftSet | NftMap, declared: str, elements: Iterable[str]) -> str:
     flags = "flags interval\n" if one.interval else ""
+    if isinstance(one, NftSet) and one.dynamic:
+        flags = "flags timeout\n"
     listed = ", ".join(elements)
     return f"{kind} {one.name} {{\ntype {declared}\n{flags}{f'elements = {{ {listed} }}' if listed else ''}\n}}\n"
 

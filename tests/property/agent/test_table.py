@@ -1,14 +1,16 @@
 """Writing the nftables table, whatever is found there and however nftables fails: the law of withdrawal."""
 
 import asyncio
+from collections.abc import Iterable
 
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.agent.core.documents import Documents
+from services.agent.core.firewall.rule import Member, Rule
 from services.agent.core.firewall.ruleset import change
-from services.agent.core.kernel import Link, NftMap, Ruleset
+from services.agent.core.kernel import Link, NftMap, NftSet, Ruleset
 from services.agent.core.reconcile.desired import Local, desired
 from services.agent.loop.table import write
 from tests.fakes.kernel import FakeKernel
@@ -56,6 +58,21 @@ def _with_keys(one: NftMap, keys: set[str], verdict: str) -> NftMap:
     return replace(one, elements=tuple((key, verdict) for key in sorted(keys))) if keys else one
 
 
+NAMES = ("learned_a_v4", "learned_b_v4", "learned_c_v6")
+
+
+def with_dynamic(table: Ruleset, names: Iterable[str]) -> Ruleset:
+    """The table with sets that somebody else fills, and a rule that reads each."""
+    dynamic = [NftSet(name=name, type=f"ip{name[-2:]}_addr", interval=False, dynamic=True) for name in sorted(names)]
+    rules = tuple(
+        Rule((Member(6 if one.type == "ipv6_addr" else 4, "destination", one.name),), "accept") for one in dynamic
+    )
+    chains = (
+        replace(one, rules=(*rules, *one.rules)) if one.name == "forward_overlay" else one for one in table.chains
+    )
+    return replace(table, sets=(*table.sets, *dynamic), chains=tuple(chains))
+
+
 def done(driver: FaultyNft, wanted: Ruleset) -> str | None:
     async def scene() -> str | None:
         return await write(driver, wanted, await driver.observe())
@@ -98,3 +115,34 @@ def test_a_pass_that_succeeds_ends_in_the_wanted_table_and_none_leaves_a_permit_
         assert through(driver.table) <= was | shall
     if not any(shut_fate):
         assert through(driver.table) <= shall, "what is withdrawn is shut even when nothing else could be done"
+
+
+@given(
+    before=worlds.hosts(),
+    after=worlds.hosts(),
+    was=st.sets(st.sampled_from(NAMES)),
+    shall=st.sets(st.sampled_from(NAMES)),
+    meddled=st.sampled_from(("", "forward_overlay", "input_overlay", "forward")),
+    fate=faults,
+    shut_fate=shut_faults,
+)
+def test_no_pass_takes_away_what_somebody_filled_while_both_tables_have_the_set(
+    before: tuple[Documents, Local],
+    after: tuple[Documents, Local],
+    was: set[str],
+    shall: set[str],
+    meddled: str,
+    fate: list[Fault],
+    shut_fate: list[Fault],
+) -> None:
+    driver = FaultyNft(with_dynamic(table(before), was), fate, shut_fate)
+    filled = {name: {"2001:db8::1" if name.endswith("v6") else "192.0.2.1": 60.0} for name in was}
+    assert asyncio.run(driver.fill(filled)) is None
+    assert in_step(driver, with_dynamic(table(before), was)), "what is filled is no difference"
+    if meddled:
+        driver.meddle(meddled)
+    wanted = with_dynamic(table(after), shall)
+    error = done(driver, wanted)
+    assert (error is None) == in_step(driver, wanted)
+    assert {name: filled[name] for name in was & shall} == {name: driver.filled[name] for name in was & shall}
+    assert error or driver.filled.keys() <= shall

@@ -20,6 +20,7 @@ from services.agent.core.intervals import parse
 from services.agent.core.kernel import ObservedRuleset, Ruleset, SetOrMap
 from services.agent.drivers.nft import NOTHING, Nft
 from services.agent.loop.table import write
+from tests.property.agent.test_table import NAMES, with_dynamic
 from tests.support.netns import host as host
 from tests.support.netns import make_host as make_host
 from tests.unit.agent import make
@@ -196,3 +197,79 @@ def test_from_whatever_is_found_one_pass_ends_in_the_wanted_table(
 ) -> None:
     tables = [(command, table(tuple(prefixes))) for command, prefixes in history]
     assert host.call(carry_out, tables) == [made(wanted) for _, wanted in tables]
+
+
+class Pass(NamedTuple):
+    """One pass after another program did `command`, and then an answer.
+
+    names: the dynamic sets of the table. answer: number of a set → last numbers of the addresses to put there.
+    """
+
+    command: str
+    prefixes: list[str]
+    names: set[str]
+    answer: dict[int, set[int]]
+
+    @property
+    def table(self) -> Ruleset:
+        return with_dynamic(table(tuple(self.prefixes)), self.names)
+
+    @property
+    def learned(self) -> dict[str, dict[str, float]]:
+        """What the answer puts into the sets that there are."""
+        return {
+            name: {f"{'2001:db8::' if name.endswith('v6') else '192.0.2.'}{last}": 600.0 for last in sorted(lasts)}
+            for name, lasts in ((NAMES[number], lasts) for number, lasts in self.answer.items())
+            if name in self.names
+        }
+
+
+def in_dynamic_sets() -> dict[str, set[str]]:
+    """Set name → addresses with a timeout, as another program sees them."""
+    listing = subprocess.run(
+        ["nft", "list", "sets", "table", "inet", "whimbrel"], check=True, capture_output=True, text=True, timeout=20
+    ).stdout
+    blocks = re.findall(r"set (learned_\w+) {(.*?)\n\t}", listing, re.S)
+    return {name: set(re.findall(r"([0-9a-f.:]+) timeout", block)) for name, block in blocks}
+
+
+def learn(history: list[Pass]) -> list[dict[str, set[str]]]:
+    """What is in the dynamic sets after each pass and its answer."""
+
+    async def step(nft: Nft, one: Pass) -> None:
+        assert await write(nft, one.table, await nft.observe()) is None
+        assert await nft.fill(one.learned) is None
+        assert await nft.observe() == made(one.table).found
+
+    with asyncio.Runner() as runner:
+        nft, seen = Nft(), []
+        for one in history:
+            if one.command:
+                subprocess.run(["nft", one.command], check=False, capture_output=True, timeout=20)
+            runner.run(step(nft, one))
+            seen.append(in_dynamic_sets())
+        return seen
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    history=st.lists(
+        st.builds(
+            Pass,
+            st.sampled_from(LEFT),
+            st.lists(st.sampled_from(EDGES), max_size=3, unique=True),
+            st.sets(st.sampled_from(NAMES)),
+            st.dictionaries(st.integers(0, 2), st.sets(st.integers(1, 40), min_size=1, max_size=3)),
+        ),
+        min_size=2,
+        max_size=5,
+    )
+)
+def test_what_is_filled_stays_from_pass_to_pass_as_long_as_its_set_does(host: Namespace, history: list[Pass]) -> None:
+    host.call(subprocess.run, ["nft", "flush ruleset"])
+    expected: dict[str, set[str]] = {}
+    for one, found in zip(history, host.call(learn, history), strict=True):
+        if one.command == "flush ruleset":
+            expected = {}
+        expected = {name: expected.get(name, set()) | {*one.learned.get(name, {})} for name in one.names}
+        assert found == expected

@@ -90,7 +90,7 @@ def ruleset(
 def shape(ruleset: Ruleset) -> str:
     """A fingerprint of everything but the elements of sets and maps, and after a dash one of chain INPUT alone."""
     parts = [
-        [[one.name, one.type, one.interval] for one in ruleset.sets],
+        [[one.name, one.type, one.interval, one.dynamic] for one in ruleset.sets],
         [[one.name, one.type, one.interval] for one in ruleset.maps],
         [[chain.name, chain.hook, said(chain.rules)] for chain in ruleset.chains],
     ]
@@ -103,14 +103,17 @@ def same_input(one: str, other: str) -> bool:
 
 
 def elements(ruleset: Ruleset) -> dict[str, frozenset[str]]:
-    """Set or map name → element texts, for a map "key : verdict"."""
-    return {one.name: one.elements for one in ruleset.sets} | {
+    """Set or map name → element texts, for a map "key : verdict"; dynamic sets are left out."""
+    return {one.name: one.elements for one in ruleset.sets if not one.dynamic} | {
         one.name: frozenset(f"{key} : {verdict}" for key, verdict in one.elements) for one in ruleset.maps
     }
 
 
 def holding(ruleset: Ruleset, elements: Mapping[str, Iterable[str]]) -> Ruleset:
-    """The table with other elements: set or map name → element texts as `elements` gives them; none when absent."""
+    """The table with other elements: set or map name → element texts as `elements` gives them; none when absent.
+
+    What is in dynamic sets is known to whoever fills them, and may be given as well.
+    """
     return Ruleset(
         sets=tuple(replace(one, elements=frozenset(elements.get(one.name, ()))) for one in ruleset.sets),
         maps=tuple(replace(one, elements=_pairs(elements.get(one.name, ()))) for one in ruleset.maps),
