@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.agent.core.documents import Documents
-from services.agent.core.firewall.ruleset import Elements, Replace
-from services.agent.core.kernel import Link, RouteEntry, RuleEntry, WireGuardPeer
+from services.agent.core.firewall.ruleset import Elements, Replace, elements, shape
+from services.agent.core.kernel import Link, ObservedRuleset, RouteEntry, RuleEntry, WireGuardPeer
 from services.agent.core.reconcile.desired import Local, desired
 from services.agent.core.reconcile.desired_state import Desired, Observed
 from services.agent.core.reconcile.order import plan
@@ -54,13 +54,14 @@ def passing(kernel: FakeKernel, *more: str) -> set[tuple[str, str, str]]:
 
 
 def agrees(want: Desired, kernel: FakeKernel) -> bool:
-    """Whether the kernel holds what is wanted, compared entry by entry."""
+    """Whether the kernel holds what is wanted, compared entry by entry; the ids that rules come from are not in it."""
+    assert want.ruleset is not None
     return (
         kernel.links == want.links
         and kernel.devices == want.devices
         and kernel.routes == want.routes
         and kernel.rules == want.rules
-        and kernel.ruleset == want.ruleset
+        and kernel.observe().ruleset == ObservedRuleset(shape=shape(want.ruleset), elements=elements(want.ruleset))
         and kernel.peers.keys() == want.peers.keys()
         and all(same_peer(peer, kernel.peers[public_key]) for public_key, peer in want.peers.items())
         and all(kernel.sysctls[path] == entry.value for path, entry in want.sysctls.items())
