@@ -7,17 +7,7 @@ import msgspec
 
 from services.management.core.model.commit import Commit
 from shared.events import subjects
-from shared.events.documents import (
-    KINDS,
-    Beacon,
-    Document,
-    PeerDoc,
-    ResolutionDoc,
-    RouteDoc,
-    RuleDoc,
-    SelfDoc,
-    SettingsDoc,
-)
+from shared.events.documents import KINDS, Beacon, Document, RouteDoc
 from shared.events.facts import ReportFact, ResolutionFact, SessionFact
 from shared.events.signals import Beat, Candidates, Enrolled, EnrolRefused, EnrolRequest
 from shared.events.subjects import FeedKey
@@ -44,12 +34,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     sealed: bool = False
 
 
+ALSO_READ_BY: dict[type[Document], tuple[Party, ...]] = {RouteDoc: ("resolver",)}
+"""Who reads a document beside agents, which read every kind."""
+
+
 def _pattern(subject: str) -> str:
     """The subject with its upper-case tokens as variables: "log.ACCOUNT" → "log.{account}"."""
     return re.sub(r"[A-Z][A-Z_]*", lambda token: f"{{{token[0].lower()}}}", subject)
 
 
-def _document(struct: type[Document], *consumers: Party) -> Event:
+def _document(struct: type[Document]) -> Event:
     key = FeedKey("ACCOUNT", subjects.group_audience("AUDIENCE"), KINDS[struct], "ID")
     pattern = _pattern(subjects.feed(key)).replace("g.{audience}", "{audience}")
     return Event(
@@ -57,7 +51,7 @@ def _document(struct: type[Document], *consumers: Party) -> Event:
         subject=pattern,
         stream="FEED",
         producers=("management",),
-        consumers=consumers,
+        consumers=("agent", *ALSO_READ_BY.get(struct, ())),
         key="account, audience, id",
     )
 
@@ -95,12 +89,7 @@ EVENTS: tuple[Event, ...] = (
         consumers=("management", "resolver"),
         key="account, route",
     ),
-    _document(SelfDoc, "agent"),
-    _document(SettingsDoc, "agent"),
-    _document(PeerDoc, "agent"),
-    _document(RuleDoc, "agent"),
-    _document(RouteDoc, "agent", "resolver"),
-    _document(ResolutionDoc, "agent"),
+    *map(_document, KINDS),
     Event(
         struct=Beacon,
         subject=_pattern(subjects.beacon("ACCOUNT", "g.AUDIENCE")).replace("g.{audience}", "{audience}"),

@@ -4,7 +4,7 @@ One FeedMessage per subject `feed.<account>.<audience>.<kind>.<id>`, last value 
 Addresses and prefixes are text in canonical form, groups and peers are ids.
 """
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -152,14 +152,9 @@ class Tombstone(msgspec.Struct, frozen=True, array_like=True, tag="tombstone.v1"
 Document: TypeAlias = SelfDoc | SettingsDoc | PeerDoc | RuleDoc | RouteDoc | ResolutionDoc
 
 KINDS: dict[type[Document], str] = {
-    SelfDoc: "self",
-    SettingsDoc: "settings",
-    PeerDoc: "peer",
-    RuleDoc: "rule",
-    RouteDoc: "route",
-    ResolutionDoc: "resolution",
+    struct: str(struct.__struct_config__.tag).partition(".")[0] for struct in get_args(Document)
 }
-"""The kind token of each document's subject."""
+"""The kind token of each document's subject: its tag without the version."""
 
 
 class FeedMessage(msgspec.Struct, frozen=True, array_like=True):

@@ -17,9 +17,10 @@ from services.agent.core.reconcile.desired import Local, desired
 from services.agent.core.reconcile.desired_state import Desired
 from services.agent.core.reconcile.order import plan
 from services.management.core.feed.beacons import Beacons
-from services.management.core.feed.compose import Resolutions, Unit, unit_documents, units
+from services.management.core.feed.compose import unit_documents, units
 from services.management.core.feed.incremental import FeedIndex
 from services.management.core.feed.published import Published
+from services.management.core.feed.unit import Resolutions, Unit
 from services.management.core.model.commit import Commit
 from services.management.core.state import AccountState
 from shared.events.documents import TOMBSTONE_TTL_S, Beacon, FeedMessage, Tombstone

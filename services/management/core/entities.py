@@ -1,6 +1,6 @@
 """The kinds of entities that an account is made of. A new kind is a struct in core/model and its place in `Entity`."""
 
-from typing import TypeAlias, get_args
+from typing import Annotated, TypeAlias, get_args
 
 import msgspec
 
@@ -22,7 +22,7 @@ KINDS: dict[type[EntityBase], str] = {struct: str(struct.__struct_config__.tag) 
 class Ref(msgspec.Struct, frozen=True, order=True):
     """Names one entity of an account. kind: one of KINDS."""
 
-    kind: str
+    kind: Annotated[str, msgspec.Meta(extra_json_schema={"enum": sorted(KINDS.values())})]
     id: str
 
 

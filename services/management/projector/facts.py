@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 
-from services.management.core.feed.compose import Resolutions
+from services.management.core.feed.unit import Resolutions
 from services.management.ports import Fold
 from shared.bus.codec import decode
 from shared.bus.undecodable import Undecodables

@@ -10,10 +10,11 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 
-from services.management.core.feed.compose import Documents, Unit, unit_documents, units
+from services.management.core.feed.compose import unit_documents, units
 from services.management.core.feed.incremental import FeedIndex
 from services.management.core.feed.pending import Lane, Pending, look_at
 from services.management.core.feed.published import Published, Write
+from services.management.core.feed.unit import Documents, Unit
 from services.management.core.state import Change
 from services.management.ports import Fold
 from services.management.projector.beacons import BeaconSender

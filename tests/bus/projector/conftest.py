@@ -10,7 +10,8 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import NotFoundError
 
 from services.management.core.entities import Entity, Ref
-from services.management.core.feed.compose import Resolutions, documents
+from services.management.core.feed.compose import documents
+from services.management.core.feed.unit import Resolutions
 from services.management.core.state import Intent
 from shared.bus.codec import decode, encode
 from shared.bus.connection import connect

@@ -5,19 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.management.core.entities import Entity, Ref
-from services.management.core.feed.compose import (
-    SETTINGS,
-    Documents,
-    RelationsOf,
-    Resolutions,
-    Unit,
-    documents,
-    unit_documents,
-    unit_of,
-    units,
-)
+from services.management.core.feed.compose import documents, unit_documents, unit_of, units
 from services.management.core.feed.incremental import FeedIndex
+from services.management.core.feed.relations import RelationsOf
+from services.management.core.feed.unit import Documents, Resolutions, Unit
 from services.management.core.model.commit import Commit
+from shared.events.documents import SETTINGS_ID
 from tests import builders
 from tests.builders import ALL, commit, group, peer, policy, route, rule, setup_key
 from tests.property.management_feed import histories
@@ -96,7 +89,7 @@ known_route = route("new", peer_groups=("office",), groups=("lab",), access_cont
         (commit(deletes=[Ref("route", "lan")]), {Unit("route", "lan"), Unit("resolution", "lan")}),
         (commit(setup_key("key")), set()),
         (commit(group("another")), set()),
-        (commit(builders.account()), {SETTINGS}),
+        (commit(builders.account()), {Unit("settings", SETTINGS_ID)}),
         (commit(policy("more", rule("more-rule", sources=(ALL,)))), {Unit("policy", "more")}),
         (
             commit(policy("more", rule("more-rule", sources=("office",), destinations=("lab",)))),

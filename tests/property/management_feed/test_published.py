@@ -3,10 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.management.core.feed.compose import Documents, RelationsOf, documents, unit_documents, units
+from services.management.core.feed.compose import documents, unit_documents, units
 from services.management.core.feed.incremental import FeedIndex
 from services.management.core.feed.pending import Lane, Pending, look_at
 from services.management.core.feed.published import Published, Write
+from services.management.core.feed.relations import RelationsOf
+from services.management.core.feed.unit import Documents
 from services.management.core.model.commit import Commit
 from shared.events.documents import Tombstone
 from shared.events.subjects import FeedKey

@@ -2,9 +2,9 @@
 
 from msgspec.structs import replace
 
-from services.management.core.feed.compose import Documents, Unit
 from services.management.core.feed.pending import FEW, Lane, Pending, Stage, look_at
 from services.management.core.feed.published import Published
+from services.management.core.feed.unit import Documents, Unit
 from shared.events.documents import Tombstone
 from shared.events.subjects import FeedKey
 from tests.unit.management_feed.test_published import PEER

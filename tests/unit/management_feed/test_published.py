@@ -2,8 +2,8 @@
 
 from msgspec.structs import replace
 
-from services.management.core.feed.compose import Unit
 from services.management.core.feed.published import Published
+from services.management.core.feed.unit import Unit
 from shared.events.documents import (
     Document,
     PeerDoc,

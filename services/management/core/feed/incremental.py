@@ -1,43 +1,31 @@
 """Which units of the feed a commit touches, found from what changed and not from the whole account."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
-import msgspec
-
-from services.management.core.entities import Entity
-from services.management.core.feed.compose import SETTINGS, Unit, units
+from services.management.core.entities import KINDS, Entity
+from services.management.core.feed.compose import units
 from services.management.core.feed.forwarder import forwarder_port, knows_forwarder_port
 from services.management.core.feed.tally import Index, Tally
-from services.management.core.feed.visibility import (
-    Sight,
-    groups_named_by_policy,
-    groups_named_by_route,
-    members,
-    rules_in_force,
-    sights,
-)
-from services.management.core.model.account import Account
+from services.management.core.feed.unit import EVERYTHING, FORWARDER_PORT, NAMED, VIEWERS, Topic, Unit, UnitKind
+from services.management.core.feed.units import UNITS
+from services.management.core.feed.visibility import Sight, rules_in_force
 from services.management.core.model.peer import Peer
 from services.management.core.model.policy import Policy, PolicyRule
-from services.management.core.model.route import Route
 from services.management.core.state import AccountState, Change
 
-E = TypeVar("E")
+T = TypeVar("T")
 
-
-class _Need(msgspec.Struct, frozen=True, gc=False):
-    """What a route's documents depend on besides the route itself.
-
-    kind: "carrier", that peer; "carriers", the members of that group; "access", the rules to that group.
-    """
-
-    kind: str
-    id: str
+_OF_ENTITY: dict[str, list[UnitKind[Any]]] = {
+    name: [kind for kind in UNITS if kind.entity is struct] for struct, name in KINDS.items()
+}
+_FOLLOWERS = {kind.name: [other.name for other in UNITS if other.follows == kind.name] for kind in UNITS}
+_LISTENERS = {topic: [kind for kind in UNITS if topic in kind.listens] for kind in UNITS for topic in kind.listens}
+_SHOWS = {kind.name: kind.shows for kind in UNITS if kind.shows}
 
 
 class FeedIndex:
-    """The relations of one account (compose.Relations), kept up to date commit by commit.
+    """The relations of one account (unit.Relations), kept up to date commit by commit.
 
     state: the account, which its owner folds further; `touched` must be told of every commit directly after that.
     """
@@ -45,20 +33,25 @@ class FeedIndex:
     def __init__(self, state: AccountState) -> None:
         self._state = state
         self._sights: Tally[Sight] = Tally()
-        self._viewers: Index[str, str] = Index()
+        self._shown: dict[Unit, tuple[Sight, ...]] = {}
+        self._viewers: Index[str, str, str] = Index()
         self._named: Tally[str] = Tally()
-        self._rules_to: Index[str, PolicyRule] = Index()
-        self._routes_by_need: Index[_Need, str] = Index()
+        self._rules_to: Index[str, str, PolicyRule] = Index()
+        self._needing: Index[Topic, Unit, Unit] = Index()
         self._peers = 0
         self._peers_that_know_the_port = 0
+        self._port = 0
         for peer in state.peers.values():
             self._count(peer, 1)
         for policy in state.policies.values():
-            self._put_policy(policy)
-        for route in state.routes.values():
-            self._put_route(route)
+            self._count(policy, 1)
+        for kind in UNITS:
+            if kind.names or kind.needs:
+                for entity in state.table(kind.entity).values():
+                    self._follow(kind, entity.id, None, entity)
+            if kind.shows:
+                self._show(kind.units(state))
         self._settle()
-        self._port = self.forwarder_port()
 
     def viewers(self, audience: str) -> Iterable[str]:
         return self._viewers.values(audience)
@@ -78,118 +71,84 @@ class FeedIndex:
         Groups, setup keys, users and tokens touch nothing by themselves. A route, or a policy between audiences that
         see each other already, touches no peer unless it names a group that nothing else names.
         """
-        found = {unit for change in changes for unit in self._follow(change)}
-        found |= self._settle()
-        if self._port != self.forwarder_port():
-            self._port = self.forwarder_port()
-            found.add(SETTINGS)
+        found: set[Unit] = set()
+        topics: set[Topic] = set()
+        for change in changes:
+            self._count(change.old, -1)
+            self._count(change.new, 1)
+            for kind in _OF_ENTITY[change.ref.kind]:
+                self._follow(kind, change.ref.id, change.old, change.new)
+                found.update(_with_followers(kind.unit(change.ref.id)))
+                if kind.raises:
+                    topics.update(kind.raises(self._state, change.old, change.new))
+        found.update(self._touched_by(topics))
+        self._show(found)
+        found.update(self._touched_by(self._settle()))
         return found
 
-    def _follow(self, change: Change) -> Iterable[Unit]:
-        match change.ref.kind:
-            case "account":
-                return self._account(_as(Account, change.old), _as(Account, change.new))
-            case "peer":
-                return self._peer(change.ref.id, _as(Peer, change.old), _as(Peer, change.new))
-            case "policy":
-                return self._policy(change.ref.id, _as(Policy, change.old), _as(Policy, change.new))
-            case "route":
-                return self._route(change.ref.id, _as(Route, change.old), _as(Route, change.new))
-        return ()
-
-    def _account(self, old: Account | None, new: Account | None) -> Iterable[Unit]:
-        if old and new and (old.dns_domain, old.all_group) == (new.dns_domain, new.all_group):
-            return (SETTINGS,)
-        return units(self._state)  # every peer's name, or the audiences of every peer
-
-    def _peer(self, peer_id: str, old: Peer | None, new: Peer | None) -> Iterator[Unit]:
-        self._count(old, -1)
-        self._count(new, 1)
-        yield Unit("self", peer_id)
-        yield Unit("peer", peer_id)
-        for group in self._groups(old) ^ self._groups(new):
-            yield from self._routes_that_need(_Need("carriers", group))
-        if old is None or new is None:
-            yield from self._routes_that_need(_Need("carrier", peer_id))
-
-    def _groups(self, peer: Peer | None) -> set[str]:
-        return set(self._state.groups_of(peer)) if peer else set()
-
-    def _count(self, peer: Peer | None, number: int) -> None:
-        if peer:
+    def _count(self, entity: Entity | None, number: int) -> None:
+        """Take a peer or a policy into the account of all of them (1), or out of it (-1)."""
+        if isinstance(entity, Peer):
             self._peers += number
-            self._peers_that_know_the_port += number * knows_forwarder_port(peer.meta.version)
+            self._peers_that_know_the_port += number * knows_forwarder_port(entity.meta.version)
+        elif isinstance(entity, Policy):
+            for name, group, rule in _rules_by_destination(entity):
+                self._rules_to.count(group, name, rule, number)
 
-    def _policy(self, policy_id: str, old: Policy | None, new: Policy | None) -> Iterator[Unit]:
-        if old:
-            self._drop_policy(old)
-        if new:
-            self._put_policy(new)
-        yield Unit("policy", policy_id)
-        for group in _destinations_that_differ(old, new):
-            yield from self._routes_that_need(_Need("access", group))
+    def _follow(self, kind: UnitKind[Any], id: str, old: Entity | None, new: Entity | None) -> None:
+        """What the entity names and what its unit needs, as it is now."""
+        if kind.names:
+            for group, number in _difference(kind.names, old, new):
+                self._named.add((group,), number)
+        if kind.needs:
+            unit = kind.unit(id)
+            for topic, number in _difference(kind.needs, old, new):
+                self._needing.count(topic, unit, unit, number)
 
-    def _put_policy(self, policy: Policy) -> None:
-        self._sights.add(sights(policy), 1)
-        self._named.add(groups_named_by_policy(policy), 1)
-        for name, group, rule in _rules_by_destination(policy):
-            self._rules_to.put(group, name, rule)
+    def _show(self, touched: Iterable[Unit]) -> None:
+        """Find out anew what the units show to whom."""
+        for unit in touched:
+            if unit.kind in _SHOWS:
+                sights = tuple(_SHOWS[unit.kind](self._state, self, unit.id))
+                self._sights.add(sights, 1)
+                self._sights.add(self._shown.pop(unit, ()), -1)
+                if sights:
+                    self._shown[unit] = sights
 
-    def _drop_policy(self, policy: Policy) -> None:
-        self._sights.add(sights(policy), -1)
-        self._named.add(groups_named_by_policy(policy), -1)
-        for name, group, _ in _rules_by_destination(policy):
-            self._rules_to.drop(group, name)
-
-    def _route(self, route_id: str, old: Route | None, new: Route | None) -> Iterable[Unit]:
-        if old:
-            self._drop_route(old)
-        if new:
-            self._put_route(new)
-        return _units_of_route(route_id)
-
-    def _put_route(self, route: Route) -> None:
-        self._named.add(groups_named_by_route(route), 1)
-        for need in _needs(route):
-            self._routes_by_need.put(need, route.id, route.id)
-
-    def _drop_route(self, route: Route) -> None:
-        self._named.add(groups_named_by_route(route), -1)
-        for need in _needs(route):
-            self._routes_by_need.drop(need, route.id)
-
-    def _routes_that_need(self, need: _Need) -> Iterator[Unit]:
-        for route_id in self._routes_by_need.values(need):
-            yield from _units_of_route(route_id)
-
-    def _settle(self) -> set[Unit]:
-        """The peers whose documents have other viewers now, or show other groups."""
-        seen_otherwise = set()
+    def _settle(self) -> set[Topic]:
+        """What has changed of the relations that entities have only together."""
+        topics = {Topic(NAMED, group) for group in self._named.settle()}
         for sight in self._sights.settle():
-            seen_otherwise.add(sight.seen)
-            if sight in self._sights:
-                self._viewers.put(sight.seen, sight.viewer, sight.viewer)
-            else:
-                self._viewers.drop(sight.seen, sight.viewer)
-        peers = {peer_id for audience in seen_otherwise for peer_id in members(self._state, audience)}
-        peers.update(peer_id for group in self._named.settle() for peer_id in self._state.members(group))
-        return {Unit("peer", peer_id) for peer_id in peers}
+            topics.add(Topic(VIEWERS, sight.seen))
+            self._viewers.count(sight.seen, sight.viewer, sight.viewer, 1 if sight in self._sights else -1)
+        if self._port != self.forwarder_port():
+            self._port = self.forwarder_port()
+            topics.add(FORWARDER_PORT)
+        return topics
+
+    def _touched_by(self, topics: set[Topic]) -> Iterator[Unit]:
+        if EVERYTHING in topics:
+            yield from units(self._state)
+        for topic in topics:
+            for unit in self._needing.values(topic):
+                yield from _with_followers(unit)
+            for kind in _LISTENERS.get(topic.kind, ()):
+                for id in kind.listens[topic.kind](self._state, topic.id):
+                    yield from _with_followers(Unit(kind.name, id))
 
 
-def _as(kind: type[E], entity: Entity | None) -> E | None:
-    return entity if isinstance(entity, kind) else None
+def _difference(of: Callable[[Any], set[T]], old: Entity | None, new: Entity | None) -> Iterator[tuple[T, int]]:
+    """What the old entity had and the new one has not (-1), then what only the new one has (1)."""
+    before, after = of(old) if old else set(), of(new) if new else set()
+    if before != after:
+        yield from ((one, -1) for one in before - after)
+        yield from ((one, 1) for one in after - before)
 
 
-def _units_of_route(route_id: str) -> tuple[Unit, Unit]:
-    return Unit("route", route_id), Unit("resolution", route_id)
-
-
-def _needs(route: Route) -> set[_Need]:
-    return {
-        *(_Need("carrier", peer_id) for peer_id in (route.peer,) if peer_id),
-        *(_Need("carriers", group) for group in route.peer_groups),
-        *(_Need("access", group) for group in route.access_control_groups),
-    }
+def _with_followers(unit: Unit) -> Iterator[Unit]:
+    yield unit
+    for follower in _FOLLOWERS[unit.kind]:
+        yield Unit(follower, unit.id)
 
 
 def _rules_by_destination(policy: Policy) -> Iterator[tuple[str, str, PolicyRule]]:
@@ -197,11 +156,3 @@ def _rules_by_destination(policy: Policy) -> Iterator[tuple[str, str, PolicyRule
     for position, rule in enumerate(rules_in_force(policy)):
         for group in set(rule.destinations):
             yield f"{policy.id} {position}", group, rule
-
-
-def _destinations_that_differ(old: Policy | None, new: Policy | None) -> set[str]:
-    """Destination groups of the rules that are in force in one of the two and not in the other."""
-    before = list(rules_in_force(old)) if old else []
-    after = list(rules_in_force(new)) if new else []
-    differing = (*(rule for rule in before if rule not in after), *(rule for rule in after if rule not in before))
-    return {group for rule in differing for group in rule.destinations}

@@ -11,14 +11,14 @@ from collections.abc import Collection
 from enum import IntEnum
 from typing import NamedTuple
 
-from services.management.core.feed.compose import Documents, Unit, UnitKind
 from services.management.core.feed.published import Published, Write
+from services.management.core.feed.unit import Documents, Unit
+from services.management.core.feed.units import UNITS
 
 FEW = 100
 """Units that a commit touches and that are written before anything of a larger one."""
 
-_KINDS: tuple[UnitKind, ...] = ("settings", "self", "peer", "policy", "route", "resolution")
-_MAY_BE_GONE = frozenset({"policy", "route", "resolution"})
+_WITHDRAWN_FIRST = frozenset(kind.name for kind in UNITS if kind.withdrawn_first)
 
 
 class Stage(IntEnum):
@@ -43,8 +43,8 @@ class Lane:
     """Units of several accounts, each once, in the order of stages and kinds."""
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[Stage, UnitKind], dict[_Place, None]] = {
-            (stage, kind): {} for stage in Stage for kind in _KINDS
+        self._waiting: dict[tuple[Stage, str], dict[_Place, None]] = {
+            (stage, kind.name): {} for stage in Stage for kind in UNITS
         }
         self._stages: dict[_Place, Stage] = {}
         self._since = 0
@@ -103,7 +103,7 @@ class Pending:
                 self.bulk.drop(place)
                 self.urgent.put(place, Stage.ADD, sequence)
             else:
-                stage = Stage.GONE if place[1].kind in _MAY_BE_GONE else Stage.ADD
+                stage = Stage.GONE if place[1].kind in _WITHDRAWN_FIRST else Stage.ADD
                 self.bulk.put(place, stage, sequence)
 
     @property

@@ -8,14 +8,18 @@ from typing import TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from services.management.core.feed.compose import Documents, Unit, unit_of
-from shared.events.documents import Document, RouteDoc, Tombstone
+from services.management.core.feed.compose import unit_of
+from services.management.core.feed.unit import Documents, Unit
+from services.management.core.feed.units import UNITS
+from shared.events.documents import KINDS, Document, Tombstone
 from shared.events.subjects import FeedKey
 
 Write = tuple[FeedKey, Document | Tombstone]
 
-_ORDER = {kind: place for place, kind in enumerate(("settings", "self", "peer", "rule", "route", "resolution"))}
+_ORDER = {KINDS[kind.makes]: place for place, kind in enumerate(UNITS)}
 """Kinds that are not here come last: another version wrote them, and they are withdrawn."""
+
+_LATE = {KINDS[kind.makes]: kind.late for kind in UNITS if kind.late}
 
 _MOST_SHARED = 10_000
 """Sets of audiences that are remembered so that units which have the same one share it."""
@@ -94,7 +98,7 @@ class Published:
     def update(self, account: str, wanted: Mapping[Unit, Documents]) -> list[Write]:
         """Take over what the units should be; gives the writes that make it so, in the order to make them.
 
-        New and changed documents come before withdrawn ones, and a routing peer is told of a route before its clients.
+        New and changed documents come before withdrawn ones, in the order of UNITS, and what is late after the rest.
         What is unreadable and none of the units', nor was added before, is withdrawn too.
         """
         there = self._standing[account]
@@ -147,8 +151,8 @@ class Published:
 def _ordered(writes: Iterable[Write]) -> list[Write]:
     def place(write: Write) -> tuple[bool, int, bool, FeedKey]:
         key, document = write
-        for_clients = isinstance(document, RouteDoc) and document.permits is None
+        gone, late = isinstance(document, Tombstone), _LATE.get(key.kind)
         kind = _ORDER.get(key.kind, len(_ORDER))
-        return isinstance(document, Tombstone), kind, for_clients, key
+        return gone, kind, not gone and late is not None and late(document), key
 
     return sorted(writes, key=place)

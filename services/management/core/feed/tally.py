@@ -5,6 +5,7 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+N = TypeVar("N", bound=Hashable)
 
 
 class Tally(Generic[K]):
@@ -37,17 +38,17 @@ class Tally(Generic[K]):
         return changed
 
 
-class Index(Generic[K, V]):
-    """Named values under keys."""
+class Index(Generic[K, N, V]):
+    """Values under keys, each with a name of its own there."""
 
     def __init__(self) -> None:
-        self._entries: dict[K, dict[str, V]] = {}
+        self._entries: dict[K, dict[N, V]] = {}
 
-    def put(self, key: K, name: str, value: V) -> None:
-        self._entries.setdefault(key, {})[name] = value
-
-    def drop(self, key: K, name: str) -> None:
-        """Forget the value; it must be there."""
+    def count(self, key: K, name: N, value: V, number: int) -> None:
+        """Put the value there (1), or drop it (-1), which must be there then."""
+        if number > 0:
+            self._entries.setdefault(key, {})[name] = value
+            return
         named = self._entries[key]
         del named[name]
         if not named:

@@ -10,7 +10,6 @@ from itertools import product
 import msgspec
 
 from services.management.core.model.policy import Policy, PolicyRule, ResourceRef
-from services.management.core.model.route import Route
 from services.management.core.state import AccountState
 from shared.events.subjects import BadSubject, group_audience, peer_audience
 
@@ -74,12 +73,3 @@ def members(state: AccountState, audience: str) -> Iterable[str]:
     """Ids of the peers in an audience; a peer that is named but does not exist is given too."""
     kind, _, name = audience.partition(".")
     return state.members(name) if kind == "g" else (name,)
-
-
-def groups_named_by_policy(policy: Policy) -> set[str]:
-    """Groups that any rule names, whether it is in force or not: switching a policy must not change every peer."""
-    return {group for rule in policy.rules for group in (*rule.sources, *rule.destinations)}
-
-
-def groups_named_by_route(route: Route) -> set[str]:
-    return {*route.groups, *route.peer_groups, *route.access_control_groups}
