@@ -3,10 +3,10 @@
 from datetime import datetime
 
 import msgspec
-from litestar import Response, Router, get
+from litestar import Response, get
 from litestar.di import NamedDependency
 
-from services.management.api.call import Call, permitted
+from services.management.api.call import Call, resource
 from services.management.api.wire import Id, moment
 from services.management.core.model.account import Account
 
@@ -64,4 +64,4 @@ def _shown(account: Account) -> AccountResponse:
     )
 
 
-router = Router("/accounts", route_handlers=[list_accounts], guards=[permitted("accounts")], tags=["Accounts"])
+router = resource("accounts", list_accounts)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from litestar import Request, Response
+from litestar import Request, Response, Router
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
@@ -15,7 +15,7 @@ from litestar.types import Guard
 
 from services.management.api.deps import Deps
 from services.management.api.kept import K, Kept
-from services.management.api.permissions import Module, allowed
+from services.management.api.permissions import MODULES, allowed
 from services.management.api.pieces import Pieces, accepts_gzip
 from services.management.api.problem import Unauthorized, Unparsable
 from services.management.core.commands.checks import found
@@ -76,14 +76,24 @@ class Authentication(AbstractAuthenticationMiddleware):
         return AuthenticationResult(user=user, auth=owner)
 
 
-def permitted(module: Module) -> Guard:
-    """A guard that lets through whose role may read, or write, the module."""
+def permitted(module: str) -> Guard:
+    """A guard that lets through whose role may read, or write, the module of MODULES."""
 
     def guard(connection: ASGIConnection[Any, User, Owner, Any], _handler: BaseRouteHandler) -> None:
         if not allowed(connection.user, module, write=connection.scope.get("method") not in READING):
             raise Forbidden("permission denied")
 
     return guard
+
+
+def resource(module: str, *handlers: BaseRouteHandler, guarded: bool = True) -> Router:
+    """The router of a module of MODULES: below its name as a path, for those who may, under its title in the document.
+
+    guarded: False when each handler has a guard of its own, or needs none.
+    """
+    guards = [permitted(module)] if guarded else None
+    path = f"/{module.replace('_', '-')}"
+    return Router(path, route_handlers=handlers, guards=guards, tags=[MODULES[module].title])
 
 
 def by_id(entities: Mapping[str, T]) -> list[T]:

@@ -11,6 +11,7 @@ from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Tag
 from litestar.static_files import create_static_files_router
 
+from services.management.api.permissions import MODULES
 from shared.version import VERSION
 
 PAGE = "/api/docs"
@@ -168,14 +169,7 @@ def openapi() -> OpenAPIConfig:
         ),
         security=[{"token": []}],
         tags=[
-            Tag("Routes", "Networks behind routing peers."),
-            Tag("Groups", "Named sets of peers."),
-            Tag("Policies", "Who may talk to whom."),
-            Tag("Peers", "Hosts with an agent."),
-            Tag("Setup keys", "Keys that let hosts enrol."),
-            Tag("Events", "The audit trail."),
-            Tag("Users", "People and programs that use the API."),
-            Tag("Accounts", "The overlay network and its settings."),
+            *(Tag(module.title, module.about) for module in MODULES.values()),
             Tag("Operation", "For machines that watch the service."),
         ],
     )

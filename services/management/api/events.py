@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 import msgspec
-from litestar import Response, Router, get
+from litestar import Response, get
 from litestar.di import NamedDependency
 
-from services.management.api.call import Call, permitted
+from services.management.api.call import Call, resource
 from services.management.api.wire import moment
 from services.management.core.model.commit import Activity, Commit
 from services.management.ports import NEWEST
@@ -154,4 +154,4 @@ def _text(value: str | int | bool | list[str]) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value)
 
 
-router = Router("/events", route_handlers=[list_events], guards=[permitted("events")], tags=["Events"])
+router = resource("events", list_events)

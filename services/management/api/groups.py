@@ -5,11 +5,11 @@ from operator import is_
 from typing import Annotated
 
 import msgspec
-from litestar import Response, Router, delete, get, post, put
+from litestar import Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from services.management.api.call import Call, known, permitted
+from services.management.api.call import Call, known, resource
 from services.management.api.kept import Slices
 from services.management.api.view import Newest, View, steps
 from services.management.api.wire import Id, Nothing, about, asked, example, given, without
@@ -157,9 +157,4 @@ def _same(known: Sequence[Peer], members: Sequence[Peer]) -> bool:
     return known is members or (len(known) == len(members) and all(map(is_, known, members)))
 
 
-router = Router(
-    "/groups",
-    route_handlers=[list_groups, get_group, create_group, update_group, delete_group],
-    guards=[permitted("groups")],
-    tags=["Groups"],
-)
+router = resource("groups", list_groups, get_group, create_group, update_group, delete_group)

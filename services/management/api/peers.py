@@ -3,11 +3,11 @@
 from typing import Annotated
 
 import msgspec
-from litestar import Response, Router, delete, get, put
+from litestar import Response, delete, get, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from services.management.api.call import Call, known, permitted
+from services.management.api.call import Call, known, resource
 from services.management.api.kept import Slices
 from services.management.api.peeranswers import (
     AccessiblePeerResponse,
@@ -104,9 +104,4 @@ def _one(call: Call, peer: Peer) -> Response[PeerResponse]:
     return call.answer(msgspec.structs.replace(shown_now, local_flags=LocalFlags()))
 
 
-router = Router(
-    "/peers",
-    route_handlers=[list_peers, get_peer, update_peer, delete_peer, list_accessible_peers],
-    guards=[permitted("peers")],
-    tags=["Peers"],
-)
+router = resource("peers", list_peers, get_peer, update_peer, delete_peer, list_accessible_peers)

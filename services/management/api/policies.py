@@ -3,11 +3,11 @@
 from typing import Annotated
 
 import msgspec
-from litestar import Response, Router, delete, get, post, put
+from litestar import Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from services.management.api.call import Call, by_id, known, permitted
+from services.management.api.call import Call, by_id, known, resource
 from services.management.api.wire import GroupMinimum, Id, Integer, Nothing, about, example, given, groups_minimum
 from services.management.core.commands import policies as commands
 from services.management.core.commands.checks import found
@@ -200,9 +200,4 @@ def _rule(state: AccountState, rule: PolicyRule) -> PolicyRuleResponse:
     )
 
 
-router = Router(
-    "/policies",
-    route_handlers=[list_policies, get_policy, create_policy, update_policy, delete_policy],
-    guards=[permitted("policies")],
-    tags=["Policies"],
-)
+router = resource("policies", list_policies, get_policy, create_policy, update_policy, delete_policy)

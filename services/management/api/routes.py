@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
-from litestar import Response, Router, delete, get, post, put
+from litestar import Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from services.management.api.call import Call, by_id, known, permitted
+from services.management.api.call import Call, by_id, known, resource
 from services.management.api.wire import Id, Integer, Nothing, about, example, given
 from services.management.core import warnings
 from services.management.core.commands import routes as commands
@@ -167,9 +167,4 @@ def _shown(route: Route) -> RouteResponse:
     )
 
 
-router = Router(
-    "/routes",
-    route_handlers=[list_routes, get_route, create_route, update_route, delete_route],
-    guards=[permitted("routes")],
-    tags=["Routes"],
-)
+router = resource("routes", list_routes, get_route, create_route, update_route, delete_route)

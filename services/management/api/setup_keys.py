@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Annotated
 
 import msgspec
-from litestar import Response, Router, delete, get, post, put
+from litestar import Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from services.management.api.call import Call, by_id, known, permitted
+from services.management.api.call import Call, by_id, known, resource
 from services.management.api.wire import Id, Integer, Nothing, about, example, given, moment
 from services.management.core.commands import setupkeys as commands
 from services.management.core.commands.checks import found
@@ -123,9 +123,4 @@ def _shown(call: Call, key: SetupKey) -> SetupKeyResponse:
     )
 
 
-router = Router(
-    "/setup-keys",
-    route_handlers=[list_setup_keys, get_setup_key, create_setup_key, update_setup_key, delete_setup_key],
-    guards=[permitted("setup_keys")],
-    tags=["Setup keys"],
-)
+router = resource("setup_keys", list_setup_keys, get_setup_key, create_setup_key, update_setup_key, delete_setup_key)

@@ -1,15 +1,14 @@
 """Users, and who is asking."""
 
 from datetime import datetime
-from typing import get_args
 
 import msgspec
-from litestar import Response, Router, get
+from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromQuery
 
-from services.management.api.call import Call, by_id, permitted
-from services.management.api.permissions import NOT_SERVED, Module, allowed
+from services.management.api.call import Call, by_id, permitted, resource
+from services.management.api.permissions import MODULES, NOT_SERVED, allowed
 from services.management.api.wire import NEVER, Id
 from services.management.core.model.user import Role, User
 
@@ -79,14 +78,14 @@ def _shown(user: User, current: User) -> UserResponse:
 
 
 def _permissions(user: User) -> Permissions:
-    served = {module: _rights(user, module) for module in get_args(Module)}
+    served = {module: _rights(user, module) for module in MODULES}
     modules = served | dict.fromkeys(NOT_SERVED, Rights(create=False, read=False, update=False, delete=False))
     return Permissions(is_restricted=not any(rights.read for rights in modules.values()), modules=modules)
 
 
-def _rights(user: User, module: Module) -> Rights:
+def _rights(user: User, module: str) -> Rights:
     write = allowed(user, module, write=True)
     return Rights(create=write, read=allowed(user, module, write=False), update=write, delete=write)
 
 
-router = Router("/users", route_handlers=[list_users, current_user], tags=["Users"])
+router = resource("users", list_users, current_user, guarded=False)  # everybody may ask who it is itself
