@@ -12,7 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from services.agent.core.documents import FeedView
-from services.agent.core.reconcile.desired import desired
+from services.agent.core.reconcile.desired import Computation, desired
 from shared.events.documents import Document, FeedMessage, PeerDoc, RouteDoc, RuleDoc
 from shared.events.subjects import FeedKey, group_audience, peer_audience
 from tests.bench.figures import Figure, figure
@@ -32,6 +32,7 @@ class Host:
         self._serves = serves
         self._sequence = count(1)
         self._view = FeedView()
+        self._computation = Computation()
         self._local = make.local(f"p{number}" for number in range(0, PEERS, 2))
         self.put("self", "me", make.me("me", *(f"g{number}" for number in range(3))), audience=peer_audience("me"))
         self.put("settings", "account", make.settings())
@@ -66,7 +67,7 @@ class Host:
 
     def compute(self) -> None:
         """What a pass computes, from what came."""
-        found = desired(self._view.documents(), self._local)
+        found = self._computation.update(self._view.documents(), self._local)
         self._local = replace(self._local, carriers=found.carriers)
 
     def from_nothing(self) -> None:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from services.agent.core.documents import Documents, FeedView
 from services.agent.core.feed.certainty import Certainty
 from services.agent.core.feed.landmarks import Landmarks
-from services.agent.core.reconcile.desired import Local, desired
+from services.agent.core.reconcile.desired import Computation, Local
 from services.agent.core.reconcile.desired_state import Desired
 from services.agent.core.reconcile.order import plan
 from services.management.core.feed.beacons import Beacons
@@ -77,6 +77,7 @@ class Host:
         self.kernel = FakeKernel(sysctls=SYSCTLS)
         self._bus = bus
         self._view = FeedView()
+        self._computation = Computation()
         self._queue: deque[Live | tuple[str, Beacon]] = deque()
         self._rights: frozenset[str] = frozenset()
         self._following: frozenset[str] = frozenset()
@@ -187,6 +188,7 @@ class Host:
     def crash(self) -> None:
         """kill -9: what is on disk and in the kernel stays."""
         self._view = FeedView(self._view.export())
+        self._computation = Computation()
         self._carriers, self._certainty = {}, Certainty()
         self.disconnect()
         self.stay_away()
@@ -207,7 +209,7 @@ class Host:
             carriers=self._carriers,
             sysctls=dict(self.kernel.sysctls),
         )
-        return desired(documents, local)
+        return self._computation.update(documents, local)
 
     def documents(self) -> Documents:
         found = self._view.documents()

@@ -16,7 +16,7 @@ from services.agent.core.documents import Documents
 from services.agent.core.kernel import PeerStats, SysctlEntry
 from services.agent.core.paths.pathbook import PathBook
 from services.agent.core.reconcile import sysctls
-from services.agent.core.reconcile.desired import Local, desired
+from services.agent.core.reconcile.desired import Computation, Local
 from services.agent.core.reconcile.desired_state import Desired
 from services.agent.core.reconcile.order import plan
 from services.agent.core.reconcile.steps import Entry, Step, entries
@@ -70,6 +70,7 @@ class Loop:
         self._originals = originals
         self._on_pass = on_pass
         self._failures = Failures()
+        self._computation = Computation()
         self._resets: set[str] = set()
         self._wake = asyncio.Event()
         self._wake.set()
@@ -202,7 +203,7 @@ class Loop:
             sysctls={path: entry.value for path, entry in self._kernel.observed.sysctls.items()},
             originals=self._originals.value,
         )
-        return local, desired(documents, local)
+        return local, self._computation.update(documents, local)
 
     def _plan(self, wanted: Desired, resets: Iterable[str] = ()) -> tuple[Step, ...]:
         return plan(wanted, self._kernel.observed, resets=resets, originals=self._originals.value)

@@ -7,7 +7,7 @@ and nothing else.
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from operator import itemgetter
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -17,6 +17,8 @@ from services.agent.core.kernel import NftSet
 from services.agent.core.parsed import Peer, Route
 from shared.events.documents import Action, Permit, PortRange, Protocol, RuleDoc
 from shared.events.subjects import group_audience, peer_audience
+
+R = TypeVar("R", RuleDoc, Permit)
 
 SSH_PORT = PortRange(22, 22)
 """What the protocol netbird-ssh stands for where a rule names no ports."""
@@ -69,6 +71,13 @@ def fault(rule: RuleDoc | Permit) -> str:
         return f"protocol {rule.protocol} has no ports"
     bad = next((port for port in rule.ports if not 1 <= port.start <= port.end <= 65535), None)
     return f"{bad.start}-{bad.end} are no ports" if bad else ""
+
+
+def made_usable(rule: R) -> R | None:
+    """The rule; one that makes no sense permits nothing, and drops whatever its ports were meant to narrow down."""
+    if not fault(rule):
+        return rule
+    return msgspec.structs.replace(rule, ports=()) if rule.action == "drop" else None
 
 
 def input_matches(rule: RuleDoc, audiences: Iterable[str]) -> tuple[Match, ...]:

@@ -4,27 +4,25 @@ One route, rule or peer that makes no sense never stops the others: it is left o
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from operator import is_
 
 import msgspec
-from msgspec.structs import replace
 
 from services.agent.core.documents import Documents
-from services.agent.core.firewall.permits import Match, fault, input_matches, route_matches
+from services.agent.core.firewall.inputs import Inputs
 from services.agent.core.firewall.ruleset import ruleset
-from services.agent.core.firewall.served import Served
-from services.agent.core.kernel import CONTROL_MARK, INTERFACE, MTU, Link, WireGuardDevice, WireGuardPeer
-from services.agent.core.parsed import Peer, address_of, prefix_of
+from services.agent.core.firewall.serving import Serving
+from services.agent.core.kernel import CONTROL_MARK, INTERFACE, MTU, Link, Ruleset, WireGuardDevice
+from services.agent.core.parsed import address_of, prefix_of
 from services.agent.core.reconcile.desired_state import Desired
+from services.agent.core.reconcile.known import DevicePeers, Known
 from services.agent.core.reconcile.sysctls import has_v6, wanted
 from services.agent.core.routing.choices import Selection
-from services.agent.core.routing.destinations import Overlay, destinations, overlay_of
-from services.agent.core.routing.fib import fib
-from services.agent.core.routing.hagroups import EXITS, serves
+from services.agent.core.routing.destinations import Overlay, overlay_of
+from services.agent.core.routing.fib import Fib, Seen, Terms
+from services.agent.core.routing.hagroups import EXITS
 from services.agent.core.routing.policyrules import policy_rules
-from shared.events.documents import Permit, RuleDoc
-
-R = TypeVar("R", RuleDoc, Permit)
+from shared.events.documents import SelfDoc, SettingsDoc
 
 
 class Local(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,57 +48,151 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
 
 def desired(documents: Documents, local: Local) -> Desired:
     """The whole desired state. Without documents: a closed host with a device, and no address, peer or route."""
-    local = replace(local, ipv6=local.ipv6 and has_v6(local.sysctls))
-    overlay = overlay_of(documents.settings, documents.self_doc, ipv6=local.ipv6)
-    known, bad_peers = _known_peers(documents, local, overlay)
-    documents = replace(documents, peers=known)
-    routes = fib(
-        documents,
-        overlay=overlay,
-        selection=local.selection,
-        connected=local.connected,
-        incumbents=local.carriers,
-        interface=local.interface,
-        ipv6=local.ipv6,
-    )
-    served, unserved = _served(documents, overlay)
-    inputs, bad_rules = _inputs(documents)
-    versions = {network.version for route in served for network in route.networks}
-    return Desired(
-        revision=documents.revision,
-        links={local.interface: _link(documents, local, overlay)},
-        devices={local.interface: _device(local)},
-        peers=_peers(documents, local, overlay, routes.allowed),
-        routes=routes.routes,
-        rules=policy_rules(
-            ipv6=local.ipv6, closed=[family for family, exit_ in EXITS.items() if exit_ in routes.routes]
-        ),
-        ruleset=ruleset(
-            interface=local.interface,
-            mtu=local.mtu,
-            listen_port=local.listen_port,
-            overlay=overlay.networks,
-            inputs=inputs,
-            served=served,
-            peers=documents.peers,
-        ),
-        sysctls=wanted(
-            forward_v4=4 in versions, forward_v6=6 in versions, current=local.sysctls, originals=local.originals
-        ),
-        unplaced={**routes.unplaced, **unserved, **bad_rules, **bad_peers},
-        carriers=routes.carriers,
-        served=frozenset(route.route_id for route in served),
-    )
+    return Computation().update(documents, local)
 
 
-def _link(documents: Documents, local: Local, overlay: Overlay) -> Link:
-    me, settings = documents.self_doc, documents.settings
+class Computation:
+    """Computes the desired state from what changed since the last time.
+
+    What `update` gives is what `desired` gives for the same input, whatever came before; parts that stay are the same
+    objects as last time. What everything depends on, this host's own document among it, is computed from nothing.
+    """
+
+    def __init__(self) -> None:
+        self._basis: _Basis | None = None
+
+    def update(self, documents: Documents, local: Local) -> Desired:
+        """The whole desired state."""
+        ipv6 = local.ipv6 and has_v6(local.sysctls)
+        basis = _Basis(
+            documents.self_doc,
+            documents.settings,
+            local.public_key,
+            local.listen_port,
+            local.interface,
+            local.mtu,
+            local.selection,
+            ipv6,
+        )
+        if basis != self._basis:
+            self._basis, self._parts = basis, _Parts(basis)
+        return self._parts.update(documents, local)
+
+
+class _Basis(msgspec.Struct, frozen=True):
+    """What every part of the desired state may depend on. ipv6: whether the host has it now."""
+
+    me: SelfDoc | None
+    settings: SettingsDoc | None
+    public_key: str
+    listen_port: int
+    interface: str
+    mtu: int
+    selection: Selection
+    ipv6: bool
+
+    @property
+    def overlay(self) -> Overlay:
+        return overlay_of(self.settings, self.me, ipv6=self.ipv6)
+
+
+class _Parts:
+    """The desired state on one basis."""
+
+    def __init__(self, basis: _Basis) -> None:
+        me, overlay = basis.me, basis.overlay
+        self._basis = basis
+        self._overlay = overlay
+        self._known = Known(basis.public_key, me, overlay)
+        self._fib = Fib(
+            Terms(
+                me=me,
+                overlay=overlay,
+                selection=basis.selection,
+                interface=basis.interface,
+                ipv6=basis.ipv6,
+            )
+        )
+        self._device_peers = DevicePeers()
+        self._serving = Serving(me, overlay)
+        self._inputs = Inputs(me)
+        self._unplaced: tuple[Mapping[str, str], ...] = ()
+        self._fixed = Desired(
+            links={basis.interface: _link(basis, overlay)},
+            devices={
+                basis.interface: WireGuardDevice(
+                    public_key=basis.public_key, listen_port=basis.listen_port, fwmark=CONTROL_MARK
+                )
+            },
+        )
+        self._ruleset: tuple[tuple[object, ...], Ruleset] | None = None
+
+    def update(self, documents: Documents, local: Local) -> Desired:
+        """What the documents and this host change."""
+        known, fib, serving, inputs = self._known, self._fib, self._serving, self._inputs
+        addresses = known.update(documents.peers)
+        rerouted = fib.update(
+            Seen(
+                routes=documents.routes,
+                resolutions=documents.resolutions,
+                peers=known.peers,
+                connected=local.connected,
+                incumbents=local.carriers,
+            )
+        )
+        rerouted |= {fib.carrier_of(address) for address in addresses}
+        serving.update(documents.routes, documents.resolutions, documents.rules)
+        inputs.update(documents.rules)
+        closed = [family for family, exit_ in EXITS.items() if exit_ in fib.routes]
+        return msgspec.structs.replace(
+            self._fixed,
+            revision=documents.revision,
+            peers=self._device_peers.update(known, fib.allowed, rerouted, local.endpoints),
+            routes=fib.routes,
+            rules=policy_rules(ipv6=self._basis.ipv6, closed=closed),
+            ruleset=self._table(),
+            sysctls=wanted(
+                forward_v4=4 in serving.versions,
+                forward_v6=6 in serving.versions,
+                current=local.sysctls,
+                originals=local.originals,
+            ),
+            unplaced=self._reasons(),
+            carriers=fib.carriers,
+            served=serving.ids,
+        )
+
+    def _table(self) -> Ruleset:
+        basis, peers, inputs, served = self._basis, self._known.peers, self._inputs.matches, self._serving.served
+        if self._ruleset is None or not all(map(is_, self._ruleset[0], (peers, inputs, served))):
+            made = ruleset(
+                interface=basis.interface,
+                mtu=basis.mtu,
+                listen_port=basis.listen_port,
+                overlay=self._overlay.networks,
+                inputs=(match for said in inputs.values() for match in said),
+                served=served.values(),
+                peers=peers,
+            )
+            self._ruleset = (peers, inputs, served), made
+        return self._ruleset[1]
+
+    def _reasons(self) -> Mapping[str, str]:
+        parts = self._fib.unplaced, self._serving.unplaced, self._inputs.unplaced, self._known.unplaced
+        if self._unplaced[1:] and all(map(is_, self._unplaced[1:], parts)):
+            return self._unplaced[0]
+        self._unplaced = ({id: reason for part in parts for id, reason in part.items()}, *parts)
+        return self._unplaced[0]
+
+
+def _link(basis: _Basis, overlay: Overlay) -> Link:
+    me, settings = basis.me, basis.settings
     addresses = set[str]()
     if me is not None and settings is not None:
         addresses.update(_with_length(me.address_v4, settings.overlay_v4))
         if overlay.ipv6:
             addresses.update(_with_length(me.address_v6, settings.overlay_v6))
-    return Link(name=local.interface, mtu=local.mtu, up=True, addresses=frozenset(addresses))
+    return Link(name=basis.interface, mtu=basis.mtu, up=True, addresses=frozenset(addresses))
 
 
 def _with_length(address: str, network: str) -> Iterable[str]:
@@ -108,112 +200,3 @@ def _with_length(address: str, network: str) -> Iterable[str]:
     prefix, canonical = prefix_of(network), address_of(address)
     if canonical is not None and prefix is not None:
         yield f"{canonical}/{prefix.prefixlen}"
-
-
-def _device(local: Local) -> WireGuardDevice:
-    return WireGuardDevice(public_key=local.public_key, listen_port=local.listen_port, fwmark=CONTROL_MARK)
-
-
-def _known_peers(documents: Documents, local: Local, overlay: Overlay) -> tuple[dict[str, Peer], dict[str, str]]:
-    """The peers that make sense, and why the others do not. Of two with the same key or address the lower id stays.
-
-    What is left out is nobody: it carries no route, and its address has no rights of its groups.
-    """
-    known: dict[str, Peer] = {}
-    bad: dict[str, str] = {}
-    keys, addresses = {local.public_key}, _own_addresses(documents)
-    for peer_id, peer in documents.peers.items():
-        own = _addresses(peer, overlay)
-        reason = _peer_fault(peer, own, keys, addresses)
-        if reason:
-            bad[peer_id] = reason
-        else:
-            known[peer_id] = peer
-            keys.add(peer.wireguard_key)
-            addresses |= own
-    return known, bad
-
-
-def _peers(
-    documents: Documents, local: Local, overlay: Overlay, routed: Mapping[str, frozenset[str]]
-) -> dict[str, WireGuardPeer]:
-    """Public key → peer. A routed prefix that is somebody's overlay address stays with its owner."""
-    own = {peer_id: _addresses(peer, overlay) for peer_id, peer in documents.peers.items()}
-    owned = _own_addresses(documents).union(*own.values())
-    return {
-        peer.wireguard_key: WireGuardPeer(
-            public_key=peer.wireguard_key,
-            allowed_ips=own[peer_id] | (routed.get(peer_id, frozenset()) - owned),
-            endpoint=local.endpoints.get(peer_id, ""),
-        )
-        for peer_id, peer in documents.peers.items()
-    }
-
-
-def _addresses(peer: Peer, overlay: Overlay) -> frozenset[str]:
-    return frozenset(_alone(address) for address in (peer.v4, peer.v6 if overlay.ipv6 else "") if address)
-
-
-def _peer_fault(peer: Peer, own: frozenset[str], keys: set[str], addresses: set[str]) -> str:
-    if not peer.has_key:
-        return "its WireGuard key is none"
-    if peer.wireguard_key in keys:
-        return "its WireGuard key belongs to another host"
-    if not own:
-        return "it has no overlay address"
-    taken = min(own & addresses, default="")
-    return f"its overlay address {taken} belongs to another host" if taken else ""
-
-
-def _own_addresses(documents: Documents) -> set[str]:
-    me = documents.self_doc
-    found = map(address_of, (me.address_v4, me.address_v6) if me else ())
-    return {_alone(str(address)) for address in found if address is not None}
-
-
-def _alone(address: str) -> str:
-    """The prefix of full length of an address."""
-    return f"{address}/{128 if ':' in address else 32}"
-
-
-def _served(documents: Documents, overlay: Overlay) -> tuple[list[Served], dict[str, str]]:
-    """What this host forwards for, and why not, or not wholly."""
-    me = documents.self_doc
-    served: list[Served] = []
-    bad: dict[str, str] = {}
-    for route in documents.routes.values():
-        if me is None or not serves(me.peer_id, route):
-            continue
-        found = destinations(route, documents.resolutions.get(route.route_id), overlay)
-        faults = [
-            f"a permit of rule {permit.rule_id}: {fault(permit)}" for permit in route.permits or () if fault(permit)
-        ]
-        if found.refused or faults:
-            bad[route.route_id] = found.refused or faults[0]
-        if not found.refused:
-            permits = tuple(permit for permit in map(_made_usable, route.permits or ()) if permit is not None)
-            served.append(
-                Served(
-                    route_id=route.route_id,
-                    networks=found.networks,
-                    masquerade=route.masquerade,
-                    matches=route_matches(replace(route, permits=permits), documents.rules),
-                )
-            )
-    return served, bad
-
-
-def _inputs(documents: Documents) -> tuple[list[Match], dict[str, str]]:
-    """What peer rules say of traffic to this host, and the rules that make no sense."""
-    me = documents.self_doc
-    audiences = me.audiences if me is not None else ()
-    bad = {rule.rule_id: fault(rule) for rule in documents.rules.values() if fault(rule)}
-    rules = [rule for rule in map(_made_usable, documents.rules.values()) if rule is not None]
-    return [match for rule in rules for match in input_matches(rule, audiences)], bad
-
-
-def _made_usable(rule: R) -> R | None:
-    """The rule; one that makes no sense permits nothing, and drops whatever its ports were meant to narrow down."""
-    if not fault(rule):
-        return rule
-    return replace(rule, ports=()) if rule.action == "drop" else None

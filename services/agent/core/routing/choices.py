@@ -25,18 +25,39 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     none: bool = False
 
 
-def selected(selection: Selection, groups: Iterable[HaGroup]) -> frozenset[str]:
-    """The network ids in use: all that nobody deselected, and of the exit nodes at most one with its twin.
+class Choice(msgspec.Struct, frozen=True):
+    """A selection, and what it means for the exit nodes there are.
+
+    exits: network id of each exit node → the id both twins go by. exit_id: that of the exit node in use, if any.
+    """
+
+    selection: Selection
+    exits: Mapping[str, str]
+    exit_id: str | None
+
+    def uses(self, network_id: str) -> bool:
+        """Whether a network that is offered is used: nobody deselected it, or it is the exit node in use."""
+        if self.selection.none:
+            return False
+        if network_id in self.exits:
+            return self.exits[network_id] == self.exit_id
+        return network_id not in self.selection.deselected
+
+
+def choice(selection: Selection, groups: Iterable[HaGroup]) -> Choice:
+    """What is used. groups: what is offered; only the exit nodes among it matter.
 
     The exit node is the one people selected, else the first that applies by itself (skip_auto_apply is off).
     """
     groups = tuple(groups)
-    if selection.none:
-        return frozenset()
-    exits = exit_bases(groups)
-    wanted = {group.network_id for group in groups if group.network_id not in exits} - selection.deselected
-    exit_id = _chosen_exit(selection, groups)
-    return frozenset(wanted | {network_id for network_id, base in exits.items() if base == exit_id})
+    return Choice(selection, exit_bases(groups), _chosen_exit(selection, groups))
+
+
+def selected(selection: Selection, groups: Iterable[HaGroup]) -> frozenset[str]:
+    """The network ids in use: all that nobody deselected, and of the exit nodes at most one with its twin."""
+    groups = tuple(groups)
+    made = choice(selection, groups)
+    return frozenset(group.network_id for group in groups if made.uses(group.network_id))
 
 
 def select(

@@ -1,157 +1,211 @@
-"""The overlay's routing table of a client, and the routed prefixes each routing peer gets as allowed IPs."""
+"""The overlay's routing table of a client, and the routed prefixes each routing peer gets as allowed IPs.
 
-from collections.abc import Iterable, Mapping
+Computed HA group by HA group: a group depends on its routes and their routing peers, on the exit node in use, and on
+the groups that lead to the same prefix. A change computes the groups that it touches, and nothing else.
+"""
+
+from collections.abc import Mapping
 
 import msgspec
 
-from services.agent.core.documents import Documents
-from services.agent.core.intervals import Network
+from services.agent.core.changes import changed, patched
 from services.agent.core.kernel import RouteEntry
-from services.agent.core.routing.choices import Selection, selected
+from services.agent.core.parsed import Peer, Resolution, Route
+from services.agent.core.routing.choices import Selection, choice
 from services.agent.core.routing.destinations import Overlay, destinations
-from services.agent.core.routing.hagroups import V4_EXIT, V6_EXIT, Candidate, HaGroup, candidates, choose, offered
+from services.agent.core.routing.hagroups import V4_EXIT, V6_EXIT, Candidate, HaGroup, HaKey, candidates, choose, ha_key
+from services.agent.core.routing.offers import Offers
+from shared.events.documents import SelfDoc
 
 NO_POLICY = "no policy connects this host with a routing peer of the route"
 NOBODY_CONNECTED = "no routing peer is connected"
 NO_ADDRESSES = "none of its names has an address that can be routed"
 
 
-class Fib(msgspec.Struct, frozen=True, kw_only=True):
-    """routes: prefix → entry. allowed: peer id → routed prefixes. carriers: route id → peer id of its routing peer.
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What every group depends on. ipv6: whether the kernel has it."""
 
-    unplaced: route id → why it is not installed as it is; an exit that nobody carries is here and unreachable.
-    """
+    me: SelfDoc | None
+    overlay: Overlay
+    selection: Selection
+    interface: str
+    ipv6: bool
 
-    routes: Mapping[str, RouteEntry]
-    allowed: Mapping[str, frozenset[str]]
-    carriers: Mapping[str, str]
-    unplaced: Mapping[str, str]
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What some groups depend on. peers: those that make sense. connected: peer ids. incumbents: route id → id of the
+    routing peer that carried it so far."""
+
+    routes: Mapping[str, Route] = {}
+    resolutions: Mapping[str, Resolution] = {}
+    peers: Mapping[str, Peer] = {}
+    connected: frozenset[str] = frozenset()
+    incumbents: Mapping[str, str] = {}
 
 
 class _Placed(msgspec.Struct, frozen=True, kw_only=True):
     """An HA group in use. carrier: None when nobody carries it, which only an exit survives, as unreachable."""
 
     group: HaGroup
-    networks: tuple[Network, ...]
+    prefixes: tuple[str, ...]
     carrier: Candidate | None
 
-    @property
-    def rank(self) -> tuple[bool, bool, int, str, str]:
-        """Lowest first: which of several groups with the same prefix gets it."""
-        one = self.carrier
-        return (
-            one is None,
-            one is None or not one.connected,
-            one.metric if one else 0,
-            one.peer_id if one else "",
-            self.group.network_id,
-        )
+
+class _Given(msgspec.Struct, frozen=True):
+    """What a group adds to the result. carrier: peer id, "" for none. won: prefixes that lead to the carrier. routes:
+    ids of the routes that it carries. reasons: route id → why it is not installed as it is."""
+
+    carrier: str
+    won: tuple[str, ...]
+    routes: tuple[str, ...]
+    reasons: Mapping[str, str]
 
 
-def fib(
-    documents: Documents,
-    *,
-    overlay: Overlay,
-    selection: Selection,
-    connected: Iterable[str],
-    incumbents: Mapping[str, str],
-    interface: str,
-    ipv6: bool,
-) -> Fib:
-    """The routes to install. connected: peer ids. incumbents: the carriers of the last Fib. ipv6: the kernel has it.
+class Fib:
+    """routes: prefix → entry. carriers: route id → peer id of its routing peer. allowed: peer id → routed prefixes.
+
+    unplaced: route id → why it is not installed as it is; an exit that nobody carries is here and unreachable. owners:
+    prefix → the group that has it. What `update` does not change stays the same object, save for `allowed`.
 
     A group nobody connected can carry is withdrawn, unless a route of it has keep_route on (decision R2). An exit is
     never withdrawn into the open: it becomes unreachable. With an IPv4 exit and no IPv6 one, IPv6 is unreachable (G8).
     """
-    me = documents.self_doc
-    if me is None:
-        return Fib(routes={}, allowed={}, carriers={}, unplaced={})
-    groups = offered(documents.routes.values(), me, documents.peers)
-    used = selected(selection, groups)
-    unplaced = _without_policy(documents, groups)
-    placed = []
-    for group in groups:
-        if group.network_id in used:
-            one, reason = _place(group, documents, overlay, frozenset(connected), incumbents)
-            if one is not None:
-                placed.append(one)
-            if reason:
-                unplaced |= {route.route_id: reason for route in group.routes}
-    return _installed(placed, unplaced, interface, ipv6=ipv6)
 
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._seen = Seen()
+        self._offers = Offers(terms.me)
+        self._choice = choice(terms.selection, ())
+        self._placed: dict[HaKey, tuple[_Placed | None, Mapping[str, str]]] = {}
+        self._given: dict[HaKey, _Given] = {}
+        self._claims: dict[str, set[HaKey]] = {}
+        self._owners: dict[str, HaKey] = {}
+        self.routes: Mapping[str, RouteEntry] = {}
+        self.carriers: Mapping[str, str] = {}
+        self.unplaced: Mapping[str, str] = {}
+        self.allowed: dict[str, set[str]] = {}
 
-def _without_policy(documents: Documents, groups: Iterable[HaGroup]) -> dict[str, str]:
-    usable = {route.route_id for group in groups for route in group.routes}
-    me = documents.self_doc
-    return {
-        route.route_id: NO_POLICY
-        for route in documents.routes.values()
-        if me is not None
-        and route.route_id not in usable
-        and me.peer_id not in route.routing_peers
-        and not any(peer_id in documents.peers for peer_id in route.routing_peers)
-    }
+    def carrier_of(self, prefix: str) -> str:
+        """The id of the peer that the prefix leads to, "" for none."""
+        return self._given[self._owners[prefix]].carrier if prefix in self._owners else ""
 
+    def update(self, now: Seen) -> set[str]:
+        """Compute what differs from the last time; gives the ids of the peers whose allowed prefixes may be others."""
+        before, self._seen = self._seen, now
+        dirty = self._offers.update(now.routes, now.peers)
+        dirty |= self._offers.carried_by(before.connected ^ now.connected)
+        others = changed(before.resolutions, now.resolutions) | changed(before.incumbents, now.incumbents)
+        dirty |= {ha_key(now.routes[route_id]) for route_id in others if route_id in now.routes}
+        former, self._choice = self._choice, choice(self._terms.selection, self._offers.exits.values())
+        for network_id in former.exits.keys() | self._choice.exits.keys():
+            if former.uses(network_id) != self._choice.uses(network_id):
+                dirty |= self._offers.of_network(network_id)
+        return self._install({key: self._placing(key) for key in dirty})
 
-def _place(
-    group: HaGroup,
-    documents: Documents,
-    overlay: Overlay,
-    connected: frozenset[str],
-    incumbents: Mapping[str, str],
-) -> tuple[_Placed | None, str]:
-    """The group as it goes into the table, or None; and why not, or not as it is."""
-    over_v6 = ":" in group.network
-    seen = [documents.peers[peer_id] for peer_id in group.routing_peers if peer_id in documents.peers]
-    able = [peer.peer_id for peer in seen if peer.address_v6 or not over_v6]
-    incumbent = next((incumbents[route.route_id] for route in group.routes if route.route_id in incumbents), None)
-    carrier = choose(candidates(group, able, connected), incumbent)
-    if carrier is None:
-        reason = f"{group.network} needs a routing peer with an IPv6 address in the overlay"
-        return _closed(group) if overlay.ipv6 else None, reason
-    route = next(route for route in group.routes if carrier.peer_id in route.routing_peers)
-    found = destinations(route, documents.resolutions.get(route.route_id), overlay)
-    if found.refused:
-        return None, found.refused
-    if not carrier.connected and not group.keep_route:
-        return _closed(group), NOBODY_CONNECTED
-    has_v6 = documents.peers[carrier.peer_id].address_v6 != ""
-    networks = tuple(network for network in found.networks if network.version == 4 or has_v6)
-    return _Placed(group=group, networks=networks, carrier=carrier), "" if networks else NO_ADDRESSES
+    def _placing(self, key: HaKey) -> tuple[_Placed | None, Mapping[str, str]]:
+        """The group as it goes into the table, if it does, and route id → why not, or not as it is."""
+        group = self._offers.groups.get(key)
+        reasons = dict.fromkeys(self._offers.without_policy(key), NO_POLICY)
+        if group is None or not self._choice.uses(group.network_id):
+            return None, reasons
+        one, reason = self._place(group)
+        return one, reasons | {route.route_id: reason for route in group.routes if reason}
+
+    def _place(self, group: HaGroup) -> tuple[_Placed | None, str]:
+        seen, overlay = self._seen, self._terms.overlay
+        over_v6 = ":" in group.network
+        known = [seen.peers[peer_id] for peer_id in group.routing_peers if peer_id in seen.peers]
+        able = [peer.peer_id for peer in known if peer.address_v6 or not over_v6]
+        incumbents = seen.incumbents
+        incumbent = next((incumbents[route.route_id] for route in group.routes if route.route_id in incumbents), None)
+        carrier = choose(candidates(group, able, seen.connected), incumbent)
+        if carrier is None:
+            reason = f"{group.network} needs a routing peer with an IPv6 address in the overlay"
+            return _closed(group) if overlay.ipv6 else None, reason
+        route = next(route for route in group.routes if carrier.peer_id in route.routing_peers)
+        found = destinations(route, seen.resolutions.get(route.route_id), overlay)
+        if found.refused:
+            return None, found.refused
+        if not carrier.connected and not group.keep_route:
+            return _closed(group), NOBODY_CONNECTED
+        has_v6 = seen.peers[carrier.peer_id].address_v6 != ""
+        prefixes = tuple(str(network) for network in found.networks if network.version == 4 or has_v6)
+        return _Placed(group=group, prefixes=prefixes, carrier=carrier), "" if prefixes else NO_ADDRESSES
+
+    def _install(self, placed: Mapping[HaKey, tuple[_Placed | None, Mapping[str, str]]]) -> set[str]:
+        """One entry for each prefix: where several groups have the same, the best carrier's gets it."""
+        contested = self._claim(placed)
+        affected = placed.keys() | {key for prefix in contested for key in self._claims.get(prefix, ())}
+        former = [self._given.pop(key) for key in affected if key in self._given]
+        given = {key: self._give(*self._placed[key]) for key in affected if key in self._placed}
+        carriers: dict[str, str | None] = {}
+        unplaced: dict[str, str | None] = {}
+        for one in former:
+            self.allowed.get(one.carrier, set()).difference_update(one.won)
+            carriers |= dict.fromkeys(one.routes)
+            unplaced |= dict.fromkeys(one.reasons)
+        for one in given.values():
+            self.allowed.setdefault(one.carrier, set()).update(one.won)
+            carriers |= dict.fromkeys(one.routes, one.carrier)
+            unplaced |= one.reasons
+        self._given |= given
+        self.carriers, self.unplaced = patched(self.carriers, carriers), patched(self.unplaced, unplaced)
+        self.routes = patched(self.routes, {prefix: self._entry(prefix) for prefix in contested})
+        self.routes = patched(self.routes, {V6_EXIT: self._entry(V6_EXIT)})
+        return {one.carrier for one in (*former, *given.values()) if one.won}
+
+    def _claim(self, placed: Mapping[HaKey, tuple[_Placed | None, Mapping[str, str]]]) -> set[str]:
+        """Take note of what leads where; gives the prefixes that a group of these led or leads to."""
+        contested = set[str]()
+        for key, (one, reasons) in placed.items():
+            former, _ = self._placed.pop(key, (None, {}))
+            for prefix in former.prefixes if former else ():
+                self._claims[prefix].discard(key)
+                contested.add(prefix)
+            for prefix in one.prefixes if one else ():
+                self._claims.setdefault(prefix, set()).add(key)
+                contested.add(prefix)
+            if one is not None or reasons:
+                self._placed[key] = one, reasons
+        for prefix in contested:
+            if self._claims[prefix]:
+                self._owners[prefix] = min(self._claims[prefix], key=self._rank)
+            else:
+                del self._claims[prefix]
+                self._owners.pop(prefix, None)
+        return contested
+
+    def _rank(self, key: HaKey) -> tuple[bool, bool, int, str, HaKey]:
+        """Lowest first: which of several groups with the same prefix gets it."""
+        one, _ = self._placed[key]
+        carrier = one.carrier if one else None
+        if carrier is None:
+            return True, True, 0, "", key
+        return False, not carrier.connected, carrier.metric, carrier.peer_id, key
+
+    def _give(self, one: _Placed | None, reasons: Mapping[str, str]) -> _Given:
+        if one is None:
+            return _Given("", (), (), reasons)
+        ids = tuple(route.route_id for route in one.group.routes)
+        won = tuple(prefix for prefix in one.prefixes if self._owners[prefix] == one.group.key)
+        if one.carrier is not None and (won or not one.prefixes):
+            return _Given(one.carrier.peer_id, won, ids, reasons)
+        if one.prefixes and not won:
+            other, *_ = self._owners[one.prefixes[0]]
+            reasons = {**reasons, **dict.fromkeys(ids, f"{one.prefixes[0]} is routed by network {other}")}
+        return _Given("", won, (), reasons)
+
+    def _entry(self, prefix: str) -> RouteEntry | None:
+        """An exit for one family makes the other family's default unreachable where that is IPv6 and has none."""
+        if prefix in self._owners:
+            device = self._terms.interface if self.carrier_of(prefix) else ""
+            return RouteEntry(prefix=prefix, device=device, unreachable=not device)
+        if prefix == V6_EXIT and self._terms.ipv6 and V4_EXIT in self._owners:
+            return RouteEntry(prefix=prefix, device="", unreachable=True)
+        return None
 
 
 def _closed(group: HaGroup) -> _Placed | None:
     """An exit without carrier, which stays and is unreachable (decision R2); None for any other group."""
-    network = group.routes[0].prefix
-    return _Placed(group=group, networks=(network,), carrier=None) if group.is_exit and network else None
-
-
-def _installed(placed: Iterable[_Placed], unplaced: Mapping[str, str], interface: str, *, ipv6: bool) -> Fib:
-    """One entry for each prefix: where several groups have the same, the best carrier's gets it."""
-    routes: dict[str, RouteEntry] = {}
-    owners: dict[str, _Placed] = {}
-    allowed: dict[str, set[str]] = {}
-    carriers: dict[str, str] = {}
-    reasons = dict(unplaced)
-    for one in sorted(placed, key=lambda one: one.rank):
-        won = [str(network) for network in one.networks if owners.setdefault(str(network), one) is one]
-        for prefix in won:
-            routes[prefix] = _entry(prefix, interface if one.carrier else "")
-        if one.carrier is not None and (won or not one.networks):
-            allowed.setdefault(one.carrier.peer_id, set()).update(won)
-            carriers |= {route.route_id: one.carrier.peer_id for route in one.group.routes}
-        elif one.networks and not won:
-            other = owners[str(one.networks[0])].group.network_id
-            reasons |= {route.route_id: f"{one.networks[0]} is routed by network {other}" for route in one.group.routes}
-    if ipv6 and V4_EXIT in routes and V6_EXIT not in routes:
-        routes[V6_EXIT] = _entry(V6_EXIT, "")
-    return Fib(
-        routes=routes,
-        allowed={peer_id: frozenset(prefixes) for peer_id, prefixes in allowed.items()},
-        carriers=carriers,
-        unplaced=reasons,
-    )
-
-
-def _entry(prefix: str, device: str) -> RouteEntry:
-    return RouteEntry(prefix=prefix, device=device, unreachable=not device)
+    prefix = group.routes[0].prefix
+    return _Placed(group=group, prefixes=(str(prefix),), carrier=None) if group.is_exit and prefix else None

@@ -1,6 +1,7 @@
 """HA groups: which routes stand for each other, which of them this host may use, and which routing peer carries one."""
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import TypeAlias
 
 import msgspec
 
@@ -14,6 +15,10 @@ V6_EXIT = "::/0"
 EXITS: dict[Family, str] = {"v4": V4_EXIT, "v6": V6_EXIT}
 
 
+HaKey: TypeAlias = tuple[str, str, tuple[str, ...]]
+"""Network id, canonical prefix ("" for domains) and domains (lower case, sorted) of an HA group."""
+
+
 class HaGroup(msgspec.Struct, frozen=True, kw_only=True):
     """Routes with equal network id and equal prefix or set of domains, sorted by id: they stand for each other (R5).
 
@@ -24,6 +29,10 @@ class HaGroup(msgspec.Struct, frozen=True, kw_only=True):
     network: str
     domains: tuple[str, ...]
     routes: tuple[Route, ...]
+
+    @property
+    def key(self) -> HaKey:
+        return self.network_id, self.network, self.domains
 
     @property
     def is_exit(self) -> bool:
@@ -46,20 +55,24 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     connected: bool
 
 
+def ha_key(route: Route) -> HaKey:
+    """The HA group of the route."""
+    return route.network_id, "" if route.names else route.canonical, route.names
+
+
+def ha_group(key: HaKey, routes: Iterable[Route]) -> HaGroup:
+    """The HA group of these routes, all with that key."""
+    network_id, network, domains = key
+    members = tuple(sorted(routes, key=lambda route: route.route_id))
+    return HaGroup(network_id=network_id, network=network, domains=domains, routes=members)
+
+
 def ha_groups(routes: Iterable[Route]) -> tuple[HaGroup, ...]:
     """The routes by HA group, sorted by network id, then prefix, then domains."""
-    groups: dict[tuple[str, str, tuple[str, ...]], list[Route]] = {}
+    groups: dict[HaKey, list[Route]] = {}
     for route in routes:
-        groups.setdefault((route.network_id, "" if route.names else route.canonical, route.names), []).append(route)
-    return tuple(
-        HaGroup(
-            network_id=network_id,
-            network=network,
-            domains=domains,
-            routes=tuple(sorted(members, key=lambda route: route.route_id)),
-        )
-        for (network_id, network, domains), members in sorted(groups.items())
-    )
+        groups.setdefault(ha_key(route), []).append(route)
+    return tuple(ha_group(key, members) for key, members in sorted(groups.items()))
 
 
 def serves(peer_id: str, route: Route) -> bool:
