@@ -21,9 +21,8 @@ def permits(route: Route, rules: Iterable[PolicyRule]) -> tuple[Permit, ...]:
 
 
 def port_ranges(rule: PolicyRule) -> tuple[PortRange, ...]:
-    """The rule's ports, sorted; single ports win over ranges when a rule has both, () means all."""
-    singles = {PortRange(int(port), int(port)) for port in rule.ports}
-    return tuple(sorted(singles or set(rule.port_ranges)))
+    """The rule's ports, sorted; () means all."""
+    return tuple(sorted({*rule.port_ranges, *(PortRange(int(port), int(port)) for port in rule.ports)}))
 
 
 def _open_to_distribution(route: Route) -> Permit:
