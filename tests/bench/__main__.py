@@ -8,12 +8,13 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import agent_desired, answers, fanout, feed_latency, feed_rewrite, lab_latency
+from tests.bench import agent_desired, answers, fanout, feed_latency, feed_rewrite, firewall, lab_latency
 from tests.bench.figures import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "lab": lab_latency.measure,
     "fanout": fanout.measure,
+    "firewall": firewall.measure,
     "feed": feed_latency.measure,
     "rewrite": feed_rewrite.measure,
     "desired": agent_desired.measure,

@@ -21,8 +21,8 @@ CATCH_ALL = "*"
 """How nft writes the element that stands for every address without one of its own. Ours is none; others may add it."""
 
 
-class Range(msgspec.Struct, frozen=True, order=True):
-    """Addresses from first to last, both included, as numbers."""
+class Range(msgspec.Struct, frozen=True, order=True, gc=False):
+    """Numbers from first to last, both included: addresses, or ports."""
 
     first: int
     last: int

@@ -177,6 +177,17 @@ class ObservedRuleset(msgspec.Struct, frozen=True, kw_only=True):
     elements: dict[str, frozenset[str]]
 
 
+class Count(msgspec.Struct, frozen=True, gc=False):
+    """What a rule has decided about, since it stands in its chain."""
+
+    packets: int = 0
+    bytes: int = 0
+
+
+RuleName: TypeAlias = tuple[str, str]
+"""A rule in the kernel: its chain and `Rule.key`."""
+
+
 class SysctlEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One kernel setting. Key: path with slashes, "net/ipv4/ip_forward"."""
 

@@ -93,17 +93,20 @@ def nested(kind: int, *attributes: bytes) -> bytes:
     return attribute(kind | NLA_F_NESTED, b"".join(attributes))
 
 
-def attributes(data: memoryview) -> dict[int, memoryview]:
-    """Type → value; of equal types the last one. Flags in the type are taken off."""
-    found: dict[int, memoryview] = {}
+def each_attribute(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Type and value of each, in order. Flags in the type are taken off."""
     at = 0
     while at + 4 <= len(data):
         length, kind = ATTRIBUTE.unpack_from(data, at)
         if length < 4:
             break
-        found[kind & NLA_TYPE_MASK] = data[at + 4 : at + length]
+        yield kind & NLA_TYPE_MASK, data[at + 4 : at + length]
         at += (length + 3) & ~3
-    return found
+
+
+def attributes(data: memoryview) -> dict[int, memoryview]:
+    """Type → value; of equal types the last one."""
+    return dict(each_attribute(data))
 
 
 def read_u32(value: memoryview) -> int:

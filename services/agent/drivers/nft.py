@@ -4,20 +4,22 @@ import asyncio
 import ctypes
 import errno
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from nftables import Nftables
 
 from services.agent.core.firewall.ruleset import shape
-from services.agent.core.kernel import NFT_TABLE, ObservedRuleset, Ruleset, SetOrMap
+from services.agent.core.kernel import NFT_TABLE, Count, ObservedRuleset, RuleName, Ruleset, SetOrMap
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Netlink, Refusal, Request
+from services.agent.drivers.nft_counts import NFTA_RULE_TABLE, read_counts
 from services.agent.drivers.nft_sets import Contents, contents, fill_requests
-from services.agent.drivers.nft_text import ABSENT, change_script, destroy_script, read_listing, replace_script
+from services.agent.drivers.nft_text import ABSENT, NONE, change_script, destroy_script, read_listing, replace_script
 from services.agent.errors import MechanismMissing
 
 LIBRARY = "libnftables.so.1"
-NFT_MSG_GETTABLE, NFT_MSG_NEWGEN, NFT_MSG_GETGEN = 10 << 8 | 1, 10 << 8 | 15, 10 << 8 | 16
+NFT_MSG_GETTABLE, NFT_MSG_GETRULE, NFT_MSG_NEWGEN, NFT_MSG_GETGEN = (10 << 8 | kind for kind in (1, 7, 15, 16))
 NFTA_GEN_ID, NFTA_TABLE_NAME, NFTA_TABLE_FLAGS = 1, 1, 2
 NFT_TABLE_F_DORMANT = 1
 NFPROTO_INET = 1
@@ -70,17 +72,22 @@ class Nft:
     async def replace(self, ruleset: Ruleset) -> str | None:
         """Make the table the ruleset. The error when the kernel refused, and then nothing changed.
 
+        A rule that says the same as one that stood in its chain goes on counting from there; what passes while the
+        table is being written (20-50 ms with 10,000 elements) is not counted. All others begin anew.
+
         What is in dynamic sets is taken along in the same transaction, but keeps nothing from being withdrawn: when
         the kernel refuses the table with it, it is written without.
         """
-        fingerprint = shape(ruleset)
+        async with self._turn:
+            counts = self._counts()
+        script = partial(replace_script, self._table, ruleset, shape(ruleset), counts=counts)
         if not any(one.dynamic for one in ruleset.sets):
-            return await self._write(replace_script(self._table, ruleset, fingerprint))
+            return await self._write(script())
         async with self._filling:
             held = await self._contents(ruleset)
-            error = await self._write(replace_script(self._table, ruleset, fingerprint, held))
+            error = await self._write(script(contents=held))
             if error and held:
-                error = await self._write(replace_script(self._table, ruleset, fingerprint))
+                error = await self._write(script())
             return error
 
     async def fill(self, elements: Mapping[str, Mapping[str, float]]) -> str | None:
@@ -111,6 +118,11 @@ class Nft:
             return f"table {self._table} has another shape than the elements are for"
         return await self._write(change_script(self._table, add, remove, anew))
 
+    async def counts(self) -> Mapping[RuleName, Count]:
+        """What each rule of the table that decides has counted by now. 12 us a rule."""
+        async with self._turn:
+            return self._counts()
+
     async def destroy(self) -> str | None:
         """Remove the table, if there is one."""
         return await self._write(destroy_script(self._table))
@@ -137,6 +149,11 @@ class Nft:
         async with self._turn:
             code, listing, _ = await self._run(f"list sets table inet {self._table}", self._listed)
         return {} if code else contents(listing, ruleset.sets)
+
+    def _counts(self) -> Mapping[RuleName, Count]:
+        body = bytes((NFPROTO_INET, 0, 0, 0)) + netlink.text(NFTA_RULE_TABLE, self._table)
+        listed = self._netfilter.dump(Request(NFT_MSG_GETRULE, 0, body))
+        return NONE if isinstance(listed, Refusal) else read_counts(message.body[NFGENMSG:] for message in listed)
 
     async def _list(self) -> ObservedRuleset:
         self._nft.set_json_output(True)

@@ -23,6 +23,9 @@ from services.agent.core.firewall.rule import (
     Within,
 )
 from services.agent.core.intervals import Range, Version
+from services.agent.core.kernel import Count
+
+NOTHING_YET = Count()
 
 _IP: dict[Version, str] = {4: "ip", 6: "ip6"}
 _FIELD: dict[Field, str] = {"source": "saddr", "destination": "daddr"}
@@ -35,23 +38,28 @@ _CONNECTION = {
 }
 
 
-def rule_text(rule: Rule) -> str:
-    """The rule without its comment."""
-    return " ".join((*map(_condition, rule.conditions), _verdict(rule.verdict)))
+def rule_text(rule: Rule, count: Count = NOTHING_YET) -> str:
+    """The rule without its comment. count: where its counter begins, if it has one."""
+    counter = (_counter(count),) if rule.counts else ()
+    return " ".join((*map(_condition, rule.conditions), *counter, _verdict(rule.verdict)))
+
+
+def _counter(count: Count) -> str:
+    return f"counter packets {count.packets} bytes {count.bytes}" if count.packets else "counter"
 
 
 def _condition(condition: Condition) -> str:
     match condition:
-        case Interface(direction, name, other):
-            return f'{_DIRECTION[direction]} {"!= " if other else ""}"{name}"'
         case Member(version, field, set_name):
             return f"{_IP[version]} {_FIELD[field]} @{set_name}"
+        case Ports(protocol, ports):
+            return f"{protocol} dport {_ports(ports)}"
+        case Interface(direction, name, other):
+            return f'{_DIRECTION[direction]} {"!= " if other else ""}"{name}"'
         case Within(version, field, prefix):
             return f"{_IP[version]} {_FIELD[field]} {prefix}"
         case IpProtocol(name):
             return f"meta l4proto {name}"
-        case Ports(protocol, ports):
-            return f"{protocol} dport {_ports(ports)}"
         case Connection(state):
             return _CONNECTION[state]
         case Marked(carrier, mark, mask):
@@ -64,6 +72,8 @@ def _condition(condition: Condition) -> str:
 
 
 def _verdict(verdict: Verdict) -> str:
+    if isinstance(verdict, str):
+        return verdict
     match verdict:
         case Jump(chain):
             return f"jump {chain}"
@@ -74,7 +84,7 @@ def _verdict(verdict: Verdict) -> str:
             return f"{what} set {what} & {~mask & 0xFFFFFFFF:#x} | {mark:#x}"
         case Clamp(size):
             return f"tcp option maxseg size set {size}"
-    return verdict
+    assert_never(verdict)
 
 
 def _ports(ports: tuple[Range, ...]) -> str:

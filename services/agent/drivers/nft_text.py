@@ -1,8 +1,9 @@
 """A ruleset as nft's text, and back from nft's JSON, with a mark that shows whether others changed the table.
 
-Every rule carries a comment "<shape> <skeleton> <number>": the shape it was written with, a digest of the names of all
-sets, maps and chains with their policies and numbers of rules, and its place in the chain. A table in which
-all of that still holds has the shape it was written with; element texts are compared one by one.
+Every rule carries a comment "<shape> <skeleton> <number> <key>": the shape it was written with, a digest of the names
+of all sets, maps and chains with their policies and numbers of rules, its place in the chain, and Rule.key. A table in
+which the first three still hold has the shape it was written with; element texts are compared one by one. The key says
+which rule a counter belongs to, whatever table stands by now (drivers/nft_counts.py).
 """
 
 import hashlib
@@ -12,17 +13,35 @@ from typing import Any
 
 import msgspec
 
-from services.agent.core.kernel import Hook, NftChain, NftMap, NftSet, ObservedRuleset, Ruleset, SetOrMap
-from services.agent.drivers.nft_rules import rule_text
+from services.agent.core.kernel import (
+    Count,
+    Hook,
+    NftChain,
+    NftMap,
+    NftSet,
+    ObservedRuleset,
+    RuleName,
+    Ruleset,
+    SetOrMap,
+)
+from services.agent.drivers.nft_rules import NOTHING_YET, rule_text
 
 ABSENT = ObservedRuleset(shape="", elements={})
 NOTHING: Mapping[str, Iterable[str]] = {}
+NONE: Mapping[RuleName, Count] = {}
 
 
-def replace_script(table: str, ruleset: Ruleset, shape: str, contents: Mapping[str, Iterable[str]] = NOTHING) -> str:
+def replace_script(
+    table: str,
+    ruleset: Ruleset,
+    shape: str,
+    *,
+    contents: Mapping[str, Iterable[str]] = NOTHING,
+    counts: Mapping[RuleName, Count] = NONE,
+) -> str:
     """What makes the table exactly the ruleset, in one transaction. `destroy` would need nft 1.0.7.
 
-    contents: of dynamic sets, name → elements with their timeouts.
+    contents: of dynamic sets, name → elements with their timeouts. counts: where the counters of rules begin.
     """
     held = {chain.name: len(chain.rules) for chain in ruleset.chains}
     policies = {chain.name: "accept" if chain.hook else "" for chain in ruleset.chains}
@@ -31,7 +50,7 @@ def replace_script(table: str, ruleset: Ruleset, shape: str, contents: Mapping[s
     blocks = [
         *(_set_block("set", one, one.type, contents.get(one.name, sorted(one.elements))) for one in ruleset.sets),
         *(_set_block("map", one, f"{one.type} : verdict", map(" : ".join, one.elements)) for one in ruleset.maps),
-        *(_chain_block(chain, mark) for chain in ruleset.chains),
+        *(_chain_block(chain, mark, counts) for chain in ruleset.chains),
     ]
     return f"{destroy_script(table)}table inet {table} {{\n{''.join(blocks)}}}\n"
 
@@ -62,27 +81,61 @@ def read_listing(listing: str) -> ObservedRuleset:
     policies: dict[str, str] = {}
     comments: dict[str, list[str]] = {}
     strange = False
-    for item in msgspec.json.decode(listing)["nftables"]:
-        ((kind, content),) = item.items()
-        if kind == "set":
-            sets.append(content["name"])
-            if "timeout" not in content.get("flags", ()):
-                elements[content["name"]] = frozenset(map(_element, content.get("elem", ())))
-        elif kind == "map":
-            maps.append(content["name"])
-            elements[content["name"]] = frozenset(
-                f"{_element(key)} : {_verdict(verdict)}" for key, verdict in content.get("elem", ())
+    for item in _read_listing(listing).nftables:
+        if item.rule:
+            comments[item.rule.chain].append(item.rule.comment)
+        elif item.set:
+            sets.append(item.set.name)
+            if "timeout" not in item.set.flags:
+                elements[item.set.name] = frozenset(map(_element, item.set.elem))
+        elif item.map:
+            maps.append(item.map.name)
+            elements[item.map.name] = frozenset(
+                f"{_element(key)} : {_verdict(verdict)}" for key, verdict in item.map.elem
             )
-        elif kind == "chain":
-            policies[content["name"]] = content.get("policy", "")
-            comments[content["name"]] = []
-        elif kind == "rule":
-            comments[content["chain"]].append(content.get("comment", ""))
+        elif item.chain:
+            policies[item.chain.name] = item.chain.policy
+            comments[item.chain.name] = []
         else:
-            strange = strange or kind not in ("metainfo", "table")
+            strange = strange or not (item.metainfo or item.table)
     held = {chain: len(rules) for chain, rules in comments.items()}
     shape = "" if strange else _shape(comments, _skeleton(sets, maps, policies, held))
     return ObservedRuleset(shape=shape, elements=elements)
+
+
+class _Rule(msgspec.Struct, gc=False):
+    chain: str
+    comment: str = ""
+
+
+class _Chain(msgspec.Struct, gc=False):
+    name: str
+    policy: str = ""
+
+
+class _Set(msgspec.Struct):
+    name: str
+    flags: list[str] | str = ""
+    elem: list[Any] = []
+
+
+class _Item(msgspec.Struct):
+    """One of these; none when it is of another kind."""
+
+    rule: _Rule | None = None
+    set: _Set | None = None
+    map: _Set | None = None
+    chain: _Chain | None = None
+    table: msgspec.Raw = msgspec.Raw()
+    metainfo: msgspec.Raw = msgspec.Raw()
+
+
+class _Listing(msgspec.Struct):
+    nftables: list[_Item]
+
+
+_read_listing = msgspec.json.Decoder(_Listing).decode
+"""Skips what rules consist of, which is most of a listing."""
 
 
 def _shape(comments: Mapping[str, list[str]], skeleton: str) -> str:
@@ -91,7 +144,7 @@ def _shape(comments: Mapping[str, list[str]], skeleton: str) -> str:
     for rules in comments.values():
         for number, comment in enumerate(rules):
             shape, _, rest = comment.partition(" ")
-            if rest != f"{skeleton} {number}":
+            if rest.rpartition(" ")[0] != f"{skeleton} {number}":
                 return ""
             shapes.add(shape)
     return shapes.pop() if len(shapes) == 1 else ""
@@ -111,9 +164,12 @@ def _set_block(kind: str, one: NftSet | NftMap, declared: str, elements: Iterabl
     return f"{kind} {one.name} {{\ntype {declared}\n{flags}{f'elements = {{ {listed} }}' if listed else ''}\n}}\n"
 
 
-def _chain_block(chain: NftChain, mark: str) -> str:
-    rules = "".join(f'{rule_text(rule)} comment "{mark} {number}"\n' for number, rule in enumerate(chain.rules))
-    return f"chain {chain.name} {{\n{_hook(chain.hook) if chain.hook else ''}\n{rules}}}\n"
+def _chain_block(chain: NftChain, mark: str, counts: Mapping[RuleName, Count]) -> str:
+    rules = []
+    for number, rule in enumerate(chain.rules):
+        key = rule.key
+        rules.append(f'{rule_text(rule, counts.get((chain.name, key), NOTHING_YET))} comment "{mark} {number} {key}"\n')
+    return f"chain {chain.name} {{\n{_hook(chain.hook) if chain.hook else ''}\n{''.join(rules)}}}\n"
 
 
 def _hook(hook: Hook) -> str:

@@ -3,11 +3,13 @@
 import asyncio
 import itertools
 import random
+import socket
 import subprocess
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from deploy.lab.netns import Namespace
 from services.agent.core import parsed
@@ -17,7 +19,7 @@ from services.agent.core.firewall.ruleset import Elements, Replace, change, elem
 from services.agent.core.firewall.ruleset import ruleset as core_ruleset
 from services.agent.core.firewall.served import Served
 from services.agent.core.intervals import Range, parse, text
-from services.agent.core.kernel import Hook, NftChain, NftMap, NftSet, ObservedRuleset, Ruleset
+from services.agent.core.kernel import Count, Hook, NftChain, NftMap, NftSet, ObservedRuleset, Ruleset
 from services.agent.drivers.nft import Nft
 from services.agent.errors import MechanismMissing
 from shared.events.documents import Action, PeerDoc
@@ -87,6 +89,11 @@ def ruleset(
             ),
         ),
     )
+
+
+def ruleset_of(*rules: Rule) -> Ruleset:
+    """A table with these rules about what comes to this host."""
+    return Ruleset(chains=(NftChain(name="input", hook=Hook("filter", "input", 0), rules=rules),))
 
 
 WANTED = ruleset()
@@ -259,6 +266,60 @@ def test_elements_for_another_shape_are_not_written(host: Namespace) -> None:
         before = await put(driver, WANTED)
         assert await driver.change({"from_x": frozenset({"9.9.9.9"})}, {}, "another")
         assert await driver.observe() == before
+
+    on(host, scenario)
+
+
+DISCARDED = Rule((Ports("udp", (Range(9, 9),)),), "drop")
+REST = Rule((), "accept")
+COUNTING = ruleset_of(Rule((IpProtocol("tcp"),), "drop"), DISCARDED, REST)
+
+
+def discard(times: int) -> None:
+    """Datagrams of 29 bytes to this host, which the table drops."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for _ in range(times):
+            sender.sendto(b"x", ("127.0.0.1", 9))
+
+
+def test_what_rules_decide_about_is_counted_under_their_names(host: Namespace) -> None:
+    async def scenario(driver: Nft) -> None:
+        assert await driver.counts() == {}
+        await put(driver, COUNTING)
+        assert await driver.counts() == {}
+        discard(3)
+        assert await driver.counts() == {("input", DISCARDED.key): Count(packets=3, bytes=3 * 29)}
+
+    on(host, scenario)
+
+
+def test_a_rule_that_stays_goes_on_counting_in_the_next_table_and_others_begin_anew(host: Namespace) -> None:
+    """Whoever writes it: what a counter belongs to is known from the kernel alone."""
+
+    async def first(driver: Nft) -> None:
+        await put(driver, COUNTING)
+        discard(3)
+
+    async def second(driver: Nft) -> None:
+        await put(driver, ruleset_of(DISCARDED, REST))
+        discard(2)
+        assert await driver.counts() == {("input", DISCARDED.key): Count(packets=5, bytes=5 * 29)}
+        await put(driver, ruleset_of(REST))
+        await put(driver, COUNTING)
+        assert await driver.counts() == {}
+
+    on(host, first)
+    on(host, second)
+
+
+def test_a_change_of_elements_leaves_the_counters_alone(host: Namespace) -> None:
+    counting = replace(COUNTING, sets=WANTED.sets)
+
+    async def scenario(driver: Nft) -> None:
+        await put(driver, counting)
+        discard(2)
+        await driver.change({"from_x": frozenset({"9.9.9.9"})}, {}, shape(counting))
+        assert await driver.counts() == {("input", DISCARDED.key): Count(packets=2, bytes=2 * 29)}
 
     on(host, scenario)
 

@@ -393,5 +393,5 @@ def test_elements_are_no_part_of_the_shape_and_everything_else_is() -> None:
 def test_many_peers_rules_of_the_same_sources_are_one_rule_with_a_set_of_ports() -> None:
     rules = [rule(f"q{port}", ["office"], protocol="tcp", ports=ports(port)) for port in (22, 80, 81, 443)]
     (chain,) = (chain for chain in table(gateway(rules=rules)).chains if chain.name == "input_overlay")
-    assert sum("tcp dport { 22, 80-81, 443 } accept" in text for text in texts(chain)) == 2
+    assert sum("tcp dport { 22, 80-81, 443 } counter accept" in text for text in texts(chain)) == 2
     assert len([text for text in texts(chain) if "@closed_" not in text]) == 5

@@ -29,7 +29,7 @@ _ICMP: dict[Version, str] = {4: "icmp", 6: "ipv6-icmp"}
 VERSIONS: tuple[Version, Version] = (4, 6)
 
 
-class Selector(msgspec.Struct, frozen=True, kw_only=True):
+class Selector(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Peers by group or by name; `within`, unless None, are groups they must also be in. All sorted."""
 
     groups: tuple[str, ...]
@@ -48,7 +48,7 @@ def _name(groups: tuple[str, ...], peers: tuple[str, ...], within: tuple[str, ..
     return digest(f"{within is None}|{'|'.join(parts)}".encode())
 
 
-class Match(msgspec.Struct, frozen=True, kw_only=True):
+class Match(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one rule or permit says of packets. ports: disjoint and in order, () = all. origin: its ids."""
 
     action: Action

@@ -15,7 +15,7 @@ Field: TypeAlias = Literal["source", "destination"]
 Carrier: TypeAlias = Literal["packet", "connection"]
 
 
-class Interface(msgspec.Struct, frozen=True, array_like=True, tag="interface"):
+class Interface(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="interface"):
     """The packet comes in or goes out by the interface; with `other`, by any other one."""
 
     direction: Literal["in", "out"]
@@ -23,7 +23,7 @@ class Interface(msgspec.Struct, frozen=True, array_like=True, tag="interface"):
     other: bool = False
 
 
-class Member(msgspec.Struct, frozen=True, array_like=True, tag="member"):
+class Member(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="member"):
     """The packet's source or destination is in the named set, which is of the family."""
 
     version: Version
@@ -31,7 +31,7 @@ class Member(msgspec.Struct, frozen=True, array_like=True, tag="member"):
     set_name: str
 
 
-class Within(msgspec.Struct, frozen=True, array_like=True, tag="within"):
+class Within(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="within"):
     """The packet's source or destination is in the prefix."""
 
     version: Version
@@ -39,27 +39,27 @@ class Within(msgspec.Struct, frozen=True, array_like=True, tag="within"):
     prefix: str
 
 
-class IpProtocol(msgspec.Struct, frozen=True, array_like=True, tag="protocol"):
+class IpProtocol(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="protocol"):
     """name: nft's, "tcp", "udp", "icmp" or "ipv6-icmp"."""
 
     name: str
 
 
-class Ports(msgspec.Struct, frozen=True, array_like=True, tag="ports"):
+class Ports(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="ports"):
     """The packet is of the protocol, and its destination port is one of these: disjoint, in order, at least one."""
 
     protocol: Literal["tcp", "udp"]
     ports: tuple[Range, ...]
 
 
-class Connection(msgspec.Struct, frozen=True, array_like=True, tag="connection"):
+class Connection(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="connection"):
     """related: the packet belongs to another connection, as an ICMP error does. answer: it comes from the side that did
     not begin. reply: the same, and it is part of the connection itself."""
 
     state: Literal["related", "answer", "reply"]
 
 
-class Marked(msgspec.Struct, frozen=True, array_like=True, tag="marked"):
+class Marked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="marked"):
     """The mark of the packet or of its connection is `mark` within `mask`."""
 
     carrier: Carrier
@@ -67,11 +67,11 @@ class Marked(msgspec.Struct, frozen=True, array_like=True, tag="marked"):
     mask: int
 
 
-class Local(msgspec.Struct, frozen=True, array_like=True, tag="local"):
+class Local(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="local"):
     """The packet is for an address of this host."""
 
 
-class Opening(msgspec.Struct, frozen=True, array_like=True, tag="opening"):
+class Opening(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="opening"):
     """The packet opens a TCP connection, from either side: SYN is set and RST is not."""
 
     version: Version
@@ -80,20 +80,20 @@ class Opening(msgspec.Struct, frozen=True, array_like=True, tag="opening"):
 Condition: TypeAlias = Interface | Member | Within | IpProtocol | Ports | Connection | Marked | Local | Opening
 
 
-class Jump(msgspec.Struct, frozen=True, array_like=True, tag="jump"):
+class Jump(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="jump"):
     """Ask the rules of a chain; where none decides, the rule after this one goes on."""
 
     chain: str
 
 
-class Dispatch(msgspec.Struct, frozen=True, array_like=True, tag="dispatch"):
+class Dispatch(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="dispatch"):
     """Do what the verdict map says of the packet's destination; where it says nothing, the rule does not match."""
 
     version: Version
     map_name: str
 
 
-class SetMark(msgspec.Struct, frozen=True, array_like=True, tag="mark"):
+class SetMark(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="mark"):
     """Give the packet or its connection the mark within the mask, and go on."""
 
     carrier: Carrier
@@ -101,7 +101,7 @@ class SetMark(msgspec.Struct, frozen=True, array_like=True, tag="mark"):
     mask: int
 
 
-class Clamp(msgspec.Struct, frozen=True, array_like=True, tag="clamp"):
+class Clamp(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="clamp"):
     """Lower the segment size that the packet asks for to `size` bytes, and go on."""
 
     size: int
@@ -110,7 +110,7 @@ class Clamp(msgspec.Struct, frozen=True, array_like=True, tag="clamp"):
 Verdict: TypeAlias = Literal["accept", "drop", "masquerade"] | Jump | Dispatch | SetMark | Clamp
 
 
-class Origin(msgspec.Struct, frozen=True, order=True):
+class Origin(msgspec.Struct, frozen=True, gc=False, order=True):
     """What a rule comes from: ids of the documents, "" where there is none.
 
     A permit is a policy rule on a route, or the route alone where it has no access control groups (decision A2).
@@ -128,7 +128,7 @@ NOWHERE: frozenset[Origin] = frozenset()
 """The origins of a rule that is there whatever the documents say."""
 
 
-class Rule(msgspec.Struct, frozen=True):
+class Rule(msgspec.Struct, frozen=True, gc=False):
     """conditions: all of them must hold, asked in this order.
 
     origins: every document the rule comes from, outside the table's fingerprint: what the kernel does with packets
@@ -138,6 +138,16 @@ class Rule(msgspec.Struct, frozen=True):
     conditions: tuple[Condition, ...]
     verdict: Verdict
     origins: frozenset[Origin] = NOWHERE
+
+    @property
+    def key(self) -> str:
+        """A name for the rule among those of its chain, for as long as it says the same."""
+        return digest_of((self,))
+
+    @property
+    def counts(self) -> bool:
+        """Whether the kernel counts the packets that the rule decides about."""
+        return self.verdict in ("accept", "drop")
 
 
 def said(rules: Iterable[Rule]) -> list[object]:

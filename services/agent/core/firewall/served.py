@@ -6,7 +6,7 @@ import msgspec
 from msgspec.structs import replace
 
 from services.agent.core.firewall.permits import Match, compiled
-from services.agent.core.firewall.rule import Origin, Rule, digest_of
+from services.agent.core.firewall.rule import Rule, digest_of
 from services.agent.core.intervals import Network, Range, Version, of, parse, partition, subtract, text
 from services.agent.core.kernel import NftChain, NftMap
 
@@ -74,28 +74,23 @@ class _Chains:
     """Chains by name; equal rules of different origins are one rule of all of them."""
 
     def __init__(self) -> None:
-        self._rules: dict[str, tuple[Rule, ...]] = {}
-        self._origins: dict[str, list[set[Origin]]] = {}
+        self._alike: dict[str, list[tuple[Rule, ...]]] = {}
 
     def add(self, kind: str, rules: tuple[Rule, ...]) -> str:
         """The name of the chain with these rules."""
         name = f"{kind}_{digest_of(rules)}"
-        if name not in self._rules:
-            self._rules[name] = rules
-            self._origins[name] = [set() for _ in rules]
-        for origins, rule in zip(self._origins[name], rules, strict=True):
-            origins |= rule.origins
+        self._alike.setdefault(name, []).append(rules)
         return name
 
     def made(self) -> tuple[NftChain, ...]:
         return tuple(
-            NftChain(name=name, rules=tuple(map(_from, rules, self._origins[name])))
-            for name, rules in self._rules.items()
+            NftChain(name=name, rules=alike[0] if len(alike) == 1 else tuple(map(_of_all, *alike)))
+            for name, alike in self._alike.items()
         )
 
 
-def _from(rule: Rule, origins: set[Origin]) -> Rule:
-    return replace(rule, origins=frozenset(origins))
+def _of_all(*alike: Rule) -> Rule:
+    return replace(alike[0], origins=frozenset().union(*(rule.origins for rule in alike)))
 
 
 def map_name(kind: str, version: Version) -> str:
