@@ -1,6 +1,7 @@
 """A kernel in memory: it takes the steps of a plan and answers where packets go and who gets through.
 
-It knows nothing of documents. What the nftables rules do to a packet is told by the agent's own core/firewall/trace.py.
+It knows nothing of documents. What the nftables rules do to a packet is told by the agent's own core/firewall/trace.py,
+which tests/property/agent/test_trace_in_kernel.py holds to the real kernel.
 """
 
 from collections.abc import Iterable, Mapping
