@@ -1,36 +1,39 @@
 """What the agent answers on its socket."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from services.agent.core.paths.pathbook import PathBook
 from services.agent.core.routing.choices import DESELECT_ALL, SELECT_ALL, Selection, deselect, select
 from services.agent.core.routing.hagroups import HaGroup, offered
 from services.agent.core.show.status import About, networks, status
-from services.agent.ports import Passed, Request
+from services.agent.ports import Kept, Request, WireGuardDriver
+from services.agent.situation import Situation
+from shared.version import VERSION
 
 ALL = ("all",)
 
 
 class Answers:
-    """passed: what the loop's last pass left. selection, choose: what people chose, and where a new choice goes.
+    """bus_url: where the bus is, as people wrote it. kept: what people chose, from run to run.
 
     stop: ends the agent and gives what it could not remove.
     """
 
     def __init__(
         self,
-        passed: Callable[[], Passed],
+        situation: Situation,
         book: PathBook,
-        about: Callable[[], About],
-        selection: Callable[[], Selection],
-        choose: Callable[[Selection], None],
+        device: WireGuardDriver,
+        bus_url: str,
+        kept: Kept[Selection],
         stop: Callable[[], Awaitable[Mapping[str, str]]],
     ) -> None:
-        self._passed = passed
+        self._situation = situation
         self._book = book
-        self._about = about
-        self._selection = selection
-        self._choose = choose
+        self._device = device
+        self._bus_url = bus_url
+        self._kept = kept
         self._stop = stop
 
     def table(self) -> dict[str, Callable[[Request], Awaitable[object]]]:
@@ -44,19 +47,19 @@ class Answers:
         }
 
     async def _status(self, _: Request) -> object:
-        passed = self._passed()
-        return status(passed.documents, passed.local, passed.shown, self._book.statuses(), self._about())
+        passed, shown = self._situation.passed.value, self._situation.shown
+        return status(passed.documents, passed.local, shown, self._book.statuses(), self._about())
 
     async def _networks(self, _: Request) -> object:
-        passed = self._passed()
-        return networks(passed.documents, passed.local, passed.shown, self._book.statuses())
+        passed, shown = self._situation.passed.value, self._situation.shown
+        return networks(passed.documents, passed.local, shown, self._book.statuses())
 
     async def _select(self, request: Request) -> object:
         """Ids that are not offered."""
         if request.ids == ALL:
             self._choose(SELECT_ALL)
             return ()
-        selection, unknown = select(self._selection(), self._groups(), request.ids, append=request.append)
+        selection, unknown = select(self._situation.choices.value, self._groups(), request.ids, append=request.append)
         self._choose(selection)
         return unknown
 
@@ -65,7 +68,7 @@ class Answers:
         if request.ids == ALL:
             self._choose(DESELECT_ALL)
             return ()
-        selection, unknown = deselect(self._selection(), self._groups(), request.ids)
+        selection, unknown = deselect(self._situation.choices.value, self._groups(), request.ids)
         self._choose(selection)
         return unknown
 
@@ -74,7 +77,27 @@ class Answers:
         return await self._stop()
 
     def _groups(self) -> tuple[HaGroup, ...]:
-        documents = self._passed().documents
+        documents = self._situation.passed.value.documents
         if documents.self_doc is None:
             return ()
         return offered(documents.routes.values(), documents.self_doc, documents.peers)
+
+    def _choose(self, selection: Selection) -> None:
+        self._kept.keep(selection)
+        self._situation.choices.set(selection)
+
+    def _about(self) -> About:
+        passed, bus = self._situation.passed.value, self._situation.bus.value
+        return About(
+            version=VERSION,
+            backend=self._device.name,
+            bus_url=self._bus_url,
+            bus_connected=bus.standing == "connected",
+            bus_error=bus.problem,
+            applied_revision=passed.applied_revision,
+            pending=passed.pending,
+            limit=self._device.limit,
+            told=self._situation.addresses.value.told,
+            now=time.monotonic(),
+            wall=time.time(),
+        )

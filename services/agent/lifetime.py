@@ -6,6 +6,8 @@ from typing import Any
 
 import structlog
 
+from shared.tasks import first_of
+
 log = structlog.get_logger()
 
 
@@ -46,16 +48,3 @@ class Lifetime:
         for entry, problem in left.items():
             log.error("could not be removed", entry=entry, problem=problem)
         return 1 if left else 0
-
-
-async def first_of(*parts: Coroutine[Any, Any, None]) -> None:
-    """Run all until one ends or fails; the others are cancelled, and have ended on return."""
-    tasks = [asyncio.ensure_future(part) for part in parts]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

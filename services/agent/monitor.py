@@ -1,43 +1,33 @@
-"""What others changed in the kernel, gathered until somebody asks."""
+"""Hears what others change in the kernel."""
 
 import asyncio
 
-from services.agent.core.reconcile.steps import Kind
-from services.agent.ports import HostChange, Notifications
+from services.agent.cells import counted
+from services.agent.ports import Notifications
+from services.agent.situation import Situation
 
 
 class Monitor:
-    """`async for dirty in monitor`: what may be different since the last time, as soon as there is anything.
+    """Counts in `dirty` what may be different, as soon as there is anything."""
 
-    Notifications that come in between are gathered: however many, they are one answer. It begins to listen when it is
-    made, inside a running event loop.
-    """
-
-    def __init__(self, notifications: Notifications) -> None:
+    def __init__(self, situation: Situation, notifications: Notifications) -> None:
+        self._dirty = situation.dirty
         self._notifications = notifications
-        self._dirty: frozenset[Kind | HostChange] = frozenset()
-        self._anything = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        for descriptor in notifications.filenos():
-            self._loop.add_reader(descriptor, self._take)
 
-    def __aiter__(self) -> "Monitor":
-        return self
-
-    async def __anext__(self) -> frozenset[Kind | HostChange]:
-        await self._anything.wait()
-        self._anything.clear()
-        dirty, self._dirty = self._dirty, frozenset()
-        return dirty
-
-    def close(self) -> None:
-        """Stop listening."""
-        for descriptor in self._notifications.filenos():
-            self._loop.remove_reader(descriptor)
-        self._notifications.close()
+    async def run(self) -> None:
+        """Until cancelled; nothing is heard after that."""
+        loop = asyncio.get_running_loop()
+        descriptors = self._notifications.filenos()
+        try:
+            for descriptor in descriptors:
+                loop.add_reader(descriptor, self._take)
+            await asyncio.Event().wait()
+        finally:
+            for descriptor in descriptors:
+                loop.remove_reader(descriptor)
+            self._notifications.close()
 
     def _take(self) -> None:
-        dirty = self._notifications.read()
-        if dirty:
-            self._dirty |= dirty
-            self._anything.set()
+        changed = self._notifications.read()
+        if changed:
+            self._dirty.set(counted(self._dirty.value, changed))

@@ -12,12 +12,10 @@ from typing import Literal, Protocol, TypeAlias, TypeVar
 import msgspec
 from nats.aio.client import Client
 
-from services.agent.core.documents import Documents
 from services.agent.core.kernel import ObservedRuleset, PeerStats, Ruleset, SetOrMap, WireGuardDevice, WireGuardPeer
-from services.agent.core.reconcile.desired import Local
-from services.agent.core.reconcile.desired_state import Desired
-from services.agent.core.reconcile.steps import Entry, Kind
-from services.agent.core.routing.following import Answer, OtherRule, with_reasons
+from services.agent.core.reconcile.steps import Kind
+from services.agent.core.routing.following import Answer, OtherRule
+from shared.events.signals import Candidates
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -144,31 +142,33 @@ class Dial(Protocol):
 
 
 class Publish(Protocol):
-    """Sends on the connection there is: feed.py. False when there is none."""
+    """Sends on the connection there is: bus/outbox.py. False when there is none."""
 
     async def __call__(self, subject: str, payload: bytes) -> bool: ...
 
 
-class Passed(msgspec.Struct, frozen=True, kw_only=True):
-    """What the last pass of the loop left.
+class Signals(Protocol):
+    """What peers tell each other over the bus, sealed: bus/signalling.py."""
 
-    errors: kind and key of what failed → why. pending: what differs after reading back, "kind key" → error or "".
-    applied_revision: newest LOG sequence whose kernel state was read back without a difference. unfollowed: prefixes
-    that the kernel sends elsewhere → why.
+    async def introduce(
+        self, receiver: str, endpoints: tuple[str, ...], *, generation: int, answer_wanted: bool
+    ) -> bool:
+        """Tell a peer where this host may be reached; False when there is no bus to say it on."""
+
+    def opened(self, sender: str, sealed: bytes) -> Candidates | None:
+        """What a peer says of itself, None when it is not to be used."""
+
+
+class Kept(Protocol[V]):
+    """A value that is kept from run to run: state/remembered.py.
+
+    `keep` is durable once it returns, and raises OSError when the disk takes nothing more.
     """
 
-    documents: Documents = Documents()
-    local: Local
-    desired: Desired = Desired()
-    applied_revision: int = 0
-    pending: Mapping[str, str] = {}
-    errors: Mapping[Entry, str] = {}
-    unfollowed: Mapping[str, str] = {}
-
     @property
-    def shown(self) -> Desired:
-        """The desired state as people are told of it."""
-        return with_reasons(self.documents, self.desired, self.unfollowed, ipv6=self.local.ipv6)
+    def value(self) -> V: ...
+
+    def keep(self, value: V) -> None: ...
 
 
 class Request(msgspec.Struct, frozen=True):

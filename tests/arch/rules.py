@@ -117,8 +117,8 @@ def impure_calls(tree: ast.Module) -> list[int]:
 def outward_imports(tree: ast.Module, service: str, part: str, *, siblings_meet: bool = False) -> list[int]:
     """Lines of services/<service>/<part> that import a part further out, or another part of the same ring.
 
-    From the outside: __main__, wiring, the siblings, ports, settings, core, errors.
-    siblings_meet: parts between wiring and ports may import each other.
+    From the outside: __main__, wiring, agent, member, the siblings, situation, ports, settings, core, errors.
+    siblings_meet: parts between member and situation may import each other.
     """
     lines = []
     for line, other in _parts_imported(tree, service):
@@ -129,9 +129,12 @@ def outward_imports(tree: ast.Module, service: str, part: str, *, siblings_meet:
     return sorted(lines)
 
 
+RINGS = ("errors", "core", "settings", "cells", "ports", "situation", "", "member", "agent", "wiring", "__main__")
+"""From the inside; every part that is not named is a sibling of the others."""
+
+
 def _ring(part: str) -> int:
-    named = {"errors": 0, "core": 1, "settings": 2, "ports": 3, "wiring": 5, "__main__": 6}
-    return named.get(part, 4)
+    return RINGS.index(part if part in RINGS else "")
 
 
 def _parts_imported(tree: ast.Module, service: str) -> Iterator[tuple[int, str]]:

@@ -22,9 +22,12 @@ from services.agent.bus import session as session_module
 from services.agent.bus.dial import Dialer
 from services.agent.bus.enrolment import enrol
 from services.agent.bus.feed import Feed
+from services.agent.bus.outbox import Outbox
 from services.agent.bus.session import Peer
 from services.agent.core.documents import FeedView
+from services.agent.core.reconcile.desired import Local
 from services.agent.ports import Login
+from services.agent.situation import Situation
 from services.management import troubles as troubles_module
 from services.management.core.model.commit import Commit
 from services.management.core.model.policy import Policy
@@ -38,7 +41,6 @@ from shared.bus.streams import FACTS, FEED, LOG
 from shared.bus.undecodable import Undecodables
 from shared.events import subjects
 from shared.events.signals import Beat, Enrolled
-from shared.events.subjects import SignalKey
 from tests import builders
 from tests.bus.api.test_replicas import get, post, replica
 from tests.bus.management.replica import whole_log
@@ -63,22 +65,24 @@ class Host:
         self.dial = Dialer(",".join(urls))
         self.seed = new_seed("user")
         self.view = FeedView()
-        self.sessions = 0
+        self.situation = Situation(Local(public_key="", listen_port=1))
+        self.outbox = Outbox()
         self.feed: Feed
         self.me: Enrolled
         self._request = replace(builders.enrol_request(name), bus_key=public_key(self.seed))
 
     async def join(self, key: str) -> "asyncio.Task[None]":
         self.me = await enrol(self.dial, key, self._request)
-        self.feed = Feed(self.dial, Peer(self.me.account, self.me.peer_id), self.seed, self.view, self, Undecodables())
+        me = Peer(self.me.account, self.me.peer_id)
+        undecodables = Undecodables()
+        self.feed = Feed(
+            self.situation, self.dial, me, self.seed, self.view, self.outbox, lambda key, sealed: None, undecodables
+        )
         return asyncio.create_task(self.feed.run())
 
-    def changed(self) -> None: ...
-
-    def signal(self, key: SignalKey, sealed: bytes) -> None: ...
-
-    def connected(self) -> None:
-        self.sessions += 1
+    @property
+    def sessions(self) -> int:
+        return self.situation.bus.value.sessions
 
     async def raw(self) -> Client:
         """Another connection of the same peer."""
@@ -87,8 +91,7 @@ class Host:
     @property
     def server(self) -> str:
         """The address of the server it is at."""
-        assert self.feed._session is not None
-        connection = self.feed._session.connection
+        connection = self.outbox.connection
         assert connection is not None
         assert connection.connected_url is not None
         return connection.connected_url.geturl()
@@ -179,7 +182,7 @@ async def test_a_heartbeat_at_any_server_is_a_session(system: System) -> None:
     async def connected() -> bool:
         for host in system.hosts:  # again each time, as agents do: a host without a session yet sends nothing
             me = host.me.peer_id
-            await host.feed.publish(subjects.beat(host.me.account, me), encode(Beat(peer_id=me, epoch=1)))
+            await host.outbox.publish(subjects.beat(host.me.account, me), encode(Beat(peer_id=me, epoch=1)))
         peers = [peer for client in system.api for peer in await get(client, "peers")]
         return all(peer["connected"] for peer in peers)
 
@@ -192,7 +195,7 @@ async def test_a_deleted_peer_loses_its_connection_whichever_server_it_is_at(sys
         guest = Host([url], f"guest-{number}")
         task = await guest.join(made["key"])
         try:
-            await eventually(lambda guest=guest: guest.feed.standing == "connected")  # type: ignore[misc]
+            await eventually(lambda guest=guest: guest.situation.bus.value.standing == "connected")  # type: ignore[misc]
             raw = await guest.raw()
             answer = await system.api[1].delete(f"/api/peers/{guest.me.peer_id}")
             assert answer.status_code == 200, answer.text
@@ -208,7 +211,7 @@ async def test_what_a_leader_swallowed_is_read_after_the_election(
     monkeypatch.setattr(session_module, "CHECK_AFTER_ELECTION_S", 1.0)
     leader = await system.bus.leader(FEED)
     host = next(host for host in system.hosts if host.server != system.bus.servers[leader].url)
-    monkeypatch.setattr(host.feed._session, "_on_beacon", lambda *_: None)
+    monkeypatch.setattr(host.outbox.session, "_on_beacon", lambda *_: None)
     policy = await unheard(system, host)
     server = system.bus.servers[leader]
     await server.stop()  # in good order: another server leads at once
@@ -231,12 +234,12 @@ async def unheard(system: System, host: Host) -> str:
     """A new policy that every host shows, and whose live copies this one did not get."""
     others = [other for other in system.hosts if other is not host]
     while True:
-        session = await eventually(lambda: host.feed._session, within_s=30)
+        session = await eventually(lambda: host.outbox.session, within_s=30)
         async with passed_by(host) as missed:
             policy = await eventually(lambda: system.change(system.api[0]), within_s=30)
             await eventually(lambda: all(policy in other.policies for other in others))  # noqa: B023 - awaited here
-            await eventually(lambda: missed or host.feed._session is not session)  # noqa: B023 - awaited here
-        if host.feed._session is session:  # else a new one has read everything: nothing is shown by that
+            await eventually(lambda: missed or host.outbox.session is not session)  # noqa: B023 - awaited here
+        if host.outbox.session is session:  # else a new one has read everything: nothing is shown by that
             return str(policy)
 
 
@@ -248,7 +251,7 @@ async def passed_by(host: Host) -> AsyncIterator[list[Msg]]:
     async def swallow(message: Msg) -> None:
         missed.append(message)
 
-    session = host.feed._session
+    session = host.outbox.session
     assert session is not None
     live = session._on_live
     connection: Any = session._connection

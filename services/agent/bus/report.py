@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from services.agent.cells import Watch
 from services.agent.core.show.status import route_states
-from services.agent.ports import Passed, Publish
+from services.agent.ports import Publish
+from services.agent.situation import Situation
 from shared.bus.codec import encode
 from shared.events import subjects
 from shared.events.facts import SHORT, ReportFact
@@ -17,8 +18,9 @@ from shared.tasks import end_if_cancelled
 APART_S = 1.0
 
 
-def report(passed: Passed, meta: PeerMeta, peer_id: str, backend: str, desired_revision: int) -> ReportFact:
-    """What the host says of itself, without the time. desired_revision: newest LOG sequence among what it holds."""
+def report(situation: Situation, meta: PeerMeta, peer_id: str, backend: str) -> ReportFact:
+    """What the host says of itself, without the time."""
+    passed = situation.passed.value
     refused = {key: error for (kind, key), error in passed.errors.items() if kind == "route"}
     return ReportFact(
         peer_id=peer_id,
@@ -27,39 +29,40 @@ def report(passed: Passed, meta: PeerMeta, peer_id: str, backend: str, desired_r
         os=meta.os[:SHORT],
         kernel=meta.kernel_version[:SHORT],
         backend=backend,
-        desired_revision=desired_revision,
+        desired_revision=situation.revision,
         applied_revision=passed.applied_revision,
         pending=len(passed.pending),
-        routes=route_states(passed.documents, passed.shown, refused),
+        routes=route_states(passed.documents, situation.shown, refused),
     )
 
 
 class Reporter:
-    """Publishes what `compose` gives, without its time, whenever it differs from what was sent."""
+    """Publishes the report whenever it differs from what was sent, and once in each session of the bus.
 
-    def __init__(self, account: str, peer_id: str, publish: Publish, compose: Callable[[], ReportFact]) -> None:
-        self._subject = subjects.report_fact(account, peer_id)
+    backend: what WireGuard is here, "kernel" or "wireguard-go".
+    """
+
+    def __init__(
+        self, situation: Situation, publish: Publish, account: str, peer_id: str, meta: PeerMeta, backend: str
+    ) -> None:
+        self._situation = situation
         self._publish = publish
-        self._compose = compose
+        self._subject = subjects.report_fact(account, peer_id)
+        self._peer_id = peer_id
+        self._meta = meta
+        self._backend = backend
         self._sent: ReportFact | None = None
-        self._wake = asyncio.Event()
-
-    def changed(self) -> None:
-        self._wake.set()
-
-    def again(self) -> None:
-        """The bus may not have the last one."""
-        self._sent = None
-        self._wake.set()
+        self._sent_in = 0
+        self._watch = Watch(situation.passed, situation.unfollowed, situation.bus)
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             end_if_cancelled()
-            await self._wake.wait()
-            self._wake.clear()
-            report = self._compose()
-            if report != self._sent:
-                sent = await self._publish(self._subject, encode(replace(report, at=time.time())))
-                self._sent = report if sent else None
+            await self._watch.wait()
+            session = self._situation.bus.value.sessions
+            said = report(self._situation, self._meta, self._peer_id, self._backend)
+            if said != self._sent or session != self._sent_in:
+                sent = await self._publish(self._subject, encode(replace(said, at=time.time())))
+                self._sent, self._sent_in = (said if sent else None), session
                 await asyncio.sleep(APART_S)

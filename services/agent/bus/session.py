@@ -62,9 +62,6 @@ class Listener(Protocol):
 
     def signal(self, key: SignalKey, sealed: bytes) -> None: ...
 
-    def connected(self) -> None:
-        """A session begins: everything the bus holds for this host is known."""
-
 
 class Progress:
     """How far the feed is read, kept from session to session.

@@ -5,20 +5,19 @@ opens with the same pair of keys in either direction, so the last 8 nonce bytes 
 comes back to its sender opens, and is refused.
 """
 
-import asyncio
 import base64
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
 
 import msgspec
 import structlog
 from nacl.exceptions import CryptoError
 from nacl.public import Box, PrivateKey, PublicKey
 
-from services.agent.core.paths.pathbook import PathBook
+from services.agent.cells import Watch
 from services.agent.ports import Publish
+from services.agent.situation import Situation
 from shared.bus.codec import encode
 from shared.events import subjects
 from shared.events.signals import BEAT_INTERVAL_S, Beat, Candidates
@@ -73,42 +72,36 @@ def _public(key: str) -> PublicKey:
 
 
 class Signalling:
-    """Introduces this host to others as `book` has it, takes what they say of themselves, and sends heartbeats.
+    """Introduces this host to others, opens what they say of themselves, and sends heartbeats.
 
-    key_of: the WireGuard key of a peer this host sees, None for any other. epoch: of this run, see `Beat`.
+    Only peers that the documents name are spoken to and heard. epoch: of this run, see `Beat`.
     session: names this run to other peers.
     """
 
     def __init__(
-        self,
-        account: str,
-        peer_id: str,
-        own: PrivateKey,
-        book: PathBook,
-        key_of: Callable[[str], str | None],
-        publish: Publish,
-        epoch: int,
+        self, situation: Situation, publish: Publish, account: str, peer_id: str, own: PrivateKey, epoch: int
     ) -> None:
+        self._situation = situation
+        self._publish = publish
         self._account = account
         self._peer_id = peer_id
         self._own = own
-        self._book = book
-        self._key_of = key_of
-        self._publish = publish
         self._epoch = epoch
-        self._now = asyncio.Event()
+        self._watch = Watch(situation.bus)
         self._complained: set[str] = set()
         self.session = secrets.token_hex(5)
 
-    async def introduce(self, receiver: str, answer_wanted: bool) -> bool:
+    async def introduce(
+        self, receiver: str, endpoints: tuple[str, ...], *, generation: int, answer_wanted: bool
+    ) -> bool:
         """Tell one peer where this host may be reached; False when there is no bus to say it on."""
         key = self._key_of(receiver)
         if key is None:
             return True
         message = Candidates(
             session=self.session,
-            generation=self._book.generation,
-            endpoints=self._book.local_endpoints,
+            generation=generation,
+            endpoints=endpoints,
             answer_wanted=answer_wanted,
             sent_at=time.time(),
         )
@@ -118,34 +111,30 @@ class Signalling:
             return True  # nobody holds what belongs to such a key
         return await self._publish(subjects.signal_from(self._account, self._peer_id, receiver), sealed)
 
-    def hear(self, sender: str, sealed: bytes) -> bool:
-        """Whether the signal was of use to the book."""
+    def opened(self, sender: str, sealed: bytes) -> Candidates | None:
+        """What the sender says of itself; None for a stranger, and for what is not to be used."""
         key = self._key_of(sender)
         if key is None:
-            return False
+            return None
         try:
-            heard = unseal(sealed, self._own, key, (sender, self._peer_id), time.time())
+            return unseal(sealed, self._own, key, (sender, self._peer_id), time.time())
         except Unusable as problem:
             if sender not in self._complained:
                 self._complained.add(sender)
                 log.warning("a signal was dropped", sender=sender, problem=problem.problem)
-            return False
-        return self._book.receive(sender, heard, time.monotonic())
+            return None
 
-    def beat_now(self) -> None:
-        self._now.set()
+    def _key_of(self, peer_id: str) -> str | None:
+        documents = self._situation.documents.value
+        peer = documents.peers.get(peer_id) if documents else None
+        return peer.wireguard_key if peer else None
 
     async def beat(self) -> None:
-        """Say every BEAT_INTERVAL_S that the host is there, until cancelled."""
+        """Say every BEAT_INTERVAL_S that the host is there, and whenever a session begins, until cancelled."""
         while True:
             end_if_cancelled()
             await self._send(leaving=False)
-            try:
-                async with asyncio.timeout(BEAT_INTERVAL_S):
-                    await self._now.wait()
-            except TimeoutError:
-                continue
-            self._now.clear()
+            await self._watch.wait(BEAT_INTERVAL_S)
 
     async def leave(self) -> None:
         """Say that the host stops now."""

@@ -48,11 +48,14 @@ class Kernel:
         self._dirty = set(dirtied(KINDS))
         self.observed = Observed()
 
-    def dirty(self, changed: Iterable[str] = KINDS) -> bool:
-        """These kinds or these things of the host may have changed; gives whether there is anything to read anew."""
-        kinds = dirtied(changed)
-        self._dirty |= kinds
-        return bool(kinds)
+    @property
+    def is_dirty(self) -> bool:
+        """Whether anything is to be read anew."""
+        return bool(self._dirty)
+
+    def dirty(self, changed: Iterable[str] = KINDS) -> None:
+        """These kinds or these things of the host may have changed."""
+        self._dirty |= dirtied(changed)
 
     async def observe(self) -> bool:
         """Read what is dirty; gives whether anything was. Raises OSError when it cannot be read, and is dirty still."""

@@ -1,31 +1,32 @@
 """The one loop that makes the kernel what it shall be: observe, compare, change, read back.
 
-Handlers only store the newest input and wake it.
+It goes round whenever what it goes by is no longer what its last pass went by.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import structlog
 from msgspec.structs import replace
 
+from services.agent.cells import Watch, since
 from services.agent.core.documents import Documents
-from services.agent.core.kernel import PeerStats, SysctlEntry
-from services.agent.core.paths.pathbook import PathBook
+from services.agent.core.kernel import SysctlEntry
 from services.agent.core.reconcile import sysctls
 from services.agent.core.reconcile.desired import Computation, Local
 from services.agent.core.reconcile.desired_state import Desired
 from services.agent.core.reconcile.order import plan
 from services.agent.core.reconcile.steps import Entry, Step, entries
-from services.agent.core.reconcile.tables import KINDS
 from services.agent.core.routing.choices import Selection
 from services.agent.loop.failures import Failures
 from services.agent.loop.kernel import Drivers, Kernel
 from services.agent.loop.table import DIFFERS
-from services.agent.ports import Passed
+from services.agent.ports import Kept
+from services.agent.situation import PassResult, Situation, Tunnels
+from shared.bus.patience import Trouble
 from shared.metrics import REGISTRY, Counter
 from shared.tasks import end_if_cancelled
 
@@ -40,77 +41,45 @@ _drifts = Counter(
 )
 
 
-class Originals(Protocol):
-    """Kernel settings as they were before the agent changed them, path → value, kept from run to run."""
+class Inputs(NamedTuple):
+    """What a pass goes by, besides the kernel."""
 
-    @property
-    def value(self) -> dict[str, str]: ...
+    documents: Documents
+    choices: Selection
+    tunnels: Tunnels
 
-    def keep(self, value: dict[str, str]) -> None: ...
+    def are(self, others: "Inputs | None") -> bool:
+        return others is not None and all(one is other for one, other in zip(self, others, strict=True))
 
 
 class Loop:
-    """Keeps the kernel as `documents()`, the paths in `book` and `selection` want it.
+    """Keeps the kernel as documents, choices and tunnels want it.
 
-    passed: what the last pass left. on_pass: called after each pass.
+    originals: kernel settings as they were before the agent changed them, path → value.
     """
 
-    def __init__(
-        self,
-        local: Local,
-        drivers: Drivers,
-        documents: Callable[[], Documents],
-        book: PathBook,
-        originals: Originals,
-        on_pass: Callable[[], None],
-    ) -> None:
+    def __init__(self, situation: Situation, drivers: Drivers, originals: Kept[dict[str, str]]) -> None:
+        self._situation = situation
         self._kernel = Kernel(drivers)
-        self._documents = documents
-        self._book = book
         self._originals = originals
-        self._on_pass = on_pass
         self._failures = Failures()
         self._computation = Computation()
-        self._resets: set[str] = set()
-        self._wake = asyncio.Event()
-        self._wake.set()
+        self._trouble = Trouble("the kernel cannot be read", "the kernel can be read again")
+        self._watch = Watch(
+            situation.documents, situation.choices, situation.tunnels, situation.dirty, situation.counters
+        )
+        self._went_by: Inputs | None = None
+        self._dirty = situation.dirty.value
+        self._counters = situation.counters.value
+        self._is_unfinished = False
         self._left: frozenset[Entry] | None = None
-        """What differed from `passed.desired` when it was last read; None while that is not known."""
-        self.selection = local.selection
-        self.passed = Passed(local=local)
-
-    def changed(self) -> None:
-        """What is wanted may be different now."""
-        self._wake.set()
-
-    def choose(self, selection: Selection) -> None:
-        """The routes people chose."""
-        self.selection = selection
-        self._wake.set()
-
-    def told(self, unfollowed: Mapping[str, str]) -> None:
-        """Prefixes of ours that the kernel sends elsewhere → why."""
-        self.passed = replace(self.passed, unfollowed=unfollowed)
-        self._on_pass()
-
-    def dirty(self, changed: Iterable[str] = KINDS) -> None:
-        """Somebody may have changed these kinds of kernel objects, or of the host (ports.HostChange)."""
-        if self._kernel.dirty(changed):
-            self._wake.set()
-
-    def counted(self, stats: Mapping[str, PeerStats]) -> None:
-        """What the device says whenever its counters are read: nobody tells when another program changes its peers."""
-        held = {key: peer.allowed_ips for key, peer in self._kernel.observed.peers.items()}
-        if self._left is not None and held != {key: one.allowed_ips for key, one in stats.items()}:
-            self.dirty(("peer",))
-
-    def reset(self, public_key: str) -> None:
-        """Remove the peer from the device and add it anew."""
-        self._resets.add(public_key)
-        self._wake.set()
+        """What differed from the desired state of the last pass when it was last read; None while that is not known."""
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. What a predecessor left is not judged by an empty picture."""
+        while self._situation.documents.value is None:
+            end_if_cancelled()
+            await self._watch.wait()
         check_at = time.monotonic() + CHECK_EVERY_S
         while True:
             end_if_cancelled()
@@ -119,28 +88,29 @@ class Loop:
             if began >= check_at:
                 self._kernel.dirty()
                 check_at = began + CHECK_EVERY_S
-            self._wake.clear()
             try:
                 await self.turn()
+                self._trouble.over()
             except OSError as problem:
-                log.warning("the kernel cannot be read, going on trying", problem=str(problem))
+                self._trouble.tell(problem)
                 await asyncio.sleep(1.0)
-                self._wake.set()
+                self._is_unfinished = True
             await asyncio.sleep(max(0.0, began + APART_S - time.monotonic()))
 
     async def turn(self) -> None:
-        """One pass: the kernel is as wanted afterwards, or `passed` says what is not."""
-        documents = self._documents()
-        self._book.set_peers({peer.peer_id: peer.wireguard_key for peer in documents.peers.values()}, time.monotonic())
+        """One pass: the kernel is as wanted afterwards, or its result says what is not."""
+        self._is_unfinished = False
         if await self._kernel.observe():
             self._report_drift()
         # Taken no sooner: a peer that turns out to be missing is added by this pass anyway, and the other side drops
         # a second handshake that comes within 20 ms of the first.
-        resets, self._resets = self._resets, set()
-        local, wanted = self._compute(documents)
+        inputs, former = self._inputs(), self._went_by
+        resets = since(former.tunnels.resets if former else {}, inputs.tunnels.resets)
+        self._went_by = inputs
+        local, wanted = self._compute(inputs)
         steps = self._plan(wanted, resets)
         errors, left = await self._apply(wanted, steps) if steps else ({}, ())
-        self._finish(documents, local, wanted, errors, left)
+        self._finish(inputs.documents, local, wanted, errors, left)
 
     async def stop(self) -> Mapping[str, str]:
         """Remove all of ours from the kernel; gives what could not be removed, "kind key" → error."""
@@ -187,23 +157,52 @@ class Loop:
             self._originals.keep(sysctls.settled(self._originals.value, wanted, self._kernel.observed.sysctls))
 
     async def _something_to_do(self, check_at: float) -> None:
+        """Return when there is reason for a pass, or something is due."""
         due = self._failures.next_deadline()
         until = check_at if due is None else min(check_at, due)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, until - time.monotonic())):
-                await self._wake.wait()
+        while not self._has_news() and (rest_s := until - time.monotonic()) > 0:
+            end_if_cancelled()
+            await self._watch.wait(rest_s)
 
-    def _compute(self, documents: Documents) -> tuple[Local, Desired]:
+    def _has_news(self) -> bool:
+        self._note_changes()
+        return self._is_unfinished or self._kernel.is_dirty or not self._inputs().are(self._went_by)
+
+    def _note_changes(self) -> None:
+        """Have what others may have changed read anew.
+
+        Nobody tells when another program changes the device's peers: whoever reads their counters sees it.
+        """
+        dirty, counters = self._situation.dirty.value, self._situation.counters.value
+        self._kernel.dirty(since(self._dirty, dirty))
+        self._dirty = dirty
+        if counters is not self._counters and self._left is not None:
+            held = {key: peer.allowed_ips for key, peer in self._kernel.observed.peers.items()}
+            if held != {key: one.allowed_ips for key, one in counters.items()}:
+                self._kernel.dirty(("peer",))
+        self._counters = counters
+
+    def _inputs(self) -> Inputs:
+        situation = self._situation
+        return Inputs(situation.documents.value or Documents(), situation.choices.value, situation.tunnels.value)
+
+    def _compute(self, inputs: Inputs) -> tuple[Local, Desired]:
+        keys = {peer_id: peer.wireguard_key for peer_id, peer in inputs.documents.peers.items()}
+        endpoints, connected = inputs.tunnels.endpoints, inputs.tunnels.connected
         local = replace(
-            self.passed.local,
-            selection=self.selection,
-            endpoints=self._book.endpoints(),
-            connected=self._book.connected(),
-            carriers=self.passed.desired.carriers,
+            self._situation.local,
+            selection=inputs.choices,
+            endpoints={peer_id: endpoints[key] for peer_id, key in keys.items() if key in endpoints},
+            connected=frozenset(peer_id for peer_id, key in keys.items() if key in connected),
+            carriers=self._passed.desired.carriers,
             sysctls={path: entry.value for path, entry in self._kernel.observed.sysctls.items()},
             originals=self._originals.value,
         )
-        return local, self._computation.update(documents, local)
+        return local, self._computation.update(inputs.documents, local)
+
+    @property
+    def _passed(self) -> PassResult:
+        return self._situation.passed.value
 
     def _plan(self, wanted: Desired, resets: Iterable[str] = ()) -> tuple[Step, ...]:
         return plan(wanted, self._kernel.observed, resets=resets, originals=self._originals.value)
@@ -212,7 +211,7 @@ class Loop:
         """Say what is no longer as the last pass left it, whatever is wanted by now."""
         if self._left is None:
             return
-        differs = {entry for step in self._plan(self.passed.desired) for entry in entries(step)}
+        differs = {entry for step in self._plan(self._passed.desired) for entry in entries(step)}
         kinds = [kind for kind, _ in differs - self._left]
         for kind in kinds:
             _drifts.labels(kind).inc()
@@ -228,28 +227,29 @@ class Loop:
         errors: Mapping[Entry, str],
         left: tuple[Entry, ...],
     ) -> None:
-        """Keep what came of a pass. What still differs is pending; what nobody tried yet has its turn now."""
+        """Say what came of a pass. What still differs is pending; what nobody tried yet has its turn now."""
         pending = _named({entry: errors.get(entry, "") for entry in left})
-        applied = self.passed.applied_revision
+        applied = self._passed.applied_revision
         self._left = frozenset(left)
         if not left:
             applied = wanted.revision
             self._forget_originals(wanted.sysctls)
         elif not all(pending.values()):
-            self._wake.set()
+            self._is_unfinished = True
         for name, error in pending.items():
-            if error and error != self.passed.pending.get(name):
+            if error and error != self._passed.pending.get(name):
                 log.warning("not applied, trying again", entry=name, problem=error)
-        self.passed = Passed(
-            documents=documents,
-            local=local,
-            desired=wanted,
-            applied_revision=applied,
-            pending=pending,
-            errors=errors,
-            unfollowed=self.passed.unfollowed,
+        self._counters = self._situation.counters.value  # read while this pass changed the device, or before
+        self._situation.passed.set(
+            PassResult(
+                documents=documents,
+                local=local,
+                desired=wanted,
+                applied_revision=applied,
+                pending=pending,
+                errors=errors,
+            )
         )
-        self._on_pass()
 
 
 def _named(errors: Mapping[Entry, str]) -> dict[str, str]:

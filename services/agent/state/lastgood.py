@@ -1,53 +1,66 @@
 """Keeps the last good picture on disk, off the hot path: at most once a second, and when the agent stops."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import structlog
 
+from services.agent.cells import Watch
 from services.agent.core.documents import FeedView
-from services.agent.core.kernel import PeerStats
 from services.agent.core.paths.pathbook import PathBook
+from services.agent.situation import Situation
 from services.agent.state.remembered import Picture, Remembered
-from shared.events.signals import Candidates
 from shared.tasks import end_if_cancelled
 
 DEBOUNCE_S = 1.0
 TRY_AGAIN_S = 5.0
 """After a disk took nothing."""
 
-LAST_RUN = "0000000000"
-"""The signal session of endpoints that were kept on disk; a peer's own session replaces it."""
-
 log = structlog.get_logger()
 
 
 class LastGoodKeeper:
-    """Writes what `take` gives some time after `changed`."""
+    """Writes the picture some time after the feed, the bus or a path changed.
 
-    def __init__(self, file: Remembered[Picture], take: Callable[[], Picture]) -> None:
+    view, book: what the picture is of. bus: the addresses of the bus, see Picture.
+    """
+
+    def __init__(
+        self,
+        situation: Situation,
+        file: Remembered[Picture],
+        view: FeedView,
+        book: PathBook,
+        bus: Mapping[str, tuple[str, ...]],
+    ) -> None:
+        self._situation = situation
         self._file = file
-        self._take = take
-        self._changed = asyncio.Event()
+        self._view = view
+        self._book = book
+        self._bus = bus
+        self._watch = Watch(situation.documents, situation.bus, situation.tunnels)
         self._kept = True
-
-    def changed(self) -> None:
-        self._changed.set()
 
     async def run(self) -> None:
         """Until cancelled; `keep` then writes what is still to be written."""
         while True:
             end_if_cancelled()
-            await self._changed.wait()
+            await self._watch.wait()
             await asyncio.sleep(DEBOUNCE_S)
-            self._changed.clear()
-            if not await asyncio.to_thread(self._write, self._take()):
-                self._changed.set()
+            self._watch.catch_up()
+            if not await asyncio.to_thread(self._write, self._picture()):
+                self._watch.wake()
                 await asyncio.sleep(TRY_AGAIN_S)
 
     def keep(self) -> None:
         """Write now."""
-        self._write(self._take())
+        self._write(self._picture())
+
+    def _picture(self) -> Picture:
+        """What shall be on disk: nothing of what a banished host was once told."""
+        if self._situation.bus.value.standing == "refused":
+            return Picture()
+        return taken(self._view, self._book, self._file.value, self._bus)
 
     def _write(self, picture: Picture) -> bool:
         """Whether it is kept. Trouble and its end are told once."""
@@ -71,14 +84,3 @@ def taken(view: FeedView, book: PathBook, former: Picture, bus: Mapping[str, tup
     }
     kept = {peer: endpoint for peer, endpoint in endpoints.items() if endpoint}
     return Picture(feed=view.export(), endpoints=kept, bus=dict(bus))
-
-
-def recall(picture: Picture, book: PathBook, stats: Mapping[str, PeerStats], now: float, wall: float) -> None:
-    """Take up where the last run ended: sessions that still stand, then endpoints that worked.
-
-    stats: of the device, which may have outlived the last run. now: monotonic, wall: unix seconds.
-    """
-    book.observe(stats, now, wall)
-    for peer, endpoint in picture.endpoints.items():
-        heard = Candidates(session=LAST_RUN, generation=0, endpoints=(endpoint,), answer_wanted=False, sent_at=wall)
-        book.receive(peer, heard, now)

@@ -11,8 +11,12 @@ import pytest
 from services.agent.bus import session, standing
 from services.agent.bus.dial import Dialer
 from services.agent.bus.feed import Feed
+from services.agent.bus.outbox import Outbox
 from services.agent.bus.session import Peer
+from services.agent.cells import Watch
 from services.agent.core.documents import Documents, FeedView
+from services.agent.core.reconcile.desired import Local
+from services.agent.situation import Bus, Situation
 from shared.bus.keys import new_seed, public_key
 from shared.bus.undecodable import Undecodables
 from shared.events import subjects
@@ -26,26 +30,45 @@ ME = "me"
 
 
 class Reader:
-    """A feed with what it told its listener."""
+    """A feed, what it shows, and the signals that it heard."""
 
     def __init__(self, plane: Plane, seed: str) -> None:
         self.view = FeedView()
-        self.changes = 0
-        self.sessions = 0
+        self.situation = Situation(Local(public_key="", listen_port=1))
+        self.outbox = Outbox()
         self.signals: list[tuple[SignalKey, bytes]] = []
         self.dials: list[str] = []
         self.feed = Feed(
-            Dialer(plane.url), Peer(ACCOUNT, ME), seed, self.view, self, Undecodables(), banished_after_s=1.0
+            self.situation,
+            Dialer(plane.url),
+            Peer(ACCOUNT, ME),
+            seed,
+            self.view,
+            self.outbox,
+            self._hear,
+            Undecodables(),
+            banished_after_s=1.0,
         )
 
-    def changed(self) -> None:
-        self.changes += 1
-
-    def signal(self, key: SignalKey, sealed: bytes) -> None:
+    def _hear(self, key: SignalKey, sealed: bytes) -> None:
         self.signals.append((key, sealed))
 
-    def connected(self) -> None:
-        self.sessions += 1
+    @property
+    def bus(self) -> Bus:
+        return self.situation.bus.value
+
+    @property
+    def banished(self) -> bool:
+        return self.bus.standing == "refused"
+
+    @property
+    def sessions(self) -> int:
+        return self.bus.sessions
+
+    @property
+    def documents(self) -> Documents | None:
+        """What the host acts upon."""
+        return self.situation.documents.value
 
     @property
     def peers(self) -> set[str]:
@@ -83,7 +106,7 @@ async def test_documents_written_before_and_after_connecting_arrive(plane: Plane
     await eventually(lambda: reader.peers == {"a", "b"})
     await plane.delete(ALL, PeerDoc, "a")
     await eventually(lambda: reader.peers == {"b"})
-    await eventually(lambda: reader.feed.standing == "connected")
+    await eventually(lambda: reader.bus.standing == "connected")
     assert reader.sessions == 1
 
 
@@ -112,12 +135,13 @@ async def test_a_picture_that_is_being_read_is_not_shown_until_it_is_whole(plane
     reader = Reader(plane, seed)
     reader.view.apply(FeedKey(ACCOUNT, ALL, "peer", "a"), 7, FeedMessage(revision=7, document=peer_doc("a", 2)))
     assert reader.peers == {"a"}
-    assert reader.feed.documents() == Documents()
+    assert reader.documents is None
 
     running = asyncio.create_task(reader.feed.run())
-    await asyncio.wait_for(reader.feed.known(), 10.0)
-    assert reader.feed.documents() == reader.view.documents()
-    assert reader.feed.documents().self_doc is not None
+    shown = reader.situation.documents
+    await asyncio.wait_for(Watch(shown).wait(), 10.0)
+    assert shown.value == reader.view.documents()
+    assert shown.value.self_doc is not None
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
@@ -156,7 +180,7 @@ async def test_a_host_cannot_have_others_read_again_by_having_an_answer_sent_to_
     plane.peers[eve.bus_key] = "eve"
     await eve.connect()
     reader = await start()
-    await eventually(lambda: reader.feed.standing == "connected")
+    await eventually(lambda: reader.bus.standing == "connected")
     await plane.write(ALL, "a", peer_doc("a", 2))
     await eventually(lambda: reader.peers == {"a"})
     reader.view.drop_audience(ALL)  # reading again would bring it back
@@ -212,7 +236,7 @@ async def test_deletions_that_happened_while_away_are_seen_on_resuming(plane: Pl
     await eventually(lambda: reader.sessions == 1)
     assert reader.peers == {"a", "b"}
     await plane.kill()
-    await eventually(lambda: reader.feed.standing == "connecting")
+    await eventually(lambda: reader.bus.standing == "connecting")
     assert reader.peers == {"a", "b"}
     await plane.revive()
     await plane.delete(ALL, PeerDoc, "a")
@@ -224,7 +248,7 @@ async def test_a_lost_live_message_leads_to_reading_again(plane: Plane, start: S
     await plane.place(ME, 1)
     reader = await start()
     await eventually(lambda: reader.sessions == 1)
-    session = reader.feed._session
+    session = reader.outbox.session
     assert session is not None
     deaf = session._audiences
     session._audiences = frozenset({f"p.{ME}"})  # two live messages pass unheard
@@ -242,7 +266,7 @@ async def test_what_was_neither_read_nor_heard_is_read_soon_after_a_beacon(plane
     await plane.place(ME, 1)
     reader = await start()
     await eventually(lambda: reader.sessions == 1)
-    session = reader.feed._session
+    session = reader.outbox.session
     assert session is not None
     hearing = session._audiences
     session._audiences = frozenset({f"p.{ME}"})  # one live message passes unheard
@@ -273,7 +297,7 @@ async def test_a_live_message_that_was_lost_is_read_over_the_next_connection(pla
     await plane.place(ME, 1)
     reader = await start()
     await eventually(lambda: reader.sessions == 1)
-    session = reader.feed._session
+    session = reader.outbox.session
     assert session is not None
     hearing = session._audiences
     session._audiences = frozenset({f"p.{ME}"})  # one live message passes unheard
@@ -284,7 +308,7 @@ async def test_a_live_message_that_was_lost_is_read_over_the_next_connection(pla
     await plane.write(ALL, "c", peer_doc("c", 4))
     await eventually(lambda: reader.peers == {"b", "c"})
     await plane.kill()
-    await eventually(lambda: reader.feed.standing == "connecting")
+    await eventually(lambda: reader.bus.standing == "connecting")
     await plane.revive()
     await eventually(lambda: reader.sessions == 2)
     assert reader.peers == {"a", "b", "c"}
@@ -301,7 +325,7 @@ async def test_a_stream_made_anew_is_read_from_its_beginning(
     await eventually(lambda: reader.sessions == 1)
     assert len(reader.peers) == 20
     await plane.kill()
-    await eventually(lambda: reader.feed.standing == "connecting")
+    await eventually(lambda: reader.bus.standing == "connecting")
     plane.wipe()
     await plane.revive()
     await plane.make_streams()
@@ -317,9 +341,9 @@ async def test_c5_a_refusal_that_management_stands_by_ends_what_the_host_may_do(
     plane.peers.clear()
     await plane.kill()
     await plane.revive()
-    await eventually(lambda: reader.feed.banished, within_s=20.0)
-    assert reader.feed.standing == "refused"
-    assert "deleted or blocked" in reader.feed.problem
+    await eventually(lambda: reader.banished, within_s=20.0)
+    assert reader.bus.standing == "refused"
+    assert "deleted or blocked" in reader.bus.problem
 
 
 async def test_c5_a_bus_without_management_refuses_nobody_for_good(plane: Plane, start: Start) -> None:
@@ -329,11 +353,11 @@ async def test_c5_a_bus_without_management_refuses_nobody_for_good(plane: Plane,
     await plane.management.close()
     await plane.kill()
     await plane.revive()
-    await eventually(lambda: "does not admit" in reader.feed.problem, within_s=20.0)
+    await eventually(lambda: "does not admit" in reader.bus.problem, within_s=20.0)
     refused_since = reader.feed._refused_since
     assert refused_since is None
-    assert not reader.feed.banished
-    assert reader.feed.problem == standing.NOBODY
+    assert not reader.banished
+    assert reader.bus.problem == standing.NOBODY
 
 
 async def test_c5_a_peer_that_only_nobody_answered_for_is_not_told_that_it_may_be_deleted(
@@ -346,11 +370,11 @@ async def test_c5_a_peer_that_only_nobody_answered_for_is_not_told_that_it_may_b
     plane.silent = True
     await plane.kill()
     await plane.revive()
-    await eventually(lambda: reader.feed.problem == standing.NOBODY, within_s=30.0)
+    await eventually(lambda: reader.bus.problem == standing.NOBODY, within_s=30.0)
     refused = len(plane.enrolments)
     await eventually(lambda: len(plane.enrolments) > refused + 1, within_s=40.0)
-    assert reader.feed.problem == standing.NOBODY
-    assert not reader.feed.banished
+    assert reader.bus.problem == standing.NOBODY
+    assert not reader.banished
     plane.silent = False
     await eventually(lambda: reader.sessions == 2, within_s=30.0)
 
@@ -370,7 +394,7 @@ async def test_publishing_says_whether_there_is_a_connection(plane: Plane, start
     reader = await start()
     await eventually(lambda: reader.sessions == 1)
     subject = subjects.beat(ACCOUNT, ME)
-    assert await reader.feed.publish(subject, b"x")
+    assert await reader.outbox.publish(subject, b"x")
     await plane.kill()
-    await eventually(lambda: reader.feed.standing == "connecting")
-    assert not await reader.feed.publish(subject, b"x")
+    await eventually(lambda: reader.bus.standing == "connecting")
+    assert not await reader.outbox.publish(subject, b"x")

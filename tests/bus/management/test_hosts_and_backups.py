@@ -13,8 +13,12 @@ from services.agent.bus import session, standing
 from services.agent.bus.dial import Dialer
 from services.agent.bus.enrolment import enrol
 from services.agent.bus.feed import Feed
+from services.agent.bus.outbox import Outbox
 from services.agent.bus.session import Peer
-from services.agent.core.documents import FeedView
+from services.agent.cells import Cell
+from services.agent.core.documents import Documents, FeedView
+from services.agent.core.reconcile.desired import Local
+from services.agent.situation import Situation
 from services.management import wiring
 from shared.bus.connection import connect
 from shared.bus.keys import new_seed, public_key
@@ -22,7 +26,6 @@ from shared.bus.server import NatsServer
 from shared.bus.streams import FEED, LOG
 from shared.bus.undecodable import Undecodables
 from shared.events.signals import EnrolRequest, PeerMeta
-from shared.events.subjects import SignalKey
 from tests.bus.agent.plane import new_key
 from tests.bus.management.plane import PlainBus
 from tests.bus.management.test_beginning import is_well, management
@@ -53,30 +56,60 @@ class EmptyBus(PlainBus):
         return int(self.url.rpartition(":")[2])
 
 
+class Shown(Cell[Documents | None]):
+    """least: the fewest peers that a host ever acted upon."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.least = 0
+
+    def set(self, value: Documents | None) -> None:
+        self.least = min(self.least, len(value.peers) if value else 0)
+        super().set(value)
+
+
 class RunningHost:
     """An enrolled host: its feed, and the names of the peers that it knows."""
 
     def __init__(self, urls: str, seed: str, peer: Peer) -> None:
         self.view = FeedView()
-        self.feed = Feed(Dialer(urls), peer, seed, self.view, self, Undecodables(), banished_after_s=BANISHED_AFTER_S)
-        self.sessions = 0
-        self.least = 0
+        self.situation = Situation(Local(public_key="", listen_port=1))
+        self.situation.documents = self.shown = Shown()
+        self.feed = Feed(
+            self.situation,
+            Dialer(urls),
+            peer,
+            seed,
+            self.view,
+            Outbox(),
+            lambda key, sealed: None,
+            Undecodables(),
+            banished_after_s=BANISHED_AFTER_S,
+        )
 
-    def changed(self) -> None:
-        self.least = min(self.least, len(self.peers))
+    @property
+    def sessions(self) -> int:
+        return self.situation.bus.value.sessions
 
-    def signal(self, key: SignalKey, sealed: bytes) -> None: ...
+    @property
+    def problem(self) -> str:
+        return self.situation.bus.value.problem
 
-    def connected(self) -> None:
-        self.sessions += 1
+    @property
+    def banished(self) -> bool:
+        return self.situation.bus.value.standing == "refused"
+
+    @property
+    def documents(self) -> Documents:
+        """What the host acts upon."""
+        return self.shown.value or Documents()
 
     @property
     def peers(self) -> set[str]:
-        """What the host acts upon."""
-        return {peer.name for peer in self.feed.documents().peers.values()}
+        return {peer.name for peer in self.documents.peers.values()}
 
     def knows(self, names: Iterable[str]) -> bool:
-        return self.peers == set(names) and self.feed.documents().self_doc is not None
+        return self.peers == set(names) and self.documents.self_doc is not None
 
 
 @contextlib.asynccontextmanager
@@ -175,7 +208,7 @@ async def test_hosts_see_what_an_older_backup_holds_though_the_feed_has_grown_pa
         await second.move(first.port)
         async with management(second, tmp_path / "two") as client:
             await eventually(lambda: me.knows({"early-1", "early-2", *new}), within_s=60)
-            assert not me.feed.banished
+            assert not me.banished
 
 
 async def test_a_host_goes_on_through_a_move_to_a_cluster(
@@ -190,15 +223,15 @@ async def test_a_host_goes_on_through_a_move_to_a_cluster(
             await eventually(lambda: me.knows("ab"))
         await wiring.back_up(beside(first), tmp_path / "backup", print)
         await first.server.stop()
-        me.least = len(me.peers)
+        me.shown.least = len(me.peers)
         await wiring.restore(beside(cluster, SERVERS), tmp_path / "backup", print)
         await eventually(cluster.whole, within_s=READY_WITHIN_S)
         async with management(cluster, tmp_path / "three-replica") as client:
             await eventually(lambda: is_well(client), within_s=60)
             await add_peers(cluster, key, ("c",))
             await eventually(lambda: me.knows("abc"), within_s=60)
-            assert me.least == 2, "nothing that it knew was gone for a moment"
-            assert not me.feed.banished
+            assert me.shown.least == 2, "nothing that it knew was gone for a moment"
+            assert not me.banished
 
 
 async def test_hosts_go_on_with_what_they_know_while_nobody_has_decided_about_a_short_log(
@@ -215,10 +248,10 @@ async def test_hosts_go_on_with_what_they_know_while_nobody_has_decided_about_a_
         await break_off(first, LOG)
         async with management(first, tmp_path / "one") as client:
             await eventually(lambda: says(client, "unavailable", "before: "), within_s=60)
-            await eventually(lambda: me.feed.problem == standing.NOBODY, within_s=60)
+            await eventually(lambda: me.problem == standing.NOBODY, within_s=60)
             await asyncio.sleep(3 * BANISHED_AFTER_S)
-            assert me.feed.problem == standing.NOBODY
-            assert not me.feed.banished
+            assert me.problem == standing.NOBODY
+            assert not me.banished
             assert me.knows(names)
             await wiring.accept_loss(beside(first), print)
             await eventually(lambda: is_well(client), within_s=60)
@@ -240,7 +273,7 @@ async def test_what_a_damaged_feed_lost_is_written_again_and_no_host_lacks_it_me
             names = [f"peer-{number}" for number in range(20)]
             await add_peers(first, key, names)
             await eventually(lambda: me.knows(names))
-            me.least = len(names)
+            me.shown.least = len(names)
             before = await documents(first)
             seen = me.sessions
             await break_off(first, FEED)
@@ -256,4 +289,4 @@ async def test_what_a_damaged_feed_lost_is_written_again_and_no_host_lacks_it_me
             me.feed._progress.doubts = dict.fromkeys(me.feed._progress.doubts, 0.0)  # as if the time had come
             await eventually(lambda: not me.feed._progress.doubts, within_s=60)
             assert me.knows((*names, "later"))
-            assert me.least == len(names)
+            assert me.shown.least == len(names)

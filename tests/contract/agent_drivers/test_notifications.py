@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from deploy.lab.netns import Namespace, connect
+from services.agent.cells import Watch, since
 from services.agent.core.firewall.rule import Member, Rule
 from services.agent.core.firewall.ruleset import shape
 from services.agent.core.kernel import NftChain, NftSet, RouteEntry, RuleEntry, Ruleset
+from services.agent.core.reconcile.desired import Local
 from services.agent.core.reconcile.steps import Kind
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.nft import Nft
@@ -23,7 +25,8 @@ from services.agent.drivers.notifications import EVERYTHING, KernelNotifications
 from services.agent.drivers.rtnl_routes import Routes
 from services.agent.drivers.rtnl_rules import Rules
 from services.agent.monitor import Monitor
-from services.agent.ports import HostChange
+from services.agent.ports import HostChange, Notifications
+from services.agent.situation import Situation
 from tests.contract.agent_drivers.conftest import run_on
 from tests.support.netns import MakeHost
 
@@ -35,13 +38,34 @@ RULESET = Ruleset(
 )
 
 
+class Heard:
+    """`await anext(heard)`: what a monitor told since the last time, as soon as there is anything."""
+
+    def __init__(self, notifications: Notifications) -> None:
+        situation = Situation(Local(public_key="", listen_port=1))
+        self._dirty = situation.dirty
+        self._seen = self._dirty.value
+        self._watch = Watch(self._dirty)
+        self._running = asyncio.ensure_future(Monitor(situation, notifications).run())
+
+    async def __anext__(self) -> frozenset[Kind | HostChange]:
+        while not (kinds := since(self._seen, self._dirty.value)):
+            await self._watch.wait()
+        self._seen = self._dirty.value
+        return kinds
+
+    async def close(self) -> None:
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+
+
 class Watched:
     """A host's drivers with a monitor of what others do beside them."""
 
     def __init__(self, rtnl: Netlink) -> None:
         self.rtnl = rtnl
         self.nft = Nft()
-        self.monitor = Monitor(KernelNotifications("wt0", {rtnl.port}, lambda: self.nft.accounted))
+        self.monitor = Heard(KernelNotifications("wt0", {rtnl.port}, lambda: self.nft.accounted))
 
     async def told(self) -> set[Kind | HostChange]:
         """What the monitor tells until the end of what has happened by now, which a sysctl marks.
@@ -52,10 +76,8 @@ class Watched:
         path.write_text("0" if path.read_text().strip() == "1" else "1")
         found: set[Kind | HostChange] = set()
         async with asyncio.timeout(10):
-            async for dirty in self.monitor:
-                found |= dirty
-                if "sysctl" in dirty:
-                    break
+            while "sysctl" not in found:
+                found |= await anext(self.monitor)
         return found - {"sysctl"}
 
 
@@ -66,7 +88,7 @@ async def watching(rtnl: Netlink) -> AsyncIterator[Watched]:
         await watched.told()
         yield watched
     finally:
-        watched.monitor.close()
+        await watched.monitor.close()
 
 
 def on(host: Namespace, scenario: Callable[[Watched], Coroutine[Any, Any, None]]) -> None:
@@ -255,9 +277,11 @@ class Told:
 
 async def test_whatever_comes_in_while_nobody_asks_is_one_answer() -> None:
     told = Told()
-    monitor = Monitor(told)
+    monitor = Heard(told)
     for part in itertools.islice(itertools.cycle(sorted(EVERYTHING)), 20):
         told.tell(part)
+        await asyncio.sleep(0)
+    for _ in range(5):
         await asyncio.sleep(0)
     assert await anext(monitor) == EVERYTHING
     waiting = asyncio.ensure_future(anext(monitor))
@@ -265,12 +289,12 @@ async def test_whatever_comes_in_while_nobody_asks_is_one_answer() -> None:
     assert not waiting.done()
     told.tell("rule")
     assert await waiting == {"rule"}
-    monitor.close()
+    await monitor.close()
 
 
 async def test_notifications_of_nothing_wake_nobody() -> None:
     told = Told()
-    monitor = Monitor(told)
+    monitor = Heard(told)
     waiting = asyncio.ensure_future(anext(monitor))
     told.tell()
     for _ in range(5):
@@ -278,4 +302,4 @@ async def test_notifications_of_nothing_wake_nobody() -> None:
     assert not waiting.done()
     told.tell("route")
     assert await waiting == {"route"}
-    monitor.close()
+    await monitor.close()

@@ -5,11 +5,18 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
+import structlog.testing
 
+from services.agent.cells import Cell, counted
 from services.agent.core.kernel import TABLE, RouteEntry
+from services.agent.core.reconcile.desired import Local
+from services.agent.core.reconcile.desired_state import Desired
+from services.agent.core.reconcile.steps import Kind
 from services.agent.core.routing.following import Answer, OtherRule
 from services.agent.loop import following
 from services.agent.loop.following import LIMIT, Following
+from services.agent.ports import HostChange
+from services.agent.situation import PassResult, Situation
 from tests.support.bus import eventually
 
 ELSEWHERE = Answer(device="tun0", table=5000, prefix="0.0.0.0/0")
@@ -33,17 +40,37 @@ class Kernel:
         return (OtherRule(family="v4", priority=90, table=5000),)
 
 
+class Told(Cell[Mapping[str, str]]):
+    """history: what was told, in order."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.history: list[Mapping[str, str]] = []
+
+    def set(self, value: Mapping[str, str]) -> None:
+        self.history.append(value)
+        super().set(value)
+
+
 class World:
     def __init__(self) -> None:
         self.kernel = Kernel()
-        self.routes: dict[str, RouteEntry] = {}
-        self.told: list[Mapping[str, str]] = []
-        self.following = Following(self.kernel, lambda: self.routes, self.told.append)
+        self.situation = Situation(Local(public_key="", listen_port=1))
+        self.situation.unfollowed = self._told = Told()
+        self.following = Following(self.situation, self.kernel)
 
-    def want(self, count: int) -> None:
+    @property
+    def told(self) -> list[Mapping[str, str]]:
+        return self._told.history
+
+    def passed(self, count: int) -> None:
+        """A pass of the loop left so many routes."""
         prefixes = [f"10.{number // 256}.{number % 256}.0/24" for number in range(count)]
-        self.routes = {prefix: RouteEntry(prefix=prefix, device="wt0") for prefix in prefixes}
-        self.following.passed()
+        routes = {prefix: RouteEntry(prefix=prefix, device="wt0") for prefix in prefixes}
+        self.situation.passed.set(PassResult(local=self.situation.local, desired=Desired(routes=routes)))
+
+    def disturbed(self, kind: Kind | HostChange = "ways") -> None:
+        self.situation.dirty.set(counted(self.situation.dirty.value, [kind]))
 
 
 @pytest.fixture
@@ -58,35 +85,36 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
 
 
 async def test_each_route_is_asked_about_once_after_a_change_and_not_again(world: World) -> None:
-    world.want(3)
+    world.passed(3)
     await eventually(lambda: world.kernel.asked == [3])
     for _ in range(5):
-        world.following.passed()
+        world.passed(3)
+        world.disturbed("ruleset")
         await asyncio.sleep(0.02)
     assert world.kernel.asked == [3]
-    world.want(4)
+    world.passed(4)
     await eventually(lambda: world.kernel.asked == [3, 4])
     assert world.told == []
 
 
 async def test_what_others_change_is_told_once_and_taken_back(world: World) -> None:
-    world.want(1)
+    world.passed(1)
     await eventually(lambda: world.kernel.asked == [1])
     world.kernel.answer = ELSEWHERE
-    world.following.disturbed()
+    world.disturbed()
     reason = "rule 90 of another program goes before ours: table 5000 leads to tun0"
     await eventually(lambda: world.told == [{"10.0.0.0/24": reason}])
-    world.following.disturbed()
+    world.disturbed()
     await eventually(lambda: len(world.kernel.asked) == 3)
     world.kernel.answer = Answer(device="wt0", table=TABLE, prefix="10.0.0.0/24")
-    world.following.disturbed()
+    world.disturbed()
     await eventually(lambda: world.told == [{"10.0.0.0/24": reason}, {}])
 
 
 async def test_a_storm_of_changes_is_few_questions_and_never_too_many_at_once(world: World) -> None:
-    world.want(LIMIT + 100)
+    world.passed(LIMIT + 100)
     for _ in range(1000):
-        world.following.disturbed()
+        world.disturbed()
     await eventually(lambda: world.kernel.asked)
     await asyncio.sleep(0.03)
     assert world.kernel.asked == [LIMIT]
@@ -94,7 +122,10 @@ async def test_a_storm_of_changes_is_few_questions_and_never_too_many_at_once(wo
 
 async def test_a_kernel_that_cannot_be_asked_is_asked_again(world: World) -> None:
     world.kernel.broken = True
-    world.want(1)
-    await eventually(lambda: len(world.kernel.asked) > 1)
-    world.kernel.broken, world.kernel.answer = False, ELSEWHERE
-    await eventually(lambda: len(world.told) == 1)
+    with structlog.testing.capture_logs() as said:
+        world.passed(1)
+        await eventually(lambda: len(world.kernel.asked) > 3)
+        assert [entry["log_level"] for entry in said] == ["warning"], "it is told once a minute"
+        world.kernel.broken, world.kernel.answer = False, ELSEWHERE
+        await eventually(lambda: len(world.told) == 1)
+        assert [entry["log_level"] for entry in said] == ["warning", "info", "warning"]

@@ -4,19 +4,22 @@ import asyncio
 import base64
 import contextlib
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import structlog.testing
 
-from services.agent.core.documents import FeedView, Held, LastGood
+from services.agent.core.documents import Documents, FeedView, Held, LastGood
 from services.agent.core.kernel import PeerStats
 from services.agent.core.paths.pathbook import PathBook, Reset
+from services.agent.core.reconcile.desired import Local
 from services.agent.core.routing.choices import Selection
+from services.agent.situation import Bus, Situation
 from services.agent.state import lastgood, remembered
 from services.agent.state.directory import write
 from services.agent.state.lastgood import LastGoodKeeper
-from services.agent.state.remembered import Picture
+from services.agent.state.remembered import Picture, Remembered
 from shared.events.documents import FeedMessage, PeerDoc
 from shared.events.subjects import FeedKey
 from tests.support.bus import eventually
@@ -95,24 +98,47 @@ def test_a_directory_in_a_files_place_is_set_aside_as_well(tmp_path: Path, name:
     assert remembered.next_epoch(tmp_path, 1_000.0) == 1_000_001
 
 
+class Counted(Remembered[Picture]):
+    """writes: how often a picture was to be kept."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory / "lastgood", Picture, Picture())
+        self.writes = 0
+
+    def keep(self, value: Picture) -> None:
+        self.writes += 1
+        super().keep(value)
+
+
+def keeper_of(file: Remembered[Picture], bus: Mapping[str, tuple[str, ...]]) -> tuple[LastGoodKeeper, Situation]:
+    situation = Situation(Local(public_key="", listen_port=1))
+    return LastGoodKeeper(situation, file, FeedView(PICTURE.feed), PathBook(""), bus), situation
+
+
 async def test_changes_are_kept_once_they_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.agent.state.lastgood.DEBOUNCE_S", 0.05)
-    taken = []
-
-    def take() -> Picture:
-        taken.append(1)
-        return PICTURE
-
-    keeper = LastGoodKeeper(remembered.picture(tmp_path), take)
+    file = Counted(tmp_path)
+    keeper, situation = keeper_of(file, PICTURE.bus)
     running = asyncio.create_task(keeper.run())
-    for _ in range(5):
-        keeper.changed()
+    for revision in range(5):
+        situation.documents.set(Documents(revision=revision))
         await asyncio.sleep(0)
     await eventually(lambda: (tmp_path / "lastgood").exists())
-    assert len(taken) == 1
+    await asyncio.sleep(0.1)
+    assert file.writes == 1
+    assert remembered.picture(tmp_path).value.feed == PICTURE.feed
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+
+
+async def test_nothing_is_kept_of_what_a_banished_host_was_told(tmp_path: Path) -> None:
+    file = remembered.picture(tmp_path)
+    file.keep(PICTURE)
+    keeper, situation = keeper_of(file, PICTURE.bus)
+    situation.bus.set(Bus(standing="refused"))
+    keeper.keep()
+    assert remembered.picture(tmp_path).value == Picture()
 
 
 def test_epochs_grow_also_when_the_clock_is_set_back(tmp_path: Path) -> None:
@@ -131,7 +157,7 @@ async def test_endpoints_that_worked_are_kept_and_tried_again(tmp_path: Path) ->
     key, other = base64.b64encode(b"a" * 32).decode(), base64.b64encode(b"b" * 32).decode()
     view, book = FeedView(PICTURE.feed), PathBook(other)
     book.set_peers({"a": key}, 0.0)
-    lastgood.recall(PICTURE, book, {}, 0.0, 1_000.0)
+    book.recall(PICTURE.endpoints, {}, 0.0, 1_000.0)
     book.advance(0.6)
     assert book.endpoints() == {"a": "192.0.2.1:51820"}
     assert lastgood.taken(view, book, PICTURE, PICTURE.bus) == PICTURE
@@ -145,7 +171,7 @@ async def test_a_session_that_outlived_the_last_run_is_left_alone() -> None:
     book = PathBook(other)
     book.set_peers({"a": key}, 0.0)
     stats = PeerStats(endpoint="192.0.2.7:51820", last_handshake=990.0, rx_bytes=1, tx_bytes=1)
-    lastgood.recall(PICTURE, book, {key: stats}, 0.0, 1_000.0)
+    book.recall(PICTURE.endpoints, {key: stats}, 0.0, 1_000.0)
     assert book.connected() == {"a"}
     assert not any(isinstance(action, Reset) for action in book.take(0.0))
 
@@ -157,13 +183,13 @@ async def test_a_picture_that_found_no_room_is_kept_when_there_is_some(
     monkeypatch.setattr(lastgood, "TRY_AGAIN_S", 0.05)
     file = remembered.picture(disk.root)
     file.keep(PICTURE)
-    newer = Picture(endpoints={f"peer-{number}": "192.0.2.1:51820" for number in range(2_000)})
-    keeper = LastGoodKeeper(file, lambda: newer)
+    newer = Picture(feed=PICTURE.feed, bus={f"bus-{number}": ("192.0.2.1",) for number in range(2_000)})
+    keeper, situation = keeper_of(file, newer.bus)
     running = asyncio.create_task(keeper.run())
     try:
         with structlog.testing.capture_logs() as said:
             disk.fill()
-            keeper.changed()
+            situation.documents.set(Documents())
             await eventually(lambda: said)
             await asyncio.sleep(0.3)
             assert remembered.picture(disk.root).value == PICTURE, "what was there is there still"

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from services.agent.bus.report import report
 from services.agent.core.reconcile.desired import Local
-from services.agent.ports import Passed
+from services.agent.situation import Situation
 from shared.bus.codec import decode, encode
 from shared.errors import Undecodable
 from shared.events.facts import ReportFact
@@ -13,7 +13,7 @@ from shared.events.signals import PeerMeta
 
 
 def said(meta: PeerMeta) -> ReportFact:
-    return report(Passed(local=Local(public_key="", listen_port=1)), meta, "p1", "wireguard-go", 7)
+    return report(Situation(Local(public_key="", listen_port=1)), meta, "p1", "wireguard-go")
 
 
 def test_texts_of_any_length_are_cut_to_what_a_report_may_hold() -> None:

@@ -7,8 +7,12 @@ import pytest
 from nacl.public import Box, PrivateKey, PublicKey
 
 from services.agent.bus.signalling import MAX_AGE_S, Signalling, Unusable, seal, unseal
-from services.agent.core.paths.pathbook import PathBook
+from services.agent.core import parsed
+from services.agent.core.documents import Documents
+from services.agent.core.reconcile.desired import Local
+from services.agent.situation import Situation
 from shared.bus.codec import decode
+from shared.events.documents import PeerDoc
 from shared.events.signals import Beat, Candidates
 
 NOW = 1_800_000_000.0
@@ -81,6 +85,28 @@ def test_what_is_sealed_rightly_and_is_no_signal_is_refused(content: bytes) -> N
         unseal(bytes(Box(ALICE, BOB.public_key).encrypt(content, nonce)), BOB, public(ALICE), TO_BOB, NOW)
 
 
+def knows(**keys: str) -> Situation:
+    """A host whose documents name these peers."""
+    situation = Situation(Local(public_key="", listen_port=1))
+    situation.documents.set(Documents(peers={name: peer_doc(name, key) for name, key in keys.items()}))
+    return situation
+
+
+def peer_doc(name: str, key: str) -> parsed.Peer:
+    return parsed.peer(
+        PeerDoc(
+            peer_id=name,
+            name=name,
+            fqdn="",
+            wireguard_key=key,
+            address_v4="100.64.0.2",
+            address_v6="",
+            groups=(),
+            version="",
+        )
+    )
+
+
 async def test_two_hosts_introduce_themselves_and_say_goodbye() -> None:
     sent: list[tuple[str, bytes]] = []
 
@@ -88,22 +114,18 @@ async def test_two_hosts_introduce_themselves_and_say_goodbye() -> None:
         sent.append((subject, payload))
         return True
 
-    keys = {"alice": public(ALICE), "bob": public(BOB)}
-    books = {name: PathBook(key) for name, key in keys.items()}
-    keys |= {"no key": "none", "key of nobody": base64.b64encode(bytes((1, *bytes(31)))).decode()}
-    alice = Signalling("acc", "alice", ALICE, books["alice"], keys.get, publish, 17)
-    bob = Signalling("acc", "bob", BOB, books["bob"], keys.get, publish, 17)
-    books["alice"].set_local(("192.0.2.1:1",), 0.0)
-    books["bob"].set_peers({"alice": keys["alice"]}, 0.0)
-    await alice.introduce("bob", False)
-    await alice.introduce("nobody", False)
-    await alice.introduce("no key", False)
-    await alice.introduce("key of nobody", False)
+    strange = {"no_key": "none", "key_of_nobody": base64.b64encode(bytes((1, *bytes(31)))).decode()}
+    alice = Signalling(knows(bob=public(BOB), **strange), publish, "acc", "alice", ALICE, 17)
+    bob = Signalling(knows(alice=public(ALICE)), publish, "acc", "bob", BOB, 17)
+    for receiver in ("bob", "nobody", "no_key", "key_of_nobody"):
+        assert await alice.introduce(receiver, ("192.0.2.1:1",), generation=3, answer_wanted=False)
     await alice.leave()
     (where, sealed), (beat_at, goodbye) = sent
     assert where == "signal.acc.from.alice.bob"
-    assert bob.hear("alice", sealed)
-    assert not bob.hear("nobody", sealed)
-    assert not alice.hear("bob", sealed)
+    opened = bob.opened("alice", sealed)
+    assert opened is not None
+    assert (opened.endpoints, opened.generation, opened.answer_wanted) == (("192.0.2.1:1",), 3, False)
+    assert bob.opened("nobody", sealed) is None
+    assert alice.opened("bob", sealed) is None
     assert beat_at == "signal.acc.beat.alice"
     assert decode(beat_at, goodbye, Beat) == Beat(peer_id="alice", epoch=17, leaving=True)

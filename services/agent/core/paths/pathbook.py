@@ -27,6 +27,10 @@ ABSENT_S = 60.0
 """Whoever sends a signal after so long is back; two hosts in vain ask each other more often than that."""
 
 
+LAST_RUN = "0000000000"
+"""The signal session of endpoints that were kept on disk; a peer's own session replaces it."""
+
+
 class Send(msgspec.Struct, frozen=True, tag=True):
     """Send our endpoints to a peer, as Candidates with the book's generation."""
 
@@ -104,6 +108,20 @@ class PathBook:
             for peer in self._peers.values():
                 peer.introduction.tell(now)
                 self._leave_family(peer, now)
+
+    def keys(self) -> dict[str, str]:
+        """Peer id → public key."""
+        return {peer_id: peer.key for peer_id, peer in self._peers.items()}
+
+    def recall(self, endpoints: Mapping[str, str], stats: Mapping[str, PeerStats], now: float, wall: float) -> None:
+        """Take up where the last run ended: sessions that still stand, then endpoints that worked, by peer id.
+
+        stats: of the device, which may have outlived the last run. wall: unix seconds.
+        """
+        self.observe(stats, now, wall)
+        for peer_id, endpoint in endpoints.items():
+            heard = Candidates(session=LAST_RUN, generation=0, endpoints=(endpoint,), answer_wanted=False, sent_at=wall)
+            self.receive(peer_id, heard, now)
 
     def receive(self, peer_id: str, candidates: Candidates, now: float) -> bool:
         """Whether the signal was of use: its sender is known, and it is not older than what is held.

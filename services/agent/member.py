@@ -1,0 +1,101 @@
+"""An enrolled host: what goes on there all the time, as a list of tasks."""
+
+import gc
+import time
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, NamedTuple
+
+from services.agent.bus.dial import Dialer
+from services.agent.bus.feed import Feed
+from services.agent.bus.moving import Moving
+from services.agent.bus.outbox import Outbox
+from services.agent.bus.report import Reporter
+from services.agent.bus.session import Peer
+from services.agent.bus.signalling import Signalling
+from services.agent.core.documents import FeedView
+from services.agent.core.paths.pathbook import PathBook
+from services.agent.drivers.addresses import whereabouts
+from services.agent.drivers.netlink import Netlink
+from services.agent.drivers.nft import Nft
+from services.agent.drivers.notifications import KernelNotifications
+from services.agent.drivers.rtnl_ways import Ways
+from services.agent.loop.following import Following
+from services.agent.loop.loop import Loop
+from services.agent.monitor import Monitor
+from services.agent.paths import Paths
+from services.agent.ports import WireGuardDriver
+from services.agent.settings import Settings
+from services.agent.situation import Situation
+from services.agent.state import remembered
+from services.agent.state.identity import Identity
+from services.agent.state.lastgood import LastGoodKeeper
+from services.agent.state.remembered import Picture, Remembered
+from shared.bus.undecodable import Undecodables
+from shared.events.signals import PeerMeta
+from shared.tasks import first_of
+
+
+class Host(NamedTuple):
+    """Where the agent runs: what it was told, and its ways to the bus and to the kernel."""
+
+    settings: Settings
+    meta: PeerMeta
+    dial: Dialer
+    rtnl: Netlink
+    device: WireGuardDriver
+    nft: Nft
+
+
+class Base(NamedTuple):
+    """What there is from the start, also on a host that has to enrol first."""
+
+    host: Host
+    situation: Situation
+    picture: Remembered[Picture]
+    view: FeedView
+    book: PathBook
+    loop: Loop
+
+
+class Member:
+    """Builds the parts of an enrolled host, and runs them. A part that comes is built here, and a line in the list."""
+
+    def __init__(self, base: Base, who: Identity) -> None:
+        host, situation, book = base.host, base.situation, base.book
+        account, peer_id, outbox = who.account, who.peer_id, Outbox()
+        epoch = remembered.next_epoch(host.settings.state_dir, time.time())
+        bus = host.dial.addresses
+        self._endpoints = base.picture.value.endpoints
+        self.signalling = Signalling(situation, outbox.publish, account, peer_id, who.private_key, epoch)
+        self._paths = Paths(situation, book, self.signalling, host.device, partial(whereabouts, host.rtnl), bus)
+        self.keeper = LastGoodKeeper(situation, base.picture, base.view, book, host.dial.known)
+        feed = Feed(
+            situation,
+            host.dial,
+            Peer(account, peer_id),
+            who.bus_seed,
+            base.view,
+            outbox,
+            self._paths.hear,
+            Undecodables(),
+        )
+        notifications = KernelNotifications(host.settings.interface, {host.rtnl.port}, lambda: host.nft.accounted)
+        self._tasks: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (
+            base.loop.run,
+            self._paths.run,
+            feed.run,
+            Moving(situation, host.dial, outbox, feed).run,
+            self.signalling.beat,
+            Reporter(situation, outbox.publish, account, peer_id, host.meta, host.device.name).run,
+            self.keeper.run,
+            Following(situation, Ways(host.rtnl)).run,
+            Monitor(situation, notifications).run,
+        )
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await self._paths.begin(self._endpoints)
+        gc.collect()
+        gc.freeze()
+        await first_of(*(task() for task in self._tasks))

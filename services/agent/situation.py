@@ -1,0 +1,110 @@
+"""What the parts of the agent know of each other: each cell has one writer, and whoever needs it reads or watches it.
+
+A part that finds out something new is a file that sets a cell here; whoever acts on it watches that cell. No part is
+told anything by another.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from services.agent.cells import Cell
+from services.agent.core.documents import Documents
+from services.agent.core.kernel import PeerStats
+from services.agent.core.paths.whereabouts import Told, Whereabouts
+from services.agent.core.reconcile.desired import Local
+from services.agent.core.reconcile.desired_state import Desired
+from services.agent.core.reconcile.steps import Entry, Kind
+from services.agent.core.routing.following import with_reasons
+from services.agent.ports import HostChange
+
+Standing: TypeAlias = Literal["connecting", "connected", "refused"]
+
+
+class Bus(msgspec.Struct, frozen=True, kw_only=True):
+    """How this host stands with the bus.
+
+    standing: connected while a session is open; refused once management stands by its refusal (decision C5).
+    sessions: how many were opened so far; each brought everything the bus holds for this host. problem: one line on
+    why there is no session, "" otherwise.
+    """
+
+    standing: Standing = "connecting"
+    sessions: int = 0
+    problem: str = ""
+
+
+class Addresses(msgspec.Struct, frozen=True, kw_only=True):
+    """Where this host is, as last read, and which of its addresses other hosts are told."""
+
+    where: Whereabouts = Whereabouts()
+    told: Told = Told()
+
+
+class Tunnels(msgspec.Struct, frozen=True, kw_only=True):
+    """What the paths to other peers ask of the device. Peers are named by public key: another key is another path.
+
+    endpoints: to program; those of absent peers are left to WireGuard. connected: peers with a WireGuard session.
+    resets: peer → number of its last reset, never used twice: the peer is removed from the device and added anew.
+    """
+
+    endpoints: Mapping[str, str] = {}
+    connected: frozenset[str] = frozenset()
+    resets: Mapping[str, int] = {}
+
+
+class PassResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last pass of the kernel loop left.
+
+    errors: kind and key of what failed → why. pending: what differs after reading back, "kind key" → error or "".
+    applied_revision: newest LOG sequence whose kernel state was read back without a difference.
+    """
+
+    documents: Documents = Documents()
+    local: Local
+    desired: Desired = Desired()
+    applied_revision: int = 0
+    pending: Mapping[str, str] = {}
+    errors: Mapping[Entry, str] = {}
+
+
+class Situation:
+    """The cells, each with its writer.
+
+    local: of this host, and what of it changes is in cells. documents: as the last run kept them; without this host's
+    own there is nothing to go by.
+    """
+
+    def __init__(self, local: Local, documents: Documents = Documents()) -> None:
+        self.local = local
+        self.documents: Cell[Documents | None] = Cell(documents if documents.self_doc else None)
+        """bus/feed.py: what management tells this host; None until anything is known of it."""
+        self.bus = Cell(Bus())
+        """bus/feed.py, and bus/enrolment.py before there is a feed."""
+        self.choices = Cell(local.selection)
+        """answers.py: which routes people chose."""
+        self.addresses = Cell(Addresses())
+        """paths.py, with each reading of them."""
+        self.tunnels = Cell(Tunnels())
+        """paths.py: the state of the paths, when it changed."""
+        self.counters: Cell[Mapping[str, PeerStats]] = Cell({})
+        """paths.py: public key → what the device counts, with each reading."""
+        self.dirty: Cell[Mapping[Kind | HostChange, int]] = Cell({})
+        """monitor.py: what others may have changed in the kernel → number of the last time (cells.since)."""
+        self.unfollowed: Cell[Mapping[str, str]] = Cell({})
+        """loop/following.py: prefixes of ours that the kernel sends elsewhere → why."""
+        self.passed = Cell(PassResult(local=local))
+        """loop/loop.py, after each pass."""
+
+    @property
+    def revision(self) -> int:
+        """The newest LOG sequence among what management told this host."""
+        documents = self.documents.value
+        return documents.revision if documents else 0
+
+    @property
+    def shown(self) -> Desired:
+        """The desired state of the last pass as people are told of it."""
+        passed = self.passed.value
+        return with_reasons(passed.documents, passed.desired, self.unfollowed.value, ipv6=passed.local.ipv6)
