@@ -18,13 +18,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from services.agent.bus import catchup
-from services.agent.bus import session as session_module
 from services.agent.bus.dial import Dialer
 from services.agent.bus.enrolment import enrol
 from services.agent.bus.feed import Feed
 from services.agent.bus.outbox import Outbox
 from services.agent.bus.session import Peer
 from services.agent.core.documents import FeedView
+from services.agent.core.feed import reading as reading_module
 from services.agent.core.reconcile.desired import Local
 from services.agent.ports import Login
 from services.agent.situation import Situation
@@ -208,10 +208,10 @@ async def test_what_a_leader_swallowed_is_read_after_the_election(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its live copies are withheld from a host, as if the server had died before it sent them."""
-    monkeypatch.setattr(session_module, "CHECK_AFTER_ELECTION_S", 1.0)
+    monkeypatch.setattr(reading_module, "CHECK_AFTER_ELECTION_S", 1.0)
     leader = await system.bus.leader(FEED)
     host = next(host for host in system.hosts if host.server != system.bus.servers[leader].url)
-    monkeypatch.setattr(host.outbox.session, "_on_beacon", lambda *_: None)
+    monkeypatch.setattr(host.feed._incoming, "_beacon", lambda *_: None)
     policy = await unheard(system, host)
     server = system.bus.servers[leader]
     await server.stop()  # in good order: another server leads at once
@@ -253,7 +253,7 @@ async def passed_by(host: Host) -> AsyncIterator[list[Msg]]:
 
     session = host.outbox.session
     assert session is not None
-    live = session._on_live
+    live = host.feed._incoming.live
     connection: Any = session._connection
     subscriptions = [each for each in connection._subs.values() if each._cb == live]
     for subscription in subscriptions:

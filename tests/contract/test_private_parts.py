@@ -9,9 +9,10 @@ from faststream.nats import NatsBroker
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
+from nats.protocol import parser
 
 from shared.bus.address import parse_bus
-from shared.bus.client import BusClient
+from shared.bus.client import BusClient, NotPermitted
 from shared.bus.transport import BusTransport
 
 
@@ -51,3 +52,18 @@ def test_faststream_asks_its_broker_for_the_connection() -> None:
 def test_a_subscription_hands_out_by_its_callback() -> None:
     source = inspect.getsource(Subscription._wait_for_msgs)
     assert "self._cb(" in source, "tests replace Subscription._cb to withhold messages: find what nats-py calls instead"
+
+
+async def test_the_client_is_told_of_a_refused_subject_in_a_way_of_its_own() -> None:
+    told: list[Exception] = []
+
+    async def hear(problem: Exception) -> None:
+        told.append(problem)
+
+    client = BusClient(NeverConnects(parse_bus("nats://127.0.0.1:9")))
+    client._error_cb = hear
+    await client._process_err("'permissions violation for publish to \"a\"'")
+    assert [type(problem) for problem in told] == [NotPermitted]
+    source = inspect.getsource(Client._process_err)
+    assert "PERMISSIONS_ERR" in source, "nats-py tells of a refused subject elsewhere now: see shared/bus/client.py"
+    assert "_process_err(" in inspect.getsource(parser), "nats-py's parser calls something else for -ERR now"

@@ -58,24 +58,24 @@ class Reading:
                 self.beacon()
 
     def read(self, upto: int) -> None:
-        found = [one for one in self.ours if self.certainty.position(AUDIENCE) <= one <= upto]
+        found = [one for one in self.ours if self.certainty.position <= one <= upto]
         for one in found:
             self._take(one)
-        self.certainty.read(AUDIENCE, max(found, default=0))
+        self.certainty.read(max(found, default=0))
 
     def beacon(self) -> None:
         self.now += PAUSES_S[0]
         for audience, beacon in self.beacons.take(self.now, most=9):
             if audience == OURS:
-                self.certainty.told(AUDIENCE, beacon, self.now, 0.0)
-                assert self.missed_nothing(beacon) or self.certainty.next_deadline() is not None
+                self.certainty.told(beacon, self.now, 0.0)
+                assert self.missed_nothing(beacon) or self.certainty.due is not None
 
     def missed_nothing(self, beacon: Beacon) -> bool:
         return {one for one in self.ours if one <= beacon.newest} <= self.here
 
     def _take(self, sequence: int) -> None:
         self.here.add(sequence)
-        self.certainty.took(AUDIENCE, sequence)
+        self.certainty.took(sequence)
 
 
 @given(steps)
@@ -92,7 +92,7 @@ def test_a_doubt_ends_with_a_reading_of_everything(history: list[Step]) -> None:
         reading.step(step)
     reading.read(reading.sequence)
     reading.beacon()
-    assert reading.certainty.next_deadline() is None
+    assert reading.certainty.due is None
     assert set(reading.ours) <= reading.here
 
 
@@ -105,4 +105,4 @@ def test_who_hears_everything_never_reads_again(history: list[int | str], before
     reading.read(reading.sequence)
     for what in history:
         reading.step(("beacon", 0) if isinstance(what, str) else ("write", what))
-        assert reading.certainty.next_deadline() is None
+        assert reading.certainty.due is None

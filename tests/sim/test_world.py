@@ -1,7 +1,8 @@
 """Whatever happened on the way: once everything has arrived, packets go exactly where intent says.
 
-The hosts hear late or not at all, read from servers that are behind, lose connections, crash in the middle of a change
-and are meddled with, while the account changes. `just sim 100-2000` tries other worlds.
+The hosts hear late or not at all, read slowly and from servers that are behind, lose connections, crash in the middle
+of a change and are meddled with, while the account changes. In every fourth world no beacon arrives.
+`just sim 100-2000` tries other worlds.
 """
 
 import os
@@ -28,7 +29,7 @@ FIRST, _, LAST = os.environ.get("WHIMBREL_SIM_SEEDS", "0-99").partition("-")
 
 @pytest.mark.parametrize("seed", range(int(FIRST), int(LAST or FIRST) + 1))
 def test_what_settles_is_what_intent_says(seed: int) -> None:
-    chance, world = Chance(seed), World(PEERS, RESOLUTIONS)
+    chance, world = Chance(seed), World(PEERS, RESOLUTIONS, beacons=seed % 4 != 3)
     world.commit(chance.population())
     for _ in range(3):
         world.settle()
@@ -46,7 +47,9 @@ def happen(world: World, event: Event) -> None:
         case ("commit", Commit() as change):
             world.commit(change)
         case ("hear", name, count):
-            world.hosts[name].hear(count, world.state)
+            world.hosts[name].hear(count)
+        case ("read", name, count):
+            world.hosts[name].read(count)
         case ("work", name, steps):
             world.hosts[name].work(steps)
         case ("miss", name):
@@ -55,6 +58,12 @@ def happen(world: World, event: Event) -> None:
             world.hosts[name].disconnect()
         case ("return", name, spread):
             world.hosts[name].connect(world.state, spread=spread)
+        case ("deafen", name):
+            world.hosts[name].deafen()
+        case ("overrun", name):
+            world.hosts[name].overrun()
+        case ("elect",):
+            world.elect()
         case ("stall", name):
             world.hosts[name].stall()
         case ("catch up", name):

@@ -9,12 +9,16 @@ from typing import Any
 import nats.errors
 import structlog
 from msgspec.structs import replace
+from nats.aio.client import Client
 
 from services.agent.bus import standing
+from services.agent.bus.incoming import Incoming, boottime
 from services.agent.bus.outbox import Outbox
-from services.agent.bus.session import RESUMABLE_S, Over, Peer, Progress, Session, boottime
+from services.agent.bus.session import Over, Peer, Session
 from services.agent.cells import Watch
 from services.agent.core.documents import Documents, FeedView
+from services.agent.core.feed.heldback import HELD_BACK_S
+from services.agent.core.feed.reading import Reading
 from services.agent.errors import AdmissionRefused
 from services.agent.ports import Dial, Login
 from services.agent.situation import Bus, Situation, Standing
@@ -30,9 +34,9 @@ BANISHED_AFTER_S = 30.0
 """A refusal that management stands by for so long is final: this peer was deleted or blocked (decision C5)."""
 SETTLED_AFTER_S = {Over.LOST: 15.0, Over.OTHER_RIGHTS: 1.0, Over.MOVED: 0.0}
 """A session that lasted so long owes nothing to the attempts before it."""
+FLAPPING_S = 15.0
+"""A host that moves again within so long waits before it connects anew, longer each time."""
 
-HELD_BACK_S = 5.0
-"""A reading that takes longer has failed; a mixed picture is then better than an old one."""
 SHOWN_APART_S = 0.005
 """Documents that come faster are shown together: merging 6,000 takes 9 ms."""
 
@@ -62,21 +66,26 @@ class Feed:
         self._dial = dial
         self._peer = peer
         self._login = Login(name=f"agent-{peer.id}", inbox=peer.id, seed=seed)
-        self._view = view
         self._outbox = outbox
         self._hear = hear
-        self._undecodables = undecodables
+        self._reading = Reading(peer.audience, view, boottime())
+        self._incoming = Incoming(self._reading, self, undecodables)
         self._banished_after_s = banished_after_s
-        self._progress = Progress(frozenset({peer.audience}))
-        self._whole = view.documents()
         self._watch = Watch()
-        self._heard_at: float | None = None
         self._refused_since: float | None = None
         self._trouble = Trouble("no session on the bus", clock=boottime)
         self._moved = asyncio.Event()
+        self._moved_at = float("-inf")
+        self._flaps = 0
 
     def moved(self) -> None:
-        """The bus is to be reached from another address of this host: now, whatever was waited for."""
+        """The bus is to be reached from another address of this host: now, whatever was waited for.
+
+        Where that is said again and again the addresses flap, and each connection is lost before it is of use.
+        """
+        now = boottime()
+        self._flaps = self._flaps + 1 if now - self._moved_at < FLAPPING_S else 0
+        self._moved_at = now
         self._moved.set()
         if self._outbox.session is not None:
             self._outbox.session.leave()
@@ -112,9 +121,8 @@ class Feed:
 
         Nothing but the revision once this peer is banished (decision C5).
         """
-        if not self._progress.unread or boottime() - self._progress.since > HELD_BACK_S:
-            self._whole = self._view.documents()
-        return Documents(revision=self._whole.revision) if self._is_banished else self._whole
+        whole = self._reading.documents(boottime())
+        return Documents(revision=whole.revision) if self._is_banished else whole
 
     @property
     def _is_banished(self) -> bool:
@@ -132,7 +140,6 @@ class Feed:
                 except (BusUnavailable, nats.errors.Error, TimeoutError) as problem:
                     why = Over.LOST
                     self._tell(in_a_line(problem))
-                self._heard_at = session.heard_at
                 attempt = 0 if boottime() - opened_at > SETTLED_AFTER_S[why] else attempt + 1
                 if why is Over.LOST:
                     attempt = max(attempt, 1)  # everybody else lost it as well: spread the return
@@ -144,11 +151,7 @@ class Feed:
         """The next session, whole and in use; the one before it is closed after that."""
         while True:
             end_if_cancelled()
-            if attempt:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(delay_s(attempt, random.random())):
-                        await self._moved.wait()
-            self._moved.clear()
+            await self._pause(attempt)
             attempt += 1
             try:
                 session = await self._unless_moved(self._attempt())
@@ -164,6 +167,16 @@ class Feed:
                     await former.close()  # which may wait for the other end of a connection that is dead
                 return session
 
+    async def _pause(self, attempt: int) -> None:
+        """Wait before the attempt (0, 1, …), or until this host moves, unless that happens all the time."""
+        if attempt:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay_s(attempt, random.random())):
+                    await self._moved.wait()
+        if self._moved.is_set() and self._flaps:
+            await asyncio.sleep(delay_s(self._flaps, random.random()))
+        self._moved.clear()
+
     async def _unless_moved(self, attempt: Coroutine[Any, Any, Session]) -> Session:
         """The session, given up when this host moves meanwhile: what it is opened from may be gone."""
         trying, moved = asyncio.ensure_future(attempt), asyncio.ensure_future(self._moved.wait())
@@ -177,23 +190,26 @@ class Feed:
             trying.cancel()
 
     async def _attempt(self) -> Session:
-        whole = self._heard_at is None or boottime() - self._heard_at > RESUMABLE_S
-        session = Session(self._peer, self._view, self._progress, self, self._undecodables)
+        session = Session(self._peer, self._reading, self._incoming)
         connection = await self._dial(self._login, session.on_error, session.on_closed)
-        opening = asyncio.ensure_future(session.open(connection, whole=whole))
-        ended = asyncio.ensure_future(session.ended())
+        try:
+            await self._opened(session, connection)
+        except BaseException:
+            await session.close()
+            raise
+        return session
+
+    async def _opened(self, session: Session, connection: Client) -> None:
+        opening, ended = asyncio.ensure_future(session.open(connection)), asyncio.ensure_future(session.ended())
         try:
             await asyncio.wait({opening, ended}, return_when=asyncio.FIRST_COMPLETED)
             if not opening.done():
                 raise TimeoutError("the bus took the connection back")
             opening.result()
-        except BaseException:
-            await session.close()
-            raise
         finally:
             opening.cancel()
             ended.cancel()
-        return session
+            await asyncio.gather(opening, ended, return_exceptions=True)
 
     async def _refused(self) -> None:
         """Find out whether management refuses this peer, or nobody was there to answer for it."""

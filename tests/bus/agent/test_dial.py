@@ -9,9 +9,12 @@ from services.agent.bus.dial import Dialer
 from services.agent.core.kernel import CONTROL_MARK
 from services.agent.errors import AdmissionRefused
 from services.agent.ports import Login
+from shared.bus.client import NotPermitted
 from shared.bus.keys import new_seed, public_key
 from shared.errors import BusUnavailable
-from tests.bus.agent.plane import Plane
+from shared.events import subjects
+from tests.bus.agent.plane import ACCOUNT, Plane
+from tests.support.bus import eventually
 
 
 def login(plane: Plane, *, known: bool = True) -> Login:
@@ -53,6 +56,23 @@ async def test_a_bus_that_cannot_be_resolved_any_more_is_found_where_it_was(plan
 async def test_an_unknown_peer_is_refused(plane: Plane) -> None:
     with pytest.raises(AdmissionRefused):
         await Dialer(plane.url)(login(plane, known=False))
+
+
+async def test_a_subject_that_the_bus_refuses_is_told_by_name_and_the_connection_goes_on(plane: Plane) -> None:
+    """nats-py tells of it with an error that has no name, from a method that is not public (shared/bus/client.py)."""
+    told: list[Exception] = []
+
+    async def on_error(problem: Exception) -> None:
+        told.append(problem)
+
+    client = await Dialer(plane.url)(login(plane), on_error)
+    await client.publish(subjects.beat(ACCOUNT, "other"), b"")
+    await client.subscribe(subjects.signals_to(ACCOUNT, "other"))
+    await client.flush()
+    await eventually(lambda: len(told) == 2)
+    assert [type(problem) for problem in told] == [NotPermitted, NotPermitted]
+    assert client.is_connected
+    await client.close()
 
 
 async def test_without_management_the_bus_refuses_after_its_own_patience(plane: Plane) -> None:

@@ -3,18 +3,21 @@
 import asyncio
 import contextlib
 import functools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import nats.errors
 import pytest
 
-from services.agent.bus import session, standing
+from services.agent.bus import standing
 from services.agent.bus.dial import Dialer
 from services.agent.bus.feed import Feed
 from services.agent.bus.outbox import Outbox
 from services.agent.bus.session import Peer
 from services.agent.cells import Watch
 from services.agent.core.documents import Documents, FeedView
+from services.agent.core.feed import audience as audience_module
+from services.agent.core.feed import reading as reading_module
 from services.agent.core.reconcile.desired import Local
 from services.agent.situation import Bus, Situation
 from shared.bus.keys import new_seed, public_key
@@ -170,11 +173,36 @@ async def test_what_an_audience_showed_is_forgotten_on_leaving_it(plane: Plane, 
     await eventually(lambda: reader.peers == {"a", "d"})
 
 
+async def test_an_audience_that_the_bus_does_not_admit_yet_is_read_once_it_does(plane: Plane, start: Start) -> None:
+    await plane.place(ME, 1)
+    await plane.write(ALL, "a", peer_doc("a", 2))
+    plane.audiences[ME] = ()
+    reader = await start()
+    await eventually(lambda: len(plane.admitted) > 1)
+    assert (reader.sessions, reader.peers) == (0, set())
+    plane.audiences[ME] = (ALL,)
+    await eventually(lambda: (reader.sessions, reader.peers) == (1, {"a"}))
+
+
+async def test_a_host_whose_addresses_flap_comes_back_ever_more_slowly(plane: Plane, start: Start) -> None:
+    await plane.place(ME, 1)
+    reader = await start()
+    await eventually(lambda: reader.sessions == 1)
+    took = []
+    for sessions in range(2, 6):
+        moved_at = time.monotonic()
+        reader.feed.moved()
+        await eventually(functools.partial(lambda reached: reader.sessions == reached, sessions))
+        took.append(time.monotonic() - moved_at)
+    for waited, least in zip(took, (0.0, 0.25, 0.5, 1.0), strict=True):
+        assert waited >= least, took
+
+
 async def test_a_host_cannot_have_others_read_again_by_having_an_answer_sent_to_them(
     plane: Plane, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bus answers to any subject the asker names, the one for elections too."""
-    monkeypatch.setattr(session, "CHECK_AFTER_ELECTION_S", 0.0)
+    monkeypatch.setattr(reading_module, "CHECK_AFTER_ELECTION_S", 0.0)
     await plane.place(ME, 1)
     eve = Host(plane.url, "eve")
     plane.peers[eve.bus_key] = "eve"
@@ -248,15 +276,13 @@ async def test_a_lost_live_message_leads_to_reading_again(plane: Plane, start: S
     await plane.place(ME, 1)
     reader = await start()
     await eventually(lambda: reader.sessions == 1)
-    session = reader.outbox.session
-    assert session is not None
-    deaf = session._audiences
-    session._audiences = frozenset({f"p.{ME}"})  # two live messages pass unheard
+    audiences = reader.feed._reading._audiences
+    deaf = audiences.pop(ALL)  # two live messages pass unheard
     await plane.write(ALL, "a", peer_doc("a", 2))
     await plane.write(ALL, "b", peer_doc("b", 3))
     await plane.write(f"p.{ME}", "c", peer_doc("c", 4))
     await eventually(lambda: "c" in reader.peers)
-    session._audiences = deaf
+    audiences[ALL] = deaf
     await plane.write(ALL, "a", peer_doc("a", 5))
     await eventually(lambda: reader.peers == {"a", "b", "c"})
     assert reader.sessions == 1
@@ -266,19 +292,17 @@ async def test_what_was_neither_read_nor_heard_is_read_soon_after_a_beacon(plane
     await plane.place(ME, 1)
     reader = await start()
     await eventually(lambda: reader.sessions == 1)
-    session = reader.outbox.session
-    assert session is not None
-    hearing = session._audiences
-    session._audiences = frozenset({f"p.{ME}"})  # one live message passes unheard
+    audiences = reader.feed._reading._audiences
+    hearing = audiences.pop(ALL)  # one live message passes unheard
     await plane.write(ALL, "a", peer_doc("a", 2))
     await plane.write(f"p.{ME}", "b", peer_doc("b", 3))
     await eventually(lambda: reader.peers == {"b"})
-    session._audiences = hearing
+    audiences[ALL] = hearing
     heard = await plane.write(ALL, "c", peer_doc("c", 4))
     await eventually(lambda: reader.peers == {"b", "c"})
     await plane.tell(ALL, Beacon(after=0, newest=heard, count=2))
     await eventually(lambda: reader.peers == {"a", "b", "c"})
-    await eventually(lambda: reader.feed._progress.certainty.position(ALL) == heard)
+    await eventually(lambda: audiences[ALL].certainty.position == heard)
     assert reader.sessions == 1
 
 
@@ -289,7 +313,7 @@ async def test_what_is_no_beacon_is_passed_over(plane: Plane, start: Start) -> N
     await plane.tell(ALL, FeedMessage(revision=7, document=peer_doc("a", 2)))
     await plane.write(ALL, "b", peer_doc("b", 3))
     await eventually(lambda: reader.peers == {"b"})
-    assert reader.feed._progress.certainty.next_deadline() is None
+    assert [one.next_deadline() for one in reader.feed._reading._audiences.values()] == [None, None]
     assert reader.sessions == 1
 
 
@@ -297,14 +321,12 @@ async def test_a_live_message_that_was_lost_is_read_over_the_next_connection(pla
     await plane.place(ME, 1)
     reader = await start()
     await eventually(lambda: reader.sessions == 1)
-    session = reader.outbox.session
-    assert session is not None
-    hearing = session._audiences
-    session._audiences = frozenset({f"p.{ME}"})  # one live message passes unheard
+    audiences = reader.feed._reading._audiences
+    hearing = audiences.pop(ALL)  # one live message passes unheard
     await plane.write(ALL, "a", peer_doc("a", 2))
     await plane.write(f"p.{ME}", "b", peer_doc("b", 3))
     await eventually(lambda: reader.peers == {"b"})
-    session._audiences = hearing
+    audiences[ALL] = hearing
     await plane.write(ALL, "c", peer_doc("c", 4))
     await eventually(lambda: reader.peers == {"b", "c"})
     await plane.kill()
@@ -317,7 +339,7 @@ async def test_a_live_message_that_was_lost_is_read_over_the_next_connection(pla
 async def test_a_stream_made_anew_is_read_from_its_beginning(
     plane: Plane, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "WITHDRAW_AFTER_S", 1.0)
+    monkeypatch.setattr(audience_module, "WITHDRAW_AFTER_S", 1.0)
     await plane.place(ME, 1)
     for number in range(20):
         await plane.write(ALL, f"p{number}", peer_doc(f"p{number}", 2))

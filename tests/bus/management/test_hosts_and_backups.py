@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.agent.bus import session, standing
+from services.agent.bus import standing
 from services.agent.bus.dial import Dialer
 from services.agent.bus.enrolment import enrol
 from services.agent.bus.feed import Feed
@@ -181,7 +181,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[EmptyCluster]:
 async def test_hosts_see_what_an_older_backup_holds_though_the_feed_has_grown_past_where_they_were(
     first: EmptyBus, second: EmptyBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "WITHDRAW_AFTER_S", 2.0)
+    monkeypatch.setattr("services.agent.core.feed.audience.WITHDRAW_AFTER_S", 2.0)
     token = tmp_path / "one/admin.token"
     async with contextlib.AsyncExitStack() as stack:
         async with management(first, tmp_path / "one") as client:
@@ -286,7 +286,9 @@ async def test_what_a_damaged_feed_lost_is_written_again_and_no_host_lacks_it_me
                 return await documents(first) >= before
 
             await eventually(written_again)
-            me.feed._progress.doubts = dict.fromkeys(me.feed._progress.doubts, 0.0)  # as if the time had come
-            await eventually(lambda: not me.feed._progress.doubts, within_s=60)
+            audiences = me.feed._reading._audiences.values()
+            for audience in [one for one in audiences if one.doubted_until is not None]:
+                audience.doubted_until = 0.0  # as if the time had come
+            await eventually(lambda: all(one.doubted_until is None for one in audiences), within_s=60)
             assert me.knows((*names, "later"))
             assert me.shown.least == len(names)

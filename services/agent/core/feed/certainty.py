@@ -1,4 +1,4 @@
-"""How far each audience is known to be complete, and which of them have to be read again.
+"""How far an audience is known to be complete, and when it has to be read again.
 
 A subscription takes a while to spread among the servers, and the server that answers a reading may be behind the
 others: what is written meanwhile is neither read nor heard. Nothing that comes later tells of it, save for the beacons
@@ -18,99 +18,71 @@ MOST_TRIES = 9
 expired."""
 
 MOST_HEARD = 32_768
-"""Sequences kept of each audience. Who knows of fewer than there were reads again."""
+"""Sequences kept of an audience. A host that knows of fewer than there were reads again."""
 
 
 class Certainty:
-    """Takes what was read, what was heard and what beacons say. All times are seconds on one clock.
+    """Take what was read and heard of one audience, and what beacons say. All times are seconds on one clock.
 
-    Everything up to `position(audience)` is here. What was heard beyond says nothing of what lies between, until a
-    beacon says how many there are.
+    position: every message up to this sequence is here, 0 when the audience was never read. What was heard beyond says
+    nothing of what lies between, until a beacon says how many there are. due: when to read the audience again, None
+    while there is no doubt.
     """
 
     def __init__(self) -> None:
-        self._audiences: dict[str, _Audience] = {}
-
-    def position(self, audience: str) -> int:
-        """0 for an audience that was never read."""
-        return self._audiences[audience].position if audience in self._audiences else 0
-
-    def took(self, audience: str, sequence: int) -> None:
-        """A message came, live or in a reading."""
-        self._of(audience).take(sequence)
-
-    def begin(self, audience: str) -> None:
-        """It is going to be read from its first message on, perhaps of a stream made anew."""
-        held = self._of(audience)
-        held.position, held.heard = 0, set()
-
-    def read(self, audience: str, last: int) -> None:
-        """A reading ended with sequence `last`."""
-        held = self._of(audience)
-        held.position = max(held.position, last)
-        held.judge()
-
-    def told(self, audience: str, beacon: Beacon, now: float, chance: float) -> None:
-        """A beacon came. chance: in [0, 1), so that not all hosts read at once."""
-        held = self._of(audience)
-        if held.beacon is None or held.beacon.newest != beacon.newest:
-            held.tries = 0
-        held.beacon = beacon
-        if not held.judge() and held.due is None:
-            held.due = now + PATIENCE_S * (1 + chance)
-
-    def drop(self, audience: str) -> None:
-        self._audiences.pop(audience, None)
-
-    def take_due(self, now: float, chance: float) -> frozenset[str]:
-        """Audiences to read again now. Each comes again, ever more seldom, until it is known to be complete."""
-        return frozenset(audience for audience, held in self._audiences.items() if held.is_due(now, chance))
-
-    def next_deadline(self) -> float | None:
-        return min((held.due for held in self._audiences.values() if held.due is not None), default=None)
-
-    def _of(self, audience: str) -> "_Audience":
-        return self._audiences.setdefault(audience, _Audience())
-
-
-class _Audience:
-    """position: all up to there is here. heard: sequences that came. beacon: the last one. due: when to read again."""
-
-    def __init__(self) -> None:
         self.position = 0
-        self.heard: set[int] = set()
-        self.beacon: Beacon | None = None
         self.due: float | None = None
-        self.tries = 0
+        self._heard: set[int] = set()
+        self._beacon: Beacon | None = None
+        self._tries = 0
 
-    def take(self, sequence: int) -> None:
-        self.heard.add(sequence)
-        if len(self.heard) > 2 * MOST_HEARD:
-            self.heard = set(nlargest(MOST_HEARD, self.heard))
+    def took(self, sequence: int) -> None:
+        """A message came, live or in a reading."""
+        self._heard.add(sequence)
+        if len(self._heard) > 2 * MOST_HEARD:
+            self._heard = set(nlargest(MOST_HEARD, self._heard))
 
-    def judge(self) -> bool:
+    def begin(self) -> None:
+        """The audience is read from its first message on, perhaps of a stream made anew."""
+        self.position, self._heard = 0, set()
+
+    def read(self, last: int) -> None:
+        """A reading ended with sequence `last`."""
+        self.position = max(self.position, last)
+        self._judge()
+
+    def told(self, beacon: Beacon, now: float, chance: float) -> None:
+        """A beacon came. chance: in [0, 1), so that not all hosts read at once."""
+        if self._beacon is None or self._beacon.newest != beacon.newest:
+            self._tries = 0
+        self._beacon = beacon
+        if not self._judge() and self.due is None:
+            self.due = now + PATIENCE_S * (1 + chance)
+
+    def take_due(self, now: float, chance: float) -> bool:
+        """Whether to read the audience now. It is due again, ever more seldom, until it is known to be complete."""
+        if self.due is None or self.due > now or self._judge():
+            return False
+        self._tries += 1
+        if self._tries > MOST_TRIES:
+            assert self._beacon is not None
+            self.position, self.due = self._beacon.newest, None
+            return False
+        self.due = now + delay_s(self._tries, chance)
+        return True
+
+    def _judge(self) -> bool:
         """Whether all that the last beacon speaks of is here."""
-        beacon = self.beacon
+        beacon = self._beacon
         if beacon is None:
             return True
         if self.position < beacon.newest and not self._heard_all(beacon):
             return False
         self.position = max(self.position, beacon.newest)
-        self.heard = {sequence for sequence in self.heard if sequence > beacon.newest}
+        self._heard = {sequence for sequence in self._heard if sequence > beacon.newest}
         self.due = None
         return True
 
-    def is_due(self, now: float, chance: float) -> bool:
-        if self.due is None or self.due > now or self.judge():
-            return False
-        self.tries += 1
-        if self.tries > MOST_TRIES:
-            assert self.beacon is not None
-            self.position, self.due = self.beacon.newest, None
-            return False
-        self.due = now + delay_s(self.tries, chance)
-        return True
-
     def _heard_all(self, beacon: Beacon) -> bool:
-        between = sum(beacon.after < sequence <= beacon.newest for sequence in self.heard)
+        between = sum(beacon.after < sequence <= beacon.newest for sequence in self._heard)
         return self.position >= beacon.after and between >= beacon.count
