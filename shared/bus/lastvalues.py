@@ -1,22 +1,16 @@
 """Streams that keep the last value of each subject: follow them whole, replace one value at a time."""
 
-import asyncio
-import secrets
-from functools import partial
 from typing import Protocol
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
-from shared.bus.patience import Patience, Trouble
-from shared.bus.streams import ANSWER_WITHIN_S, WRONG_LAST_SEQUENCE
-from shared.tasks import end_if_cancelled
-
-HEARTBEAT_S = 1.0
-"""How often the server says that a consumer lives; three missing ones and it is made anew."""
+from shared.bus import ordered
+from shared.bus.patience import Trouble
+from shared.bus.streams import WRONG_LAST_SEQUENCE
 
 QUIET_S = 10.0
 """Trouble that is over sooner is not worth a line: a stream is being made, or a cluster elects a leader."""
@@ -51,64 +45,33 @@ async def follow(connection: Client, stream: str, pattern: str, reader: Reader) 
 
     Waits for the stream to exist. After any loss (server restart, gap, silence) it begins again with a snapshot.
     """
+
+    def start() -> ConsumerConfig:
+        return ConsumerConfig(filter_subject=pattern, deliver_policy=DeliverPolicy.LAST_PER_SUBJECT)
+
+    snapshot = _Snapshot(reader)
     trouble = Trouble("stream not readable", "the stream is readable again", quiet_s=QUIET_S, stream=stream)
-    await Patience(trouble).keep(partial(_follow_once, connection, stream, pattern, reader, trouble))
+    await ordered.follow(connection, stream, start, snapshot.take, trouble, begun=snapshot.begun)
 
 
-async def _follow_once(connection: Client, stream: str, pattern: str, reader: Reader, trouble: Trouble) -> None:
-    """Returns at the first sign that something was missed."""
-    inbox = connection.new_inbox()
-    # No limits of the client's: the server asks now and then whether all before was taken, and waits for the answer.
-    # A queue of our own: nats-py's next_msg loses a cancellation that meets a message (wait_for before Python 3.12).
-    arrived = asyncio.Queue[Msg]()
-    subscription = await connection.subscribe(inbox, cb=arrived.put, pending_msgs_limit=0, pending_bytes_limit=0)
-    try:
-        consumer = await connection.jetstream(timeout=ANSWER_WITHIN_S).add_consumer(
-            stream,
-            ConsumerConfig(
-                name=f"follow-{secrets.token_hex(8)}",
-                filter_subject=pattern,
-                deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
-                deliver_subject=inbox,
-                ack_policy=AckPolicy.NONE,
-                flow_control=True,
-                idle_heartbeat=HEARTBEAT_S,
-                inactive_threshold=30 * HEARTBEAT_S,
-                num_replicas=1,
-                mem_storage=True,
-            ),
-        )
-        trouble.over()
-        reader.begin()
-        behind = bool(consumer.num_pending)
-        if not behind:
-            reader.caught_up()
-        received = 0
-        while True:
-            end_if_cancelled()
-            async with asyncio.timeout(3 * HEARTBEAT_S):
-                message = await arrived.get()
-            if message.headers and "Status" in message.headers:
-                if _missed_before(message, received):
-                    return
-                if permission := message.reply or message.headers.get("Nats-Consumer-Stalled"):
-                    await connection.publish(permission)
-                continue
-            at = message.metadata
-            if at.sequence.consumer != received + 1:
-                return
-            received += 1
-            reader.message(message.subject, message.data, at.sequence.stream)
-            if behind and not at.num_pending:
-                behind = False
-                reader.caught_up()
-    finally:
-        if not connection.is_closed:
-            await subscription.unsubscribe()
+class _Snapshot:
+    """Tells a reader when the snapshot is whole."""
 
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._behind = False
 
-def _missed_before(heartbeat: Msg, received: int) -> bool:
-    return int((heartbeat.headers or {}).get("Nats-Last-Consumer", received)) != received
+    def begun(self, pending: int) -> None:
+        self._reader.begin()
+        self._behind = pending > 0
+        if not self._behind:
+            self._reader.caught_up()
+
+    def take(self, message: Msg, sequence: int) -> None:
+        self._reader.message(message.subject, message.data, sequence)
+        if self._behind and not message.metadata.num_pending:
+            self._behind = False
+            self._reader.caught_up()
 
 
 async def replace(jetstream: JetStreamContext, subject: str, data: bytes, *, after: int) -> int:
