@@ -10,10 +10,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from shared.bus.certificate import Certificate
-from shared.bus.keys import write_secret
+from shared import files
+from shared.bus.embedded.certificate import Certificate
+from shared.bus.embedded.config import Node, cluster_password, credentials, render
 from shared.bus.reached import Reached
-from shared.bus.serverconfig import Node, cluster_password, credentials, render
 from shared.errors import CorruptFile
 from shared.net.listen import Listen
 
@@ -67,7 +67,7 @@ def prepare(
 def _put(file: Path, text: str) -> None:
     """What is there already is not written: a stack whose disk is full comes up all the same."""
     if not file.is_file() or file.read_text() != text:
-        write_secret(file, text)
+        files.write(file, text.encode())
 
 
 def _store(folder: Path, node: Node | None) -> Path:

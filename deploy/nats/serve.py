@@ -15,9 +15,9 @@ import httpx
 import msgspec
 
 from shared import log
+from shared.bus.embedded.die_with_parent import die_with_parent
+from shared.bus.embedded.server import STOP_TIMEOUT_S, executable
 from shared.bus.health import start_again_with_room
-from shared.bus.server import STOP_TIMEOUT_S, executable
-from shared.leash import on_leash
 from shared.tasks import end_if_cancelled
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -48,7 +48,7 @@ class Server:
     """nats-server as a child. It ends with this process."""
 
     def __init__(self, *arguments: str) -> None:
-        self._command = on_leash(str(executable()), *arguments)
+        self._command = die_with_parent(str(executable()), *arguments)
         self._process: asyncio.subprocess.Process | None = None
         self._again = False
         self._stopping = False

@@ -10,7 +10,7 @@ from rich.console import Console
 from services.cli.errors import Failed
 from services.cli.supervisor import STOP_ALL_WITHIN_S, Plan, supervise
 from shared import log, process
-from shared.bus.certificate import Certificate
+from shared.bus.embedded.certificate import Certificate
 from shared.log import Format, Level
 
 app = App(name="server")

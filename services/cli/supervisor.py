@@ -14,15 +14,15 @@ import structlog
 
 from services.cli.watch import Watch
 from shared.backoff import LIMIT_S, delay_s
-from shared.bus import certificate
-from shared.bus.certificate import Certificate
 from shared.bus.connection import connect
+from shared.bus.embedded import certificate
+from shared.bus.embedded.certificate import Certificate
+from shared.bus.embedded.config import Credentials, credentials
+from shared.bus.embedded.die_with_parent import die_with_parent
+from shared.bus.embedded.server import NatsServer
 from shared.bus.health import start_again_with_room, write_error
-from shared.bus.server import NatsServer
-from shared.bus.serverconfig import Credentials, credentials
 from shared.directory import held
 from shared.errors import BadSetting, BusUnavailable, NotStarted, Taken
-from shared.leash import on_leash
 from shared.net.listen import Listen, parse_listen, require_free
 from shared.tasks import end_if_cancelled
 
@@ -169,7 +169,7 @@ class Service:
             self.log.replace(self.log.with_name(f"{self.log.name}.1"))
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *on_leash(sys.executable, "-P", "-m", f"services.{self.name}", *self._arguments),
+                *die_with_parent(sys.executable, "-P", "-m", f"services.{self.name}", *self._arguments),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

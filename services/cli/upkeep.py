@@ -14,13 +14,13 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from services.cli.errors import USAGE, Failed
-from services.management import wiring
+from services.management import upkeep
 from services.management.settings import Settings
 from shared import log
-from shared.bus import certificate
-from shared.bus.certificate import Certificate
-from shared.bus.server import NatsServer, running_url
-from shared.bus.serverconfig import credentials
+from shared.bus.embedded import certificate
+from shared.bus.embedded.certificate import Certificate
+from shared.bus.embedded.config import credentials
+from shared.bus.embedded.server import NatsServer, running_url
 from shared.directory import held
 from shared.errors import BadSetting, BusUnavailable, CorruptFile, Taken
 
@@ -45,7 +45,7 @@ def backup(file: Path, /, *, where: Where = Where()) -> None:
     """Copy everything that people asked for, and what hosts hold of it, into one file."""
 
     async def work(settings: Settings, tell: Callable[[str], None]) -> None:
-        await wiring.back_up(settings, file.absolute(), tell)
+        await upkeep.back_up(settings, file.absolute(), tell)
         tell(f"the backup is in {file}")
 
     _run(where, work)
@@ -55,12 +55,12 @@ def restore(file: Path, /, *, where: Where = Where()) -> None:
     """Give an empty bus what a backup holds: another machine's, or one of another topology."""
     if not file.is_file():
         raise Failed(f"{file}: there is no such file")
-    _run(where, lambda settings, tell: wiring.restore(settings, file.absolute(), tell), begins=True)
+    _run(where, lambda settings, tell: upkeep.restore(settings, file.absolute(), tell), begins=True)
 
 
 def accept_loss(*, where: Where = Where()) -> None:
     """Go on without the changes that the log has lost, once management has said that they are missing."""
-    _run(where, wiring.accept_loss)
+    _run(where, upkeep.accept_loss)
 
 
 def new_token(*, admin_token: Path | None = None, where: Where = Where()) -> None:
@@ -76,7 +76,7 @@ def new_token(*, admin_token: Path | None = None, where: Where = Where()) -> Non
         raise Failed("give --admin-token, the file for the token", USAGE)
 
     async def work(settings: Settings, tell: Callable[[str], None]) -> None:
-        await wiring.new_token(settings, file.absolute())
+        await upkeep.new_token(settings, file.absolute())
         tell(f"the owner's token is in {file}")
 
     _run(where, work)
@@ -99,7 +99,7 @@ def _run(where: Where, work: Work, *, begins: bool = False) -> None:
         raise Failed("the bus does not answer: start it, or correct --bus") from None
     except OSError as problem:
         raise Failed(f"{problem.filename or 'the backup'}: {problem.strerror or problem}") from None
-    except (BusUnavailable, CorruptFile, Taken, nats.errors.Error, *wiring.NotDone) as problem:
+    except (BusUnavailable, CorruptFile, Taken, nats.errors.Error, *upkeep.NotDone) as problem:
         raise Failed(str(problem) or type(problem).__name__) from None
 
 

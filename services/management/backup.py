@@ -22,7 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from services.management.errors import NotRestored
-from shared.bus.keys import new_secret
+from shared import files
 from shared.bus.streams import FACTS, FEED, LOG
 from shared.tasks import end_if_cancelled
 
@@ -88,7 +88,7 @@ async def back_up(connection: Client, file: Path, tell: Tell) -> About:
     """
     draft = file.with_name(f"{file.name}.part")
     try:
-        with os.fdopen(new_secret(draft), "wb") as raw:
+        with os.fdopen(files.create(draft), "wb") as raw:
             last, digests = 0, dict[str, str]()
             with tarfile.open(fileobj=raw, mode="w") as archive:
                 for stream in STREAMS:

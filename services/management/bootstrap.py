@@ -20,8 +20,8 @@ from services.management.core.commands.accounts import NewAccount, create_accoun
 from services.management.core.commands.decision import Context
 from services.management.core.model.commit import Actor, Commit
 from services.management.ports import NewestFold
+from shared import files
 from shared.bus.codec import encode
-from shared.bus.keys import write_secret
 from shared.bus.patience import Patience, Trouble
 from shared.bus.streams import WRONG_LAST_SEQUENCE
 from shared.disk import NO_ROOM
@@ -93,7 +93,7 @@ def _token_in(path: Path) -> str:
         if path.exists() and _TOKEN.match(token := path.read_text().strip()):
             return token
         token = new_token()
-        write_secret(path, token + "\n")
+        files.write(path, f"{token}\n".encode())
         return token
     finally:
         os.close(folder)

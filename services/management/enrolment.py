@@ -5,7 +5,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import nats.errors
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from services.management.core.commands.enrol import AddressPicks, enrol
 from services.management.core.model.commit import Actor
 from services.management.core.state import AccountState, Owner
 from services.management.errors import ChangesRefused, Contended, NotEnrolled, RetryLater
-from services.management.ports import NewestFold
+from services.management.ports import CommitPort, NewestFold
 from shared.bus.codec import decode, encode
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
@@ -46,11 +46,6 @@ PICKS = 16
 T = TypeVar("T")
 
 _enrolments = Counter("whimbrel_enrolments", "Hosts that asked to enrol", ["outcome"], registry=REGISTRY)
-
-
-class CommitPort(Protocol):
-    async def __call__(self, account: str, decide: Callable[[AccountState], Decision[T]], /) -> T:
-        """Log.commit."""
 
 
 class Enrolment:

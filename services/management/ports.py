@@ -1,9 +1,12 @@
 """What the parts of management need of each other. Wiring hands the implementations in."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
 
-from services.management.core.state import Change, Intent
+from services.management.core.commands.decision import Decision
+from services.management.core.state import AccountState, Change, Intent
+
+T = TypeVar("T")
 
 PATIENCE_S = 12.0
 """What may be over by itself is waited for this long: a cluster that lost the stream's leader takes no writes for
@@ -24,6 +27,16 @@ class TroublesPort(Protocol):
 
     def end(self, cause: str) -> None:
         """It is over."""
+
+
+class CommitPort(Protocol):
+    """Log.commit: decide, append to the log, and come back when the intent and the read model hold the commit.
+
+    `decide` is called again with the newest state when another writer was faster. Its Refusals come through, and so do
+    Contended and RetryLater. Gives the Decision's result. A Decision without a commit appends nothing.
+    """
+
+    def __call__(self, account: str, decide: Callable[[AccountState], Decision[T]], /) -> Awaitable[T]: ...
 
 
 class FoldListener(Protocol):

@@ -7,6 +7,9 @@ import msgspec
 
 from shared.log import Format, Level
 
+ROLE = "management"
+"""Its name on the bus, and that of its seed."""
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Owns accounts, serves the REST API, admits connections to the bus and writes the feed.

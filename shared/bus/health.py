@@ -9,10 +9,10 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 
-from shared.bus.serverconfig import BUS_ACCOUNT
 from shared.bus.streams import ANSWER_WITHIN_S
 from shared.disk import has_room
 from shared.events import subjects
+from shared.events.logins import BUS_ACCOUNT
 from shared.tasks import end_if_cancelled
 
 LOOK_EVERY_S = 2.0

@@ -1,18 +1,13 @@
 """Keys of the bus (nkeys: 32 bytes with a readable prefix): they identify connections, or seal what admission reads."""
 
-import base64
-import binascii
-import contextlib
-import errno
-import os
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import nkeys
 from nacl.public import PrivateKey, PublicKey
 
+from shared import files, nkey
 from shared.errors import CorruptFile
 
 Kind: TypeAlias = Literal["user", "account", "curve"]
@@ -30,14 +25,14 @@ def new_seed(kind: Kind) -> str:
     """A new private key as text."""
     prefix = _PREFIXES[kind]
     head = bytes([nkeys.PREFIX_BYTE_SEED | prefix >> 5, (prefix & 31) << 3])
-    return _text(head + secrets.token_bytes(32))
+    return nkey.encode(head + secrets.token_bytes(32))
 
 
 def public_key(seed: str) -> str:
     """The public key that belongs to a seed, as text; raises nkeys.NkeysError for what is no seed."""
     body = _body(seed)
     if len(body) == 34 and body[0] & 7 == _CURVE_BYTE >> 5 and body[1] == (_CURVE_BYTE & 31) << 3:
-        return _text(bytes([_CURVE_BYTE]) + bytes(curve_key(seed).public_key))
+        return nkey.encode(bytes([_CURVE_BYTE]) + bytes(curve_key(seed).public_key))
     return bytes(nkeys.from_seed(seed.encode()).public_key).decode()
 
 
@@ -61,58 +56,12 @@ def public_curve_key(text: str) -> PublicKey:
     return PublicKey(public_bytes(text))
 
 
-def _text(body: bytes) -> str:
-    return base64.b32encode(body + binascii.crc_hqx(body, 0).to_bytes(2, "little")).rstrip(b"=").decode()
-
-
 def _body(text: str) -> bytes:
     """Prefix and key without the checksum, which is right."""
     try:
-        raw = base64.b32decode(text + "=" * (-len(text) % 8))
-    except (binascii.Error, ValueError):
+        return nkey.decode(text)
+    except ValueError:
         raise nkeys.ErrInvalidEncoding from None
-    body, checksum = raw[:-2], raw[-2:]
-    if len(body) < 33 or binascii.crc_hqx(body, 0).to_bytes(2, "little") != checksum:
-        raise nkeys.ErrInvalidEncoding
-    return body
-
-
-def write_secret(path: Path, text: str) -> None:
-    """Write `text` to a file of mode 0600: durable once this returns, and never partly there."""
-    with secret_written(path, text):
-        pass
-
-
-@contextlib.contextmanager
-def secret_written(path: Path, text: str) -> Iterator[None]:
-    """As write_secret, around a block: it runs once there is a durable draft, which takes the file's place after it.
-
-    The file is as it was when the draft cannot be written, and when the block fails.
-    """
-    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with os.fdopen(new_secret(draft), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as problem:
-        draft.unlink(missing_ok=True)
-        problem.filename = str(path)
-        raise
-    try:
-        yield
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def new_secret(path: Path) -> int:
-    """A descriptor of a new and empty file of mode 0600. What was there is gone: it may be somebody else's, or lead
-    elsewhere."""
-    path.unlink(missing_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 def read_seed(path: Path) -> str:
@@ -131,5 +80,5 @@ def read_seed(path: Path) -> str:
 def seed_file(path: Path, kind: Kind) -> str:
     """The seed kept in `path`, made on first use."""
     if not path.exists():
-        write_secret(path, new_seed(kind) + "\n")
+        files.write(path, f"{new_seed(kind)}\n".encode())
     return read_seed(path)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from shared.bus.keys import write_secret
+from shared import files
 
 FILE = "log-reached"
 
@@ -61,7 +61,7 @@ class Reached:
             self._file.unlink()
 
     def _write(self, newest: int, missing: int) -> None:
-        write_secret(self._file, f"{newest} {missing}\n")
+        files.write(self._file, f"{newest} {missing}\n".encode())
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -69,6 +69,5 @@ class Reached:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
             yield
-            os.fsync(folder)
         finally:
             os.close(folder)

@@ -117,7 +117,7 @@ def impure_calls(tree: ast.Module) -> list[int]:
 def outward_imports(tree: ast.Module, service: str, part: str, *, siblings_meet: bool = False) -> list[int]:
     """Lines of services/<service>/<part> that import a part further out, or another part of the same ring.
 
-    From the outside: __main__, wiring, agent, member, the siblings, situation, ports, settings, core, errors.
+    From the outside: __main__, wiring, upkeep, agent, member, the siblings, situation, ports, settings, core, errors.
     siblings_meet: parts between member and situation may import each other.
     """
     lines = []
@@ -129,7 +129,11 @@ def outward_imports(tree: ast.Module, service: str, part: str, *, siblings_meet:
     return sorted(lines)
 
 
-RINGS = ("errors", "core", "settings", "cells", "ports", "situation", "", "member", "agent", "wiring", "__main__")
+RINGS = (
+    *("errors", "core", "settings", "cells", "ports", "situation"),
+    "",
+    *("member", "agent", "upkeep", "wiring", "__main__"),
+)
 """From the inside; every part that is not named is a sibling of the others."""
 
 

@@ -21,8 +21,8 @@ from nats.aio.msg import Msg
 
 from shared.bus.codec import decode, encode
 from shared.bus.connection import connect
+from shared.bus.embedded.config import credentials
 from shared.bus.keys import new_seed, public_key
-from shared.bus.serverconfig import credentials
 from shared.events import subjects
 from shared.events.documents import FeedMessage, RouteDoc, Tombstone
 from shared.events.signals import Enrolled, EnrolReply, EnrolRequest, PeerMeta

@@ -22,8 +22,8 @@ from services.management.readmodel.readmodel import ReadModel
 from services.management.troubles import Troubles
 from shared.bus.codec import decode, encode
 from shared.bus.connection import connect
-from shared.bus.server import NatsServer
-from shared.bus.serverconfig import credentials
+from shared.bus.embedded.config import credentials
+from shared.bus.embedded.server import NatsServer
 from shared.bus.streams import ensure_streams
 from shared.bus.undecodable import Undecodables
 from shared.events import subjects

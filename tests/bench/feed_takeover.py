@@ -19,8 +19,8 @@ from nats.aio.client import Client
 from services.management.core.entities import Entity
 from shared.bus.codec import encode
 from shared.bus.connection import connect
-from shared.bus.server import NatsServer
-from shared.bus.serverconfig import credentials
+from shared.bus.embedded.config import credentials
+from shared.bus.embedded.server import NatsServer
 from shared.bus.streams import FEED, ensure_streams
 from shared.events import subjects
 from tests import builders

@@ -9,8 +9,8 @@ import pytest
 
 from shared.bus import connection as connection_module
 from shared.bus.connection import connect
-from shared.bus.server import NatsServer
-from shared.bus.serverconfig import credentials
+from shared.bus.embedded.config import credentials
+from shared.bus.embedded.server import NatsServer
 from tests.support.bus import LIMIT_S, eventually
 
 

@@ -9,8 +9,8 @@ import nats.errors
 import pytest
 from nats.js.api import StreamConfig
 
-from shared.bus import server
-from shared.bus.serverconfig import MAX_FILE_STORE, MAX_MEMORY_STORE, render
+from shared.bus.embedded import server
+from shared.bus.embedded.config import MAX_FILE_STORE, MAX_MEMORY_STORE, render
 from shared.bus.streams import FACTS, FEED, LOG, configurations, ensure_streams
 from shared.events import subjects
 from shared.events.subjects import FeedKey

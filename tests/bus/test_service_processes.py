@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shared.bus.serverconfig import credentials
+from shared.bus.embedded.config import credentials
 from tests.support.bus import LIMIT_S, Bus, eventually
 
 SERVICES = ["signal", "resolver"]

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from deploy.nats import serve
-from shared.bus.serverconfig import Node, cluster_password, credentials
+from shared.bus.embedded.config import Node, cluster_password, credentials
 from shared.net.listen import Listen
 from tests.support.bus import LIMIT_S, eventually
 from tests.support.ports import free_port

@@ -7,8 +7,8 @@ from pathlib import Path
 import nats.errors
 import pytest
 
-from shared.bus.server import NatsServer
-from shared.bus.serverconfig import Node
+from shared.bus.embedded.config import Node
+from shared.bus.embedded.server import NatsServer
 from shared.bus.streams import LOG
 from tests.support.bus import Bus, eventually
 from tests.support.cluster import SERVERS, Cluster

@@ -13,14 +13,15 @@ from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
 from services.management.admission.jwt import Grant, admit, read_request, seal
-from shared.bus import server
 from shared.bus.codec import decode
 from shared.bus.connection import connect
+from shared.bus.embedded import server
+from shared.bus.embedded.config import MAX_PAYLOAD, Credentials, credentials, render
+from shared.bus.embedded.server import NatsServer
 from shared.bus.keys import curve_key
-from shared.bus.server import NatsServer
-from shared.bus.serverconfig import HOST_ACCOUNT, MAX_PAYLOAD, Credentials, credentials, render
 from shared.bus.streams import ensure_streams
 from shared.events import subjects
+from shared.events.logins import HOST_ACCOUNT
 from tests.support.ports import free_port
 from tests.support.tls import Authority
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import nats.errors
 
 from shared.bus.connection import connect
-from shared.bus.server import NatsServer
-from shared.bus.serverconfig import Node, cluster_password
+from shared.bus.embedded.config import Node, cluster_password
+from shared.bus.embedded.server import NatsServer
 from shared.bus.streams import FACTS, FEED, LOG, ensure_streams
 from shared.net.listen import Listen
 from tests.bus.management.plane import PlainBus

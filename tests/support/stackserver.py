@@ -11,9 +11,9 @@ from urllib.request import urlopen
 import psutil
 
 from deploy.health import check
-from shared.bus.keys import write_secret
-from shared.bus.server import NatsServer
-from shared.bus.serverconfig import Credentials, Node, render
+from shared import files
+from shared.bus.embedded.config import Credentials, Node, render
+from shared.bus.embedded.server import NatsServer
 from tests.support.ports import free_port
 
 
@@ -31,7 +31,8 @@ class StackServer(NatsServer):
         config = self._directory / "server.conf"
         if not config.exists():
             store = self._directory / "store"
-            write_secret(config, render(self._keys, store=store, host=self._host, port=self._port, node=self._node))
+            content = render(self._keys, store=store, host=self._host, port=self._port, node=self._node)
+            files.write(config, content.encode())
         with self._log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "deploy.nats.serve", f"--config={config}", f"--http-port={self._http_port}"),

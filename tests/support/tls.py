@@ -5,7 +5,7 @@ from pathlib import Path
 
 import trustme
 
-from shared.bus.certificate import Certificate
+from shared.bus.embedded.certificate import Certificate
 
 DAY = datetime.timedelta(days=1)
 

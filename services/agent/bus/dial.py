@@ -22,7 +22,7 @@ from shared.errors import BusUnavailable
 from shared.events import subjects
 
 CONNECT_TIMEOUT_S = 8.0
-"""Longer than the bus waits for an answer of management (authorization timeout 5 s, shared/bus/serverconfig.py)."""
+"""Longer than the bus waits for an answer of management (authorization timeout 5 s, shared/bus/embedded/config.py)."""
 PER_ADDRESS_S = 3.0
 UNACKNOWLEDGED_MS = 15_000
 """TCP_USER_TIMEOUT: a path that swallows packets counts as lost after three heartbeats."""

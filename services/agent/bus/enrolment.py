@@ -10,10 +10,9 @@ from shared.bus.codec import decode, encode
 from shared.bus.patience import OF_THE_BUS, Patience, Trouble, in_a_line
 from shared.errors import BusUnavailable, Undecodable
 from shared.events import subjects
+from shared.events.logins import ENROL_USER
 from shared.events.signals import Enrolled, EnrolRefused, EnrolRequest
 
-ENROL_USER = "enrol"
-"""The bus user that anybody with a setup key may be; the key is the password."""
 ANSWER_WITHIN_S = 10.0
 
 REMEDIES = {

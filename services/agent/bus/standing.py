@@ -9,6 +9,7 @@ from services.agent.ports import Dial, Login
 from shared.bus.codec import decode, encode
 from shared.errors import BusUnavailable, Undecodable
 from shared.events import subjects
+from shared.events.logins import ENROL_USER
 from shared.events.signals import EnrolRefused, EnrolRequest, PeerMeta, PeerStanding
 
 ANSWER_WITHIN_S = 5.0
@@ -37,7 +38,7 @@ async def ask(dial: Dial, bus_key: str) -> PeerStanding | None:
     key_hash = subjects.setup_key_hash(stranger)
     request = EnrolRequest(wireguard_key="", bus_key=bus_key, meta=PeerMeta())
     try:
-        connection = await dial(Login(name="enrol", inbox=key_hash, user="enrol", password=stranger))
+        connection = await dial(Login(name=ENROL_USER, inbox=key_hash, user=ENROL_USER, password=stranger))
         try:
             answer = await connection.request(subjects.enrol(key_hash), encode(request), timeout=ANSWER_WITHIN_S)
         finally:

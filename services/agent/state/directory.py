@@ -1,4 +1,4 @@
-"""The agent's directory: held by one process, files of mode 0600, and a bad file is set aside, never deleted."""
+"""The agent's directory: held by one process."""
 
 import errno
 import os
@@ -30,41 +30,6 @@ class StateDirectory:
     def release(self) -> None:
         self._claim.close()
         os.close(self._lock)
-
-
-def write(file: Path, content: bytes) -> None:
-    """Replace the file's content, mode 0600: durable once this returns, its directory entry included.
-
-    Raises OSError with the file's name; what was there before is there still.
-    """
-    try:
-        _write(file, content)
-    except OSError as problem:
-        problem.filename = problem.filename or str(file)  # the kernel names none for a write
-        raise
-
-
-def _write(file: Path, content: bytes) -> None:
-    draft = file.with_name(f"{file.name}.new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
-    draft.replace(file)
-    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def set_aside(file: Path) -> Path:
-    """The name the file has now: itself with `.corrupt-<n>`, the lowest number that is free."""
-    number = 1
-    while (aside := file.with_name(f"{file.name}.corrupt-{number}")).exists():
-        number += 1
-    return file.rename(aside)
 
 
 def _lock(path: Path) -> int:

@@ -12,7 +12,7 @@ import nkeys
 from nacl.public import PrivateKey
 
 from services.agent.errors import CorruptState
-from services.agent.state.directory import set_aside, write
+from shared import files
 from shared.bus import keys
 
 FILE = "identity.json"
@@ -56,7 +56,7 @@ def load(directory: Path) -> Identity | None:
         identity = msgspec.json.decode(file.read_bytes(), type=Identity)
         _ = identity.public_key, identity.bus_key
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, TypeError, nkeys.NkeysError):
-        aside = set_aside(file)
+        aside = files.set_aside(file, "corrupt")
         raise CorruptState(
             f"{file} is corrupt and was set aside as {aside.name}: put a copy back, or enrol anew with --setup-key",
             str(aside),
@@ -74,4 +74,4 @@ def create(directory: Path) -> Identity:
 
 
 def save(directory: Path, identity: Identity) -> None:
-    write(directory / FILE, msgspec.json.encode(identity) + b"\n")
+    files.write(directory / FILE, msgspec.json.encode(identity) + b"\n")

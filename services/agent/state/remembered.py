@@ -10,7 +10,7 @@ import structlog
 
 from services.agent.core.documents import LastGood
 from services.agent.core.routing.choices import Selection
-from services.agent.state.directory import set_aside, write
+from shared import files
 
 DIGEST_BYTES = 16
 
@@ -32,7 +32,7 @@ class Remembered(Generic[T]):
         """Durable once this returns. Nothing is written when it is kept already."""
         with self._turn:
             if value != self.value or not self._file.exists():
-                write(self._file, sealed(value))
+                files.write(self._file, sealed(value))
                 self.value = value
 
     def _read(self, initial: T) -> T:
@@ -48,7 +48,7 @@ class Remembered(Generic[T]):
                 return msgspec.msgpack.decode(body, type=self._type)
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass  # whole, but of another version
-        aside = set_aside(self._file)
+        aside = files.set_aside(self._file, "corrupt")
         log.warning("state file is corrupt, set aside, going on without it", file=str(self._file), aside=aside.name)
         return initial
 

@@ -12,12 +12,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from services.management.admission.floods import Floods
-from services.management.admission.grants import ENROL_USER, enrolling, login_expires_at, peering
+from services.management.admission.grants import enrolling, login_expires_at, peering
 from services.management.admission.jwt import BadToken, Grant, Request, admit, read_request, refuse, seal, signed_by
 from services.management.ports import NewestFold
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
 from shared.events import subjects
+from shared.events.logins import ENROL_USER
 from shared.events.signals import PeerStanding
 from shared.metrics import REGISTRY, Counter
 
@@ -25,7 +26,7 @@ REPLICAS = "admission"
 """Queue group: the bus asks one replica."""
 
 CATCH_UP_WITHIN_S = 2.0
-"""The server waits 5 s for an answer (authorization timeout, shared/bus/serverconfig.py)."""
+"""The server waits 5 s for an answer (authorization timeout, shared/bus/embedded/config.py)."""
 
 MOST_WAITING = 64
 LONGEST_SETUP_KEY = 256

@@ -1,7 +1,7 @@
 """What each connection may do: the whole list. The bus holds everybody to it.
 
-How much of it is the same for all (shared/bus/serverconfig.py): of limits in an answer to the auth callout nats-server
-takes no notice.
+How much of it is the same for all (shared/bus/embedded/config.py): of limits in an answer to the auth callout
+nats-server takes no notice.
 """
 
 import hashlib
@@ -11,11 +11,8 @@ from services.management.admission.jwt import Grant
 from services.management.core.feed.visibility import audiences_of
 from services.management.core.model.peer import Peer
 from services.management.core.state import AccountState
-from shared.bus.serverconfig import HOST_ACCOUNT
 from shared.events import subjects
-
-ENROL_USER = "enrol"
-"""The bus user that anybody with a setup key may be; the key is the password."""
+from shared.events.logins import ENROL_USER, HOST_ACCOUNT
 
 ENROL_LIFETIME_S = 30.0
 

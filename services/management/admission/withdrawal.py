@@ -24,7 +24,7 @@ from services.management.core.feed.visibility import audiences_of
 from services.management.core.model.peer import Peer
 from services.management.core.state import Change
 from services.management.ports import Fold
-from shared.bus.serverconfig import HOST_ACCOUNT
+from shared.events.logins import HOST_ACCOUNT
 from shared.metrics import REGISTRY, Counter
 from shared.tasks import end_if_cancelled
 

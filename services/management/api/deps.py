@@ -5,23 +5,12 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from services.management.core.commands.decision import Decision
 from services.management.core.model.commit import Commit
-from services.management.core.state import AccountState, Intent
-from services.management.ports import NEWEST
+from services.management.core.state import Intent
+from services.management.ports import NEWEST, CommitPort
 from shared.events.facts import ReportFact, SessionFact
 
 T = TypeVar("T")
-
-
-class CommitPort(Protocol):
-    """Log.commit: decide, append to the log, and come back when `Deps.intent` and the read model hold the commit.
-
-    `decide` is called again with the newest state when another writer was faster. Its Refusals come through, and so do
-    Contended and RetryLater. Gives the Decision's result. A Decision without a commit appends nothing.
-    """
-
-    def __call__(self, account: str, decide: Callable[[AccountState], Decision[T]], /) -> Awaitable[T]: ...
 
 
 class EventsPort(Protocol):

@@ -21,7 +21,8 @@ from services.management.errors import LogChanged
 from services.management.ports import NEWEST, FoldListener, TroublesPort
 from services.management.readmodel import tail
 from services.management.readmodel.progress import Progress
-from services.management.readmodel.store import Batch, Checkpoint, Store, Unusable, set_aside
+from services.management.readmodel.store import BESIDE, Batch, Checkpoint, Store, Unusable
+from shared import files
 from shared.bus.codec import decode
 from shared.bus.streams import GAP, LOG
 from shared.bus.undecodable import Undecodables
@@ -108,7 +109,7 @@ class ReadModel:
         try:
             await self._restore()
         except Unusable as problem:
-            kept = set_aside(self._path)
+            kept = files.set_aside(self._path, "aside", suffixes=BESIDE)
             log.warning("read model set aside, rebuilding it from the log", problem=problem.problem, kept=str(kept))
             await self._restore()
         self._taken.advance(self.intent.sequence)

@@ -19,6 +19,9 @@ APPLICATION_ID = 0x57684272
 VERSION = 1
 """PRAGMA user_version: raised with every change of the schema or of what the blobs hold. Another one is rebuilt."""
 
+BESIDE = ("-wal", "-shm")
+"""What the names of the files end with that SQLite keeps beside its own."""
+
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
@@ -167,15 +170,3 @@ class Store:
 async def _pragma(connection: aiosqlite.Connection, name: str) -> int:
     rows = list(await connection.execute_fetchall(f"PRAGMA {name}"))
     return int(rows[0][0])
-
-
-def set_aside(path: Path) -> Path:
-    """Rename the file, with what SQLite keeps beside it, so that a new one can be made; gives its new name."""
-    number = 1
-    while (kept := path.with_name(f"{path.name}.aside-{number}")).exists():
-        number += 1
-    for suffix in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(kept.with_name(kept.name + suffix))
-    return kept

@@ -11,9 +11,8 @@ from nats.aio.msg import Msg
 
 from services.management.admission.jwt import Grant, Request, admit, read_request, refuse, seal, signed_by
 from shared.bus.codec import decode, encode
+from shared.bus.embedded.server import NatsServer
 from shared.bus.keys import curve_key
-from shared.bus.server import NatsServer
-from shared.bus.serverconfig import HOST_ACCOUNT
 from shared.events import subjects
 from shared.events.documents import (
     KINDS,
@@ -27,6 +26,7 @@ from shared.events.documents import (
     SettingsDoc,
     Tombstone,
 )
+from shared.events.logins import ENROL_USER, HOST_ACCOUNT
 from shared.events.signals import Enrolled, EnrolReason, EnrolRefused, EnrolRequest, PeerStanding
 from shared.events.subjects import FeedKey
 from tests.support.bus import Bus
@@ -199,9 +199,9 @@ class Plane(Bus):
 
     def _grant(self, request: Request) -> Grant | None:
         presented = request.presented
-        if presented.user == "enrol":
+        if presented.user == ENROL_USER:
             key_hash = subjects.setup_key_hash(presented.password)
-            return self._rights("enrol", (subjects.enrol(key_hash),), (f"{subjects.inbox(key_hash)}.>",))
+            return self._rights(ENROL_USER, (subjects.enrol(key_hash),), (f"{subjects.inbox(key_hash)}.>",))
         peer = self.peers.get(presented.nkey)
         if peer is None or not signed_by(presented.nkey, presented.sig, request.client.nonce):
             return None

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from shared.leash import on_leash
+from shared.bus.embedded.die_with_parent import die_with_parent
 from tests.support.bus import eventually
 
 READY_WITHIN_S = 90.0
@@ -54,7 +54,7 @@ class Server:
     async def start(self) -> None:
         """Return when it has said that it is ready."""
         self.process = await asyncio.create_subprocess_exec(
-            *on_leash(sys.executable, "-m", "services.cli", *self.arguments),
+            *die_with_parent(sys.executable, "-m", "services.cli", *self.arguments),
             stdout=asyncio.subprocess.PIPE,
             stderr=(self.data_dir.parent / "server.err").open("ab"),
         )

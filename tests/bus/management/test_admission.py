@@ -18,10 +18,11 @@ from nats.aio.msg import Msg
 from services.management.admission import grants, withdrawal
 from services.management.admission.grants import login_expires_at
 from services.management.core.entities import Ref
+from shared.bus.embedded.config import HOST_MAX_PAYLOAD, HOST_MAX_SUBSCRIPTIONS
 from shared.bus.keys import new_seed
-from shared.bus.serverconfig import HOST_MAX_PAYLOAD, HOST_MAX_SUBSCRIPTIONS
 from shared.bus.streams import ABANDONED_AFTER_S, FACTS, FEED, LOG
 from shared.events import subjects
+from shared.events.logins import ENROL_USER
 from tests import builders
 from tests.bus.management.hosts import Host
 from tests.bus.management.plane import PlainBus, admitting
@@ -290,7 +291,7 @@ async def _sender(two: Two, who: str) -> tuple[Host, str]:
 
 
 async def test_a_setup_key_lets_a_host_enrol_and_nothing_else(two: Two) -> None:
-    host = await Host(two.bus.url, HASH).connect(user=grants.ENROL_USER, password=SETUP_KEY)
+    host = await Host(two.bus.url, HASH).connect(user=ENROL_USER, password=SETUP_KEY)
     assert await host.may_publish(subjects.enrol(HASH))
     allowed = {*FORBIDDEN_TO_PUBLISH.values()} - {subjects.enrol(HASH)}
     own = [subjects.report_fact(ACCOUNT, "alice"), subjects.create_catch_up(ACCOUNT, "alice", OFFICE)]
@@ -304,7 +305,7 @@ async def test_a_setup_key_lets_a_host_enrol_and_nothing_else(two: Two) -> None:
 
 async def test_the_right_to_enrol_ends_by_itself(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grants, "ENROL_LIFETIME_S", 1.0)
-    host = await Host(two.bus.url, HASH).connect(user=grants.ENROL_USER, password=SETUP_KEY)
+    host = await Host(two.bus.url, HASH).connect(user=ENROL_USER, password=SETUP_KEY)
     await asyncio.wait_for(host.closed.wait(), 10)
 
 
@@ -360,7 +361,7 @@ async def test_a_setup_key_does_not_pass_the_bus_in_clear(two: Two) -> None:
 
     await two.bus.management.subscribe(subjects.AUTH_CALLOUT, cb=listen)
     await two.bus.management.flush()
-    host = await Host(two.bus.url, HASH).connect(user=grants.ENROL_USER, password=SETUP_KEY)
+    host = await Host(two.bus.url, HASH).connect(user=ENROL_USER, password=SETUP_KEY)
     await host.leave()
     [request] = await eventually(lambda: seen)
     assert SETUP_KEY.encode() not in request

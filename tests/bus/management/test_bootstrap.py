@@ -10,7 +10,7 @@ from pathlib import Path
 from services.management import bootstrap
 from services.management.bootstrap import ensure_account, new_token
 from services.management.ids import new_id
-from shared.bus.keys import write_secret
+from shared import files
 from shared.events import subjects
 from tests import builders
 from tests.bus.management.replica import Replica, running, whole_log
@@ -81,7 +81,7 @@ def test_replicas_that_share_the_token_file_and_start_at_once_share_the_token(tm
 
 async def test_a_start_that_was_interrupted_after_writing_the_token_uses_it(bus: Bus, tmp_path: Path) -> None:
     token_file = tmp_path / "admin.token"
-    write_secret(token_file, (token := new_token()) + "\n")
+    files.write(token_file, f"{(token := new_token())}\n".encode())
     async with running(bus, tmp_path / "a.db") as replica:
         await ensure(replica, token_file)
         assert token_file.read_text().strip() == token

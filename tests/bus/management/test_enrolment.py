@@ -9,11 +9,11 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from services.management.admission.grants import ENROL_USER
 from services.management.core.entities import Ref
 from services.management.enrolment import UNKNOWN
 from shared.bus.codec import decode, encode
 from shared.events import subjects
+from shared.events.logins import ENROL_USER
 from shared.events.signals import Enrolled, EnrolRefused, EnrolReply, EnrolRequest, PeerMeta
 from shared.metrics import REGISTRY
 from tests import builders

@@ -19,10 +19,10 @@ from services.agent.cells import Cell
 from services.agent.core.documents import Documents, FeedView
 from services.agent.core.reconcile.desired import Local
 from services.agent.situation import Situation
-from services.management import wiring
+from services.management import upkeep
 from shared.bus.connection import connect
+from shared.bus.embedded.server import NatsServer
 from shared.bus.keys import new_seed, public_key
-from shared.bus.server import NatsServer
 from shared.bus.streams import FEED, LOG
 from shared.bus.undecodable import Undecodables
 from shared.events.signals import EnrolRequest, PeerMeta
@@ -189,13 +189,13 @@ async def test_hosts_see_what_an_older_backup_holds_though_the_feed_has_grown_pa
             me = await stack.enter_async_context(host(first.url, key, "me"))
             await add_peers(first, key, ("early-1", "early-2"))
             await eventually(lambda: me.knows(("early-1", "early-2")))
-            await wiring.back_up(beside(first), tmp_path / "backup", print)
+            await upkeep.back_up(beside(first), tmp_path / "backup", print)
             await add_peers(first, key, ("late-1", "late-2", "late-3"))
             await delete_peer(client, "early-1")
             await eventually(lambda: me.knows(("early-2", "late-1", "late-2", "late-3")))
             read_up_to = await first.values_ever(FEED)
         await first.server.stop()
-        await wiring.restore(beside(second), tmp_path / "backup", print)
+        await upkeep.restore(beside(second), tmp_path / "backup", print)
         new = {f"new-{number}" for number in range(12)}
         async with management(second, tmp_path / "two") as client:
             await eventually(lambda: is_well(client), within_s=60)
@@ -221,10 +221,10 @@ async def test_a_host_goes_on_through_a_move_to_a_cluster(
             me = await stack.enter_async_context(host(f"{first.url},{cluster.url}", key, "me"))
             await add_peers(first, key, ("a", "b"))
             await eventually(lambda: me.knows("ab"))
-        await wiring.back_up(beside(first), tmp_path / "backup", print)
+        await upkeep.back_up(beside(first), tmp_path / "backup", print)
         await first.server.stop()
         me.shown.least = len(me.peers)
-        await wiring.restore(beside(cluster, SERVERS), tmp_path / "backup", print)
+        await upkeep.restore(beside(cluster, SERVERS), tmp_path / "backup", print)
         await eventually(cluster.whole, within_s=READY_WITHIN_S)
         async with management(cluster, tmp_path / "three-replica") as client:
             await eventually(lambda: is_well(client), within_s=60)
@@ -253,7 +253,7 @@ async def test_hosts_go_on_with_what_they_know_while_nobody_has_decided_about_a_
             assert me.problem == standing.NOBODY
             assert not me.banished
             assert me.knows(names)
-            await wiring.accept_loss(beside(first), print)
+            await upkeep.accept_loss(beside(first), print)
             await eventually(lambda: is_well(client), within_s=60)
             left = {peer["name"] for peer in (await client.get("/api/peers", headers=_token(token))).json()}
             if "me" in left:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import structlog.testing
 
-from services.management.admission.grants import ENROL_USER
 from services.management.settings import Settings
 from services.management.wiring import run
 from shared.bus.codec import decode, encode
 from shared.errors import Taken
 from shared.events import subjects
+from shared.events.logins import ENROL_USER
 from shared.events.signals import Enrolled, EnrolReply
 from tests import builders
 from tests.bus.management.hosts import Host

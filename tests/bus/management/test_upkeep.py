@@ -17,14 +17,14 @@ import pytest
 from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 
-from services.management import backup, wiring
+from services.management import backup, upkeep
 from services.management.errors import NotRestored
 from services.management.settings import Settings
+from shared.bus.embedded.config import credentials
+from shared.bus.embedded.die_with_parent import die_with_parent
+from shared.bus.embedded.server import executable
 from shared.bus.reached import Reached
-from shared.bus.server import executable
-from shared.bus.serverconfig import credentials
 from shared.bus.streams import FACTS, FEED, LOG, configurations, ensure_streams
-from shared.leash import on_leash
 from tests.bus.management.processes import serving, whimbrel
 from tests.bus.management.test_beginning import health, is_well, management
 from tests.support.bus import Bus, eventually
@@ -117,11 +117,11 @@ async def test_a_move_to_a_cluster_and_back_keeps_every_message_with_its_number(
     assert len(before[LOG]) == 21
     assert before[FACTS]
     said: list[str] = []
-    await wiring.back_up(beside(bare_bus), tmp_path / "backup", said.append)
+    await upkeep.back_up(beside(bare_bus), tmp_path / "backup", said.append)
     assert (tmp_path / "backup").stat().st_mode & 0o777 == 0o600
     assert "LOG: 21 messages, up to 21" in said
 
-    await wiring.restore(beside(cluster, SERVERS), tmp_path / "backup", said.append)
+    await upkeep.restore(beside(cluster, SERVERS), tmp_path / "backup", said.append)
     assert await content(cluster) == before
     for stream in (LOG, FACTS, FEED):
         assert (await cluster.management.jetstream().stream_info(stream)).config.num_replicas == SERVERS
@@ -134,8 +134,8 @@ async def test_a_move_to_a_cluster_and_back_keeps_every_message_with_its_number(
         assert not (tmp_path / "three-replica/admin.token").exists()
 
     moved = await content(cluster)
-    await wiring.back_up(beside(cluster, SERVERS), tmp_path / "backup-2", said.append)
-    await wiring.restore(beside(another_bus), tmp_path / "backup-2", said.append)
+    await upkeep.back_up(beside(cluster, SERVERS), tmp_path / "backup-2", said.append)
+    await upkeep.restore(beside(another_bus), tmp_path / "backup-2", said.append)
     assert await content(another_bus) == moved
     async with management(another_bus, tmp_path / "back") as client:
         await eventually(lambda: is_well(client), within_s=30)
@@ -147,10 +147,10 @@ async def test_a_restore_that_was_cut_off_is_finished_by_another_and_never_goes_
     bare_bus: Bus, another_bus: Bus, tmp_path: Path
 ) -> None:
     await some_life(bare_bus, tmp_path / "one")
-    await wiring.back_up(beside(bare_bus), tmp_path / "backup", print)
+    await upkeep.back_up(beside(bare_bus), tmp_path / "backup", print)
     before = await content(bare_bus)
-    await wiring.restore(beside(another_bus), tmp_path / "backup", print)
-    await wiring.restore(beside(another_bus), tmp_path / "backup", print)
+    await upkeep.restore(beside(another_bus), tmp_path / "backup", print)
+    await upkeep.restore(beside(another_bus), tmp_path / "backup", print)
     assert await content(another_bus) == before
     async with management(another_bus, tmp_path / "two") as client:
         await eventually(lambda: is_well(client), within_s=30)
@@ -158,7 +158,7 @@ async def test_a_restore_that_was_cut_off_is_finished_by_another_and_never_goes_
         assert await add_group(client, "later") == 200
     later = (await content(another_bus))[LOG]
     with pytest.raises(NotRestored, match="of its own"):
-        await wiring.restore(beside(another_bus), tmp_path / "backup", print)
+        await upkeep.restore(beside(another_bus), tmp_path / "backup", print)
     assert (await content(another_bus))[LOG] == later
 
 
@@ -166,7 +166,7 @@ async def test_a_restore_that_was_cut_off_is_finished_by_another_and_never_goes_
 async def test_what_is_no_backup_changes_nothing(bare_bus: Bus, tmp_path: Path, file: bytes) -> None:
     (tmp_path / "backup").write_bytes(file)
     with pytest.raises(NotRestored, match=str(tmp_path / "backup")):
-        await wiring.restore(beside(bare_bus), tmp_path / "backup", print)
+        await upkeep.restore(beside(bare_bus), tmp_path / "backup", print)
     with pytest.raises(NotFoundError):
         await bare_bus.management.jetstream().stream_info(LOG)
     assert Reached(bare_bus.seeds).read() == (0, 0)
@@ -201,7 +201,7 @@ async def test_with_a_damaged_log_no_change_is_taken_until_somebody_accepts_the_
     async with management(bare_bus, tmp_path / "new") as client:
         await eventually(lambda: says(client, "unavailable", "was at 21 before"), within_s=60)
         said: list[str] = []
-        await wiring.accept_loss(beside(bare_bus), said.append)
+        await upkeep.accept_loss(beside(bare_bus), said.append)
         assert said[0].startswith("lost: ")
         await eventually(lambda: is_well(client), within_s=60)
         log_in(client, folder / "admin.token")
@@ -211,7 +211,7 @@ async def test_with_a_damaged_log_no_change_is_taken_until_somebody_accepts_the_
         [log] = [info.state for info in [await bare_bus.management.jetstream().stream_info(LOG)]]
         assert log.last_seq > 21, "no number is given twice"
         again: list[str] = []
-        await wiring.accept_loss(beside(bare_bus), again.append)
+        await upkeep.accept_loss(beside(bare_bus), again.append)
         assert again == [f"the log is at {log.last_seq}"], "there is nothing more to accept"
         events = (await client.get("/api/events/audit")).json()
         assert [event["activity_code"] for event in events].count("account.loss.accept") == 1
@@ -229,7 +229,7 @@ async def test_a_replica_that_knows_more_than_the_log_begins_anew_once_the_loss_
         before = await groups(client)
         await break_off(bare_bus, LOG)
         await eventually(lambda: says(client, "read-only", "the log ends at"), within_s=60)
-        await wiring.accept_loss(beside(bare_bus), print)
+        await upkeep.accept_loss(beside(bare_bus), print)
         await eventually(lambda: is_well(client), within_s=60)
         assert await groups(client) < before
         assert (folder / "readmodel.db.aside-1").exists()
@@ -240,7 +240,7 @@ async def unguarded_server(folder: Path) -> AsyncIterator[Client]:
     """A server that refuses nobody anything."""
     port = free_port()
     process = await asyncio.create_subprocess_exec(
-        *on_leash(
+        *die_with_parent(
             str(executable()), "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(folder), "-l", f"{folder}.log"
         )
     )
@@ -282,7 +282,7 @@ async def test_a_message_that_is_missing_amid_the_log_is_noticed_and_can_be_acce
     async with management(another_bus, tmp_path / "new") as client:
         await eventually(lambda: says(client, "unavailable", "1 messages within the log are missing"), within_s=60)
         assert await add_group(client, "too early") == 503
-        await wiring.accept_loss(beside(another_bus), print)
+        await upkeep.accept_loss(beside(another_bus), print)
         await eventually(lambda: is_well(client), within_s=60)
         log_in(client, folder / "admin.token")
         assert await groups(client) == before - {"group-2"}
@@ -326,7 +326,7 @@ async def test_a_token_that_cannot_be_written_takes_no_other_away(bare_bus: Bus,
         log_in(client, folder / "admin.token")
         for path in (tmp_path / "none" / "token", folder):
             with pytest.raises(OSError, match=str(path)) as problem:
-                await wiring.new_token(beside(bare_bus), path)
+                await upkeep.new_token(beside(bare_bus), path)
             assert problem.value.filename == str(path)
         events = (await client.get("/api/events/audit")).json()
         assert [event["activity_code"] for event in events].count("personal.access.token.delete") == 0
@@ -338,7 +338,7 @@ async def test_a_damaged_backup_makes_nothing(
     bare_bus: Bus, another_bus: Bus, tmp_path: Path, part: str, how: str
 ) -> None:
     await ensure_streams(bare_bus.management.jetstream())
-    await wiring.back_up(beside(bare_bus), tmp_path / "whole", print)
+    await upkeep.back_up(beside(bare_bus), tmp_path / "whole", print)
     with tarfile.open(tmp_path / "whole") as whole, tarfile.open(tmp_path / "damaged", "w") as damaged:
         for member in whole.getmembers():
             content = bytearray(whole.extractfile(member).read())  # type: ignore[union-attr]
@@ -347,7 +347,7 @@ async def test_a_damaged_backup_makes_nothing(
             if member.name != part or how == "flipped":
                 damaged.addfile(member, io.BytesIO(content))
     with pytest.raises(NotRestored, match=f"{tmp_path / 'damaged'} is "):
-        await wiring.restore(beside(another_bus), tmp_path / "damaged", print)
+        await upkeep.restore(beside(another_bus), tmp_path / "damaged", print)
     with pytest.raises(NotFoundError):
         await another_bus.management.jetstream().stream_info(FEED)
 
@@ -357,11 +357,11 @@ async def test_a_backup_is_for_its_owner_whatever_stood_there(bare_bus: Bus, tmp
     await ensure_streams(bare_bus.management.jetstream())
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "backup.part").symlink_to(tmp_path / "precious")
-    await wiring.back_up(beside(bare_bus), tmp_path / "backup", print)
+    await upkeep.back_up(beside(bare_bus), tmp_path / "backup", print)
     assert (tmp_path / "precious").read_text() == "precious"
     assert not (tmp_path / "backup").is_symlink()
     (tmp_path / "backup.part").touch(mode=0o666)
-    await wiring.back_up(beside(bare_bus), tmp_path / "backup", print)
+    await upkeep.back_up(beside(bare_bus), tmp_path / "backup", print)
     assert (tmp_path / "backup").stat().st_mode & 0o777 == 0o600
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from services.agent.errors import AlreadyRunning, CorruptState
 from services.agent.state import identity
-from services.agent.state.directory import StateDirectory, set_aside
+from services.agent.state.directory import StateDirectory
+from shared import files
 
 HOST = f"wbt{os.getpid()}"
 
@@ -69,7 +70,7 @@ def test_a_file_set_aside_is_never_written_over(tmp_path: Path) -> None:
     names = []
     for content in ("1", "2", "3"):
         file.write_text(content)
-        names.append(set_aside(file).name)
+        names.append(files.set_aside(file, "corrupt").name)
     assert names == ["x.corrupt-1", "x.corrupt-2", "x.corrupt-3"]
     assert [(tmp_path / name).read_text() for name in names] == ["1", "2", "3"]
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +18,9 @@ from services.agent.core.reconcile.desired import Local
 from services.agent.core.routing.choices import Selection
 from services.agent.situation import Bus, Situation
 from services.agent.state import lastgood, remembered
-from services.agent.state.directory import write
 from services.agent.state.lastgood import LastGoodKeeper
 from services.agent.state.remembered import Picture, Remembered
+from shared import files
 from shared.events.documents import FeedMessage, PeerDoc
 from shared.events.subjects import FeedKey
 from tests.support.bus import eventually
@@ -148,7 +149,7 @@ def test_epochs_grow_also_when_the_clock_is_set_back(tmp_path: Path) -> None:
 
 def test_a_disk_that_takes_nothing_more_keeps_no_host_from_its_next_epoch(tmp_path: Path) -> None:
     assert remembered.next_epoch(tmp_path, 100.0) == 100_000
-    (tmp_path / "epoch.new").mkdir()
+    (tmp_path / f"epoch.{os.getpid()}.new").mkdir()
     assert remembered.next_epoch(tmp_path, 50.0) == 100_001
     assert remembered.next_epoch(tmp_path, 200.0) == 200_000
 
@@ -207,6 +208,6 @@ async def test_a_picture_that_found_no_room_is_kept_when_there_is_some(
 def test_a_write_that_finds_no_room_names_the_file(disk: SmallDisk) -> None:
     disk.fill()
     with pytest.raises(OSError) as problem:
-        write(disk.root / "identity", bytes(100_000))
+        files.write(disk.root / "identity", bytes(100_000))
     assert problem.value.filename == str(disk.root / "identity")
     assert not (disk.root / "identity").exists()

@@ -12,9 +12,9 @@ from deploy.nats.__main__ import HOLDS, prepare
 from services.management.wiring import Seeds, read_seeds
 from services.resolver import wiring as resolver
 from services.signal import wiring as signal
+from shared.bus.embedded.config import credentials
 from shared.bus.keys import new_seed, public_key, read_seed
 from shared.bus.reached import Reached
-from shared.bus.serverconfig import credentials
 from tests.arch.tree import ROOT
 
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from shared.bus.certificate import names
+from shared.bus.embedded.certificate import names
 from shared.errors import BadSetting
 from tests.support.tls import Authority
 

@@ -1,8 +1,5 @@
 """A host becomes a peer."""
 
-import base64
-import binascii
-
 import msgspec
 from msgspec.structs import asdict, replace
 
@@ -15,6 +12,7 @@ from services.management.core.model.peer import Peer
 from services.management.core.model.setupkey import SetupKey
 from services.management.core.state import AccountState, Intent
 from services.management.errors import NotEnrolled
+from shared import nkey
 from shared.events.signals import Enrolled, EnrolRequest, PeerMeta
 from shared.net.wireguard import is_public_key
 
@@ -24,10 +22,6 @@ MAX_META_LENGTH = 255
 
 NAMELESS = "peer"
 """What a host is called that gives no usable name."""
-
-_NKEY_LENGTH = 32
-_USER_NKEY = 20 << 3
-"""First byte of a public user nkey, which makes its text start with U."""
 
 
 class AddressPicks(msgspec.Struct, frozen=True):
@@ -72,7 +66,7 @@ def _setup_key(intent: Intent, state: AccountState, key_hash: str) -> SetupKey:
 def _check_keys(request: EnrolRequest) -> None:
     if not is_public_key(request.wireguard_key):
         raise NotEnrolled("invalid", "the wireguard key is not one: make a new one")
-    if not _is_user_nkey(request.bus_key):
+    if not nkey.is_public_user(request.bus_key):
         raise NotEnrolled("invalid", "the bus key is not a public user nkey: make a new one")
 
 
@@ -143,14 +137,3 @@ def _address(state: AccountState, prefix: str, picks: tuple[int, ...]) -> str:
     if address is None:
         raise NotEnrolled("unavailable", f"every address of {prefix} is taken: delete peers that are gone")
     return address
-
-
-def _is_user_nkey(text: str) -> bool:
-    """Prefix byte, 32 bytes, CRC-16 (XMODEM), in base32 without padding: 56 characters."""
-    try:
-        raw = base64.b32decode(text)
-    except ValueError:
-        return False
-    body, checksum = raw[:-2], raw[-2:]
-    well_formed = len(body) == 1 + _NKEY_LENGTH and body[0] == _USER_NKEY
-    return well_formed and binascii.crc_hqx(body, 0).to_bytes(2, "little") == checksum

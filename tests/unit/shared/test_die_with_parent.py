@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from shared.bus.embedded.die_with_parent import die_with_parent
 from shared.directory import held
 from shared.errors import Taken
-from shared.leash import on_leash
 
 PARENT = """
 import subprocess, sys
-from shared.leash import on_leash
-child = subprocess.Popen(on_leash("/bin/sleep", "60"), stdout=subprocess.PIPE)
+from shared.bus.embedded.die_with_parent import die_with_parent
+child = subprocess.Popen(die_with_parent("/bin/sleep", "60"), stdout=subprocess.PIPE)
 print(child.pid, flush=True)
 sys.stdin.read()
 """
@@ -35,8 +35,10 @@ def test_a_child_is_killed_with_its_parent() -> None:
         os.close(watched)
 
 
-def test_a_leash_changes_nothing_else() -> None:
-    done = subprocess.run(on_leash("/bin/sh", "-c", 'echo "$0 $1"; exit 3', "a b", "c"), capture_output=True, text=True)
+def test_a_child_that_dies_with_its_parent_is_else_as_any() -> None:
+    done = subprocess.run(
+        die_with_parent("/bin/sh", "-c", 'echo "$0 $1"; exit 3', "a b", "c"), capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout) == (3, "a b c\n")
 
 

@@ -5,20 +5,13 @@ from pathlib import Path
 
 import msgspec
 
-from shared.bus.certificate import Certificate
+from shared.bus.embedded.certificate import Certificate
 from shared.bus.keys import public_key, seed_file
 from shared.bus.reached import Reached
 from shared.events import subjects
+from shared.events.logins import BUS_ACCOUNT, HOST_ACCOUNT, SYSTEM_ACCOUNT
 from shared.net.listen import Listen
 
-BUS_ACCOUNT = "WHIMBREL"
-"""Where the streams and the services are."""
-
-HOST_ACCOUNT = "HOSTS"
-"""Where every other connection is. The bus sends an answer to any subject its asker names, whatever the asker may
-publish: in an account of their own, hosts can name no subject of a stream or a service (tested in tests/bus)."""
-
-SYSTEM_ACCOUNT = "SYS"
 SERVICES = ("management", "signal", "resolver")
 MAX_PAYLOAD = 8 * 1024 * 1024
 """Room for one commit that changes the groups of 20,000 peers."""

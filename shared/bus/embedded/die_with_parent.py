@@ -13,7 +13,7 @@ _PR_SET_PDEATHSIG = 1
 """linux/prctl.h. It stays over exec, and is about the thread that forked: start children from the main thread."""
 
 
-def on_leash(*command: str) -> tuple[str, ...]:
+def die_with_parent(*command: str) -> tuple[str, ...]:
     """The command line to start instead of `command` (an absolute path and its arguments)."""
     return (sys.executable, "-IS", str(Path(__file__).resolve()), str(os.getpid()), *command)
 

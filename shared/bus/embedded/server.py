@@ -8,11 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from shared.bus.certificate import Certificate
-from shared.bus.keys import write_secret
-from shared.bus.serverconfig import Credentials, Node, render
+from shared import files
+from shared.bus.embedded.certificate import Certificate
+from shared.bus.embedded.config import Credentials, Node, render
+from shared.bus.embedded.die_with_parent import die_with_parent
 from shared.errors import BusUnavailable
-from shared.leash import on_leash
 from shared.net.listen import Listen, require_free
 
 START_TIMEOUT_S = 20.0
@@ -84,9 +84,9 @@ class NatsServer:
             node=self._node,
         )
         if not config.exists() or config.read_text() != content:  # a full disk takes no new one
-            write_secret(config, content)
+            files.write(config, content.encode())
         self._process = await asyncio.create_subprocess_exec(
-            *on_leash(str(executable())),
+            *die_with_parent(str(executable())),
             *("--config", str(config), "--ports_file_dir", str(self._directory)),
             *("--log", str(self._directory / "server.log")),
             stdin=asyncio.subprocess.DEVNULL,
