@@ -4,12 +4,11 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TypeVar
 
 import nats.errors
 from msgspec.structs import replace
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from services.management.core.commands.decision import Context, Decision
@@ -18,6 +17,7 @@ from services.management.core.model.commit import Actor
 from services.management.core.state import AccountState, Owner
 from services.management.errors import ChangesRefused, Contended, NotEnrolled, RetryLater
 from services.management.ports import CommitPort, NewestFold
+from shared.bus.broker import Broker, Leave
 from shared.bus.codec import decode, encode
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
@@ -69,10 +69,9 @@ class Enrolment:
         self._undecodables = undecodables
         self._unknown_until: dict[str, float] = {}
 
-    async def serve(self, connection: Client) -> Callable[[], Awaitable[None]]:
+    async def serve(self, broker: Broker) -> Leave:
         """Answer from now on; gives what ends that after the requests at work."""
-        subscription = await connection.subscribe(subjects.ENROL_ALL, queue=REPLICAS, cb=self._on_request)
-        return subscription.drain
+        return await broker.hear(subjects.ENROL_ALL, self._on_request, queue=REPLICAS)
 
     async def _on_request(self, message: Msg) -> None:
         reply = await self.answer(message.subject, message.data)

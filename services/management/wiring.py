@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import msgspec
 import nats.errors
@@ -35,6 +35,7 @@ from services.management.serving import serve
 from services.management.settings import ROLE, Settings
 from services.management.troubles import START, Troubles
 from services.management.wholeness import Wholeness
+from shared.bus.broker import Leave, over
 from shared.bus.connection import connect
 from shared.bus.keys import curve_key, read_seed
 from shared.bus.patience import OF_THE_BUS, Patience, Trouble, in_a_line
@@ -49,7 +50,6 @@ RETRY_S = 0.5
 HAND_OVER_WITHIN_S = 2.0
 
 T = TypeVar("T")
-Leave: TypeAlias = Callable[[], Awaitable[None]]
 
 log = structlog.get_logger()
 
@@ -164,16 +164,15 @@ class _Replica:
 
     async def serve(self) -> tuple[Leave, ...]:
         """Answer who connects and who enrols; gives what ends each."""
-        callout = Callout(
-            self.readmodel, self._seeds.issuer, curve_key(self._seeds.callout), self._undecodables, self._floods
-        )
-        leave_admission = await callout.serve(self._connection)
+        broker = await over(self._connection, self._undecodables)
+        callout = Callout(self.readmodel, self._seeds.issuer, curve_key(self._seeds.callout), self._floods)
+        leave_admission = await callout.serve(broker)
         # An answer of the bus to this connection proves that it has the subscriptions before it.
         await self._insist("log", self.readmodel.catch_up)
         # From its subscription on it is handed hosts that enrol, and may not refuse their commits.
         self._troubles.end(START)
         enrolment = Enrolment(self.readmodel, self._log.commit, new_id, callout.standing, self._undecodables)
-        leave_enrolment = await enrolment.serve(self._connection)
+        leave_enrolment = await enrolment.serve(broker)
         await self._insist("log", self.readmodel.catch_up)
         self._troubles.end(START)
         return leave_admission, leave_enrolment

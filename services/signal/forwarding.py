@@ -6,8 +6,6 @@ from collections.abc import Callable
 from services.signal.core.introductions import Introductions
 from services.signal.errors import Withheld
 from services.signal.ports import Deliver
-from shared.bus.undecodable import Undecodables
-from shared.events.subjects import SIGNAL_FROM_ALL, BadSubject
 from shared.metrics import REGISTRY, Counter
 
 _forwarded = Counter("whimbrel_signal_forwarded", "Signals handed to their receiver", registry=REGISTRY)
@@ -21,23 +19,19 @@ class Forwarding:
         self,
         introductions: Introductions,
         deliver: Deliver,
-        undecodables: Undecodables,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._introductions = introductions
         self._deliver = deliver
-        self._undecodables = undecodables
         self._clock = clock
 
     async def signal(self, subject: str, payload: bytes) -> None:
-        """Deliver it, or drop and count it."""
+        """Deliver it, or drop and count it. Raises BadSubject."""
         try:
             delivery = self._introductions.delivery(subject, len(payload), self._clock())
         except Withheld as refusal:
             _withheld.labels(refusal.reason).inc()
-        except BadSubject as problem:
-            self._undecodables.note(SIGNAL_FROM_ALL, problem)
         else:
             await self._deliver(delivery, payload)
             _forwarded.inc()

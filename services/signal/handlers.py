@@ -1,6 +1,7 @@
 """What arrives from the bus, and where it goes."""
 
-from faststream.nats.annotations import NatsMessage
+from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from services.signal.ports import Hears, Introduces
 from shared.bus.broker import Broker
@@ -10,13 +11,14 @@ REPLICAS = "signal"
 """Queue group: the bus gives each signal to one replica. Heartbeats go to all of them."""
 
 
-def subscribe(broker: Broker, sessions: Hears, forwarding: Introduces) -> None:
-    """Bind the subjects; they are read once the broker starts."""
+async def subscribe(connection: Client, broker: Broker, sessions: Hears, forwarding: Introduces) -> None:
+    """Hear both from now on. Heartbeats come without FastStream: services/DESIGN.md has the figures."""
 
-    @broker.subscriber(BEAT_ALL, no_reply=True)
-    async def beat(message: NatsMessage) -> None:
-        sessions.beat(message.raw_message.subject, message.body)
+    async def beat(message: Msg) -> None:
+        sessions.beat(message.subject, message.data)
 
-    @broker.subscriber(SIGNAL_FROM_ALL, queue=REPLICAS, no_reply=True)
-    async def signal(message: NatsMessage) -> None:
-        await forwarding.signal(message.raw_message.subject, message.body)
+    async def signal(message: Msg) -> None:
+        await forwarding.signal(message.subject, message.data)
+
+    await connection.subscribe(BEAT_ALL, cb=beat)
+    await broker.hear(SIGNAL_FROM_ALL, signal, queue=REPLICAS)

@@ -1,36 +1,73 @@
-"""FastStream's broker on a service's own connection."""
+"""FastStream's broker on a connection of ours: how services hear requests, and messages that are for a handler.
+
+Streams are read through nats-py (ordered.py), and so are subjects where FastStream's 0.05 ms a message would be most of
+the work: services/DESIGN.md draws the line.
+"""
 
 import logging
-from collections.abc import Sequence
-from pathlib import Path
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
 
 import nats.errors
+from faststream import BaseMiddleware, ContextRepo
 from faststream.nats import NatsBroker, NatsMessage
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
-from shared.bus.connection import connect, troubles
+from shared.bus.connection import troubles
+from shared.bus.undecodable import Undecodables
+from shared.errors import Undecodable
+from shared.events.subjects import BadSubject
+from shared.metrics import REGISTRY, Counter
+
+Leave: TypeAlias = Callable[[], Awaitable[None]]
+"""Ends a subscription after the messages at work."""
+
+_handled = Counter("whimbrel_handled_messages", "Messages that handlers were given", ["pattern"], registry=REGISTRY)
+_seconds = Counter(
+    "whimbrel_handling_seconds", "Time from a message to its handler's end", ["pattern"], registry=REGISTRY
+)
 
 
 class Broker(NatsBroker):
-    """Subscribers as FastStream has them, over a connection that is never given up (shared.bus.connection).
+    """Handlers over a connection that is never given up (shared.bus.connection).
 
-    Handlers get the body as the bytes that came: FastStream would guess at JSON.
+    dial: gives the connection. What a handler cannot read (it raises Undecodable or BadSubject) is noted and dropped.
     """
 
-    def __init__(self, url: str, seed: str, role: str, *, ca: Path | None = None, name: str = "") -> None:
+    def __init__(self, dial: Callable[[], Awaitable[Client]], undecodables: Undecodables) -> None:
+        def handling(message: Any, /, *, context: ContextRepo) -> _Handling:
+            return _Handling(undecodables, message, context=context)
+
         super().__init__(
-            url.split(","), decoder=_as_it_came, logger=logging.getLogger("whimbrel.bus"), log_level=logging.DEBUG
+            decoder=_as_it_came,
+            middlewares=[handling],
+            logger=logging.getLogger("whimbrel.bus"),
+            log_level=logging.DEBUG,
         )
-        self._seed = seed
-        self._role = role
-        self._url = url
-        self._ca = ca
-        self._name = name
+        self._dial = dial
 
     async def _connect(self) -> Client:
-        connection = await connect(self._url, self._seed, self._role, ca=self._ca, name=self._name)
+        connection = await self._dial()
         self.config.connect(connection)
         return connection
+
+    async def hear(self, pattern: str, handler: Callable[[Msg], Awaitable[None]], *, queue: str = "") -> Leave:
+        """Hand each message on the subjects to the handler from now on, one after the other, as the bytes that came.
+
+        queue: of all who hear in the same queue group one is given the message. The broker must be connected.
+        """
+        subscriber = self.subscriber(pattern, queue=queue, no_reply=True)
+
+        @subscriber
+        async def hand_on(message: NatsMessage) -> None:
+            await handler(message.raw_message)
+
+        await subscriber.start()
+        subscription: Any = subscriber.subscription
+        leave: Leave = subscription.drain
+        return leave
 
     def troubles(self) -> Sequence[str]:
         """Why its handlers hear nothing; empty while the bus is there."""
@@ -46,5 +83,36 @@ class Broker(NatsBroker):
                 await connection.close()
 
 
+class _Handling(BaseMiddleware[Any, Any]):
+    """Around each handler: counts, times, and notes what cannot be read."""
+
+    def __init__(self, undecodables: Undecodables, message: Any, /, *, context: ContextRepo) -> None:
+        super().__init__(message, context=context)
+        self._undecodables = undecodables
+
+    async def consume_scope(self, call_next: Callable[[Any], Awaitable[Any]], msg: Any) -> Any:
+        pattern = self.context.get_local("handler_").subject.template
+        began_at = time.perf_counter()
+        try:
+            return await call_next(msg)
+        except (Undecodable, BadSubject) as problem:
+            self._undecodables.note(pattern, problem)
+        finally:
+            _handled.labels(pattern).inc()
+            _seconds.labels(pattern).inc(time.perf_counter() - began_at)
+
+
+async def over(connection: Client, undecodables: Undecodables) -> Broker:
+    """A broker on a connection that is somebody else's: it is not to be stopped."""
+
+    async def there() -> Client:
+        return connection
+
+    broker = Broker(there, undecodables)
+    await broker.connect()
+    return broker
+
+
 async def _as_it_came(message: NatsMessage) -> bytes:
+    """FastStream would guess at JSON."""
     return message.body

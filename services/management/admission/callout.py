@@ -2,20 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import nats.errors
 import structlog
 from nacl.public import PrivateKey
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from services.management.admission.floods import Floods
 from services.management.admission.grants import enrolling, login_expires_at, peering
 from services.management.admission.jwt import BadToken, Grant, Request, admit, read_request, refuse, seal, signed_by
 from services.management.ports import NewestFold
-from shared.bus.undecodable import Undecodables
+from shared.bus.broker import Broker, Leave
 from shared.errors import Undecodable
 from shared.events import subjects
 from shared.events.logins import ENROL_USER
@@ -58,7 +57,6 @@ class Callout:
         held: NewestFold,
         issuer: str,
         xkey: PrivateKey,
-        undecodables: Undecodables,
         floods: Floods,
         *,
         clock: Callable[[], float] = time.time,
@@ -66,17 +64,16 @@ class Callout:
         self._held = held
         self._issuer = issuer
         self._xkey = xkey
-        self._undecodables = undecodables
         self._floods = floods
         self._clock = clock
         self._waiting: set[asyncio.Task[None]] = set()
 
-    async def serve(self, connection: Client) -> Callable[[], Awaitable[None]]:
+    async def serve(self, broker: Broker) -> Leave:
         """Answer from now on; gives what ends that after the requests at work. The fold must have caught up."""
-        subscription = await connection.subscribe(subjects.AUTH_CALLOUT, queue=REPLICAS, cb=self._on_request)
+        leave = await broker.hear(subjects.AUTH_CALLOUT, self._on_request, queue=REPLICAS)
 
         async def drain() -> None:
-            await subscription.drain()  # type: ignore[no-untyped-call]
+            await leave()
             await asyncio.gather(*self._waiting)
 
         return drain
@@ -86,8 +83,7 @@ class Callout:
         try:
             request = read_request(message.data, server_xkey, self._xkey)
         except BadToken as problem:
-            self._undecodables.note(subjects.AUTH_CALLOUT, Undecodable(message.subject, problem.problem))
-            return
+            raise Undecodable(message.subject, problem.problem) from None
         if self._may_be_newer(request):
             self._start(self._answer_when_caught_up(message, request))
         else:

@@ -10,6 +10,7 @@ from services.management.admission.floods import Floods
 from services.management.admission.withdrawal import Withdrawal
 from services.management.enrolment import Enrolment
 from services.management.ids import new_id
+from shared.bus.broker import over
 from shared.bus.connection import connect
 from shared.bus.keys import curve_key
 from shared.bus.streams import ensure_streams
@@ -41,9 +42,10 @@ async def admitting(
         held = replica.readmodel
         system = await connect(bus.url, bus.keys.system, "system")
         floods, xkey = Floods(), curve_key(bus.keys.callout)
-        callout = Callout(held, bus.keys.issuer, xkey, undecodables, floods)
-        await Enrolment(held, replica.log.commit, new_id, callout.standing, undecodables).serve(replica.connection)
-        await callout.serve(replica.connection)
+        broker = await over(replica.connection, undecodables)
+        callout = Callout(held, bus.keys.issuer, xkey, floods)
+        await Enrolment(held, replica.log.commit, new_id, callout.standing, undecodables).serve(broker)
+        await callout.serve(broker)
         withdrawal = Withdrawal(system, held, floods, grace_s=grace_s, sweep_every_s=sweep_every_s)
         withdrawing = asyncio.create_task(withdrawal.run())
         try:
