@@ -49,11 +49,20 @@ class StrictRequest(Request[User, Owner, State]):
         body = await self.body()
         try:
             given = msgspec.json.decode(body)
+            if b"null" in body:
+                body = msgspec.json.encode(_told(given))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
             raise Unparsable from problem
         if not isinstance(given, dict):
             raise Unparsable
         return msgspec.json.decode(body, type=field.annotation) if field else given
+
+
+def _told(given: Any) -> Any:
+    """The JSON without members that are null: NetBird's clients write so what they leave out."""
+    if isinstance(given, dict):
+        return {name: _told(value) for name, value in given.items() if value is not None}
+    return list(map(_told, given)) if isinstance(given, list) else given
 
 
 class Authentication(AbstractAuthenticationMiddleware):

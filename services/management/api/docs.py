@@ -12,6 +12,7 @@ from litestar.openapi.spec import Components, SecurityScheme, Tag
 from litestar.static_files import create_static_files_router
 
 from services.management.api.permissions import MODULES
+from services.management.core.commands import request as commands
 from shared.version import VERSION
 
 PAGE = "/api/docs"
@@ -38,20 +39,6 @@ WRITE_PROBLEMS = READ_PROBLEMS | {
     503: ("the bus does not answer", "the bus does not answer, try again later"),
 }
 """Status → when it is answered, and an example of the message."""
-
-
-REQUIRED = {
-    "RouteBody": ["network_id", "metric", "groups"],
-    "GroupBody": ["name"],
-    "PolicyBody": ["name", "rules"],
-    "PolicyRuleBody": ["action", "protocol"],
-    "PortRangeBody": ["start", "end"],
-    "PeerBody": ["name"],
-    "SetupKeyBody": ["name", "type"],
-    "SetupKeyChangeBody": ["auto_groups"],
-}
-"""Body → fields without which it is always refused. The structs have a default for each field, because what is absent
-is for the commands to judge, in NetBird's order and with its status."""
 
 
 class _Page(SwaggerRenderPlugin):
@@ -88,8 +75,9 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
         }
         if write:
             operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/IfMatch"})
-    for body, fields in REQUIRED.items():
-        schema["components"]["schemas"][body]["required"] = fields
+    for body in commands.Request.__subclasses__():
+        if required := commands.needed(body):
+            schema["components"]["schemas"][body.__name__]["required"] = required
     schema["components"] |= _COMPONENTS
     schema["components"]["schemas"]["Problem"] = _PROBLEM
     return schema

@@ -12,7 +12,7 @@ from litestar.params import FromPath
 from services.management.api.call import Call, known, resource
 from services.management.api.kept import Slices
 from services.management.api.view import Newest, View, steps
-from services.management.api.wire import Id, Nothing, about, asked, example, given, without
+from services.management.api.wire import Id, Nothing, asked, example, without
 from services.management.core.commands import groups as commands
 from services.management.core.commands.checks import found
 from services.management.core.model.group import Group
@@ -20,14 +20,6 @@ from services.management.core.model.peer import Peer
 from services.management.core.model.policy import ResourceRef
 from services.management.core.state import AccountState
 from services.management.errors import Unknown
-
-
-class GroupBody(msgspec.Struct, frozen=True, kw_only=True):
-    """A PUT replaces name and members."""
-
-    name: Annotated[str | None, about("Not empty, and no other group's.", "office")] = None
-    peers: Annotated[tuple[str, ...] | None, about("Ids of the members.", ["d0fsqhs3r4mc73a1b2c0"])] = None
-    resources: Annotated[tuple[ResourceRef, ...] | None, about("There are none yet.")] = None
 
 
 class PeerMinimum(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,19 +63,19 @@ async def get_group(call: NamedDependency[Call], id: FromPath[str]) -> Response[
 
 
 @post("/", status_code=200)
-async def create_group(call: NamedDependency[Call], data: Annotated[GroupBody, GROUP]) -> Response[GroupResponse]:
+async def create_group(
+    call: NamedDependency[Call], data: Annotated[commands.GroupRequest, GROUP]
+) -> Response[GroupResponse]:
     """Create a group."""
-    request = given(data, commands.GroupRequest)
-    return _one(call, await call.commit(lambda state, context: commands.create_group(state, request, context)))
+    return _one(call, await call.commit(lambda state, context: commands.create_group(state, data, context)))
 
 
 @put("/{id:str}", guards=[known(lambda state: state.groups, "group")])
 async def update_group(
-    call: NamedDependency[Call], id: FromPath[str], data: Annotated[GroupBody, GROUP]
+    call: NamedDependency[Call], id: FromPath[str], data: Annotated[commands.GroupRequest, GROUP]
 ) -> Response[GroupResponse]:
     """Replace a group's name and members."""
-    request = given(data, commands.GroupRequest)
-    return _one(call, await call.commit(lambda state, context: commands.update_group(state, id, request, context)))
+    return _one(call, await call.commit(lambda state, context: commands.update_group(state, id, data, context)))
 
 
 @delete("/{id:str}", status_code=200)

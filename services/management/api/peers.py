@@ -19,21 +19,10 @@ from services.management.api.peeranswers import (
 )
 from services.management.api.reach import NewestCounts, reached
 from services.management.api.view import Newest
-from services.management.api.wire import Nothing, about, asked, example, given
+from services.management.api.wire import Nothing, asked, example
 from services.management.core.commands import peers as commands
 from services.management.core.commands.checks import found
 from services.management.core.model.peer import Peer
-
-
-class PeerBody(msgspec.Struct, frozen=True, kw_only=True):
-    name: Annotated[str | None, about("Not empty; the DNS name follows it.", "gateway-1")] = None
-    ssh_enabled: bool | None = None
-    login_expiration_enabled: Annotated[bool | None, about("Only for hosts that a user enrolled.")] = None
-    inactivity_expiration_enabled: Annotated[bool | None, about("Only for hosts that a user enrolled.")] = None
-    approval_required: Annotated[bool | None, about("Every host is approved by its enrolment: false or absent.")] = None
-    ip: Annotated[str | None, about("A free address of the overlay; absent leaves it.", "100.64.0.17")] = None
-    ipv6: Annotated[str | None, about("A free address of the overlay; absent leaves it.")] = None
-
 
 PEER = example(
     {
@@ -70,11 +59,10 @@ async def get_peer(call: NamedDependency[Call], id: FromPath[str]) -> Response[P
 
 @put("/{id:str}", guards=[known(lambda state: state.peers, "peer")])
 async def update_peer(
-    call: NamedDependency[Call], id: FromPath[str], data: Annotated[PeerBody, PEER]
+    call: NamedDependency[Call], id: FromPath[str], data: Annotated[commands.PeerRequest, PEER]
 ) -> Response[PeerResponse]:
     """Change a peer. A peer is created by enrolling."""
-    request = given(data, commands.PeerRequest)
-    return _one(call, await call.commit(lambda state, context: commands.update_peer(state, id, request, context)))
+    return _one(call, await call.commit(lambda state, context: commands.update_peer(state, id, data, context)))
 
 
 @delete("/{id:str}", status_code=200)

@@ -8,57 +8,12 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from services.management.api.call import Call, by_id, known, resource
-from services.management.api.wire import GroupMinimum, Id, Integer, Nothing, about, example, given, groups_minimum
+from services.management.api.wire import GroupMinimum, Id, Nothing, example, groups_minimum
 from services.management.core.commands import policies as commands
 from services.management.core.commands.checks import found
-from services.management.core.commands.policyrules import PolicyRuleRequest, PortRangeRequest
 from services.management.core.model.policy import Policy, PolicyRule, ResourceRef
 from services.management.core.state import AccountState
 from shared.events.documents import Action, Protocol
-
-
-class PortRangeBody(msgspec.Struct, frozen=True, kw_only=True):
-    """Both ends included."""
-
-    start: Annotated[Integer | None, about("1 to 65535.", 8000)] = None
-    end: Annotated[Integer | None, about("1 to 65535.", 8010)] = None
-
-
-class PolicyRuleBody(msgspec.Struct, frozen=True, kw_only=True):
-    """One of sources and sourceResource, and one of destinations and destinationResource, must not be null."""
-
-    id: Annotated[str | None, about("In a PUT: which of the policy's rules it replaces.")] = None
-    name: Annotated[str | None, about("For people.", "web")] = None
-    description: str | None = None
-    enabled: Annotated[bool | None, about("Whether it is in force.", True)] = None
-    action: Annotated[str | None, about("accept or drop.", "accept")] = None
-    bidirectional: Annotated[bool | None, about("Destinations may connect to sources as well.", False)] = None
-    protocol: Annotated[str | None, about("all, tcp, udp, icmp or netbird-ssh.", "tcp")] = None
-    ports: Annotated[
-        tuple[str, ...] | None, about("Single ports; all if there are neither ports nor ranges.", ["443"])
-    ] = None
-    port_ranges: Annotated[tuple[PortRangeBody, ...] | None, about("Instead of ports.")] = None
-    authorized_groups: Annotated[
-        dict[str, tuple[str, ...]] | None, about("With netbird-ssh: for each source group the local users it may be.")
-    ] = None
-    sources: Annotated[tuple[str, ...] | None, about("Ids of groups.", ["d0fsqhs3r4mc73a1b2c0"])] = None
-    source_resource: Annotated[ResourceRef | None, about("One peer instead.")] = msgspec.field(
-        default=None, name="sourceResource"
-    )
-    destinations: Annotated[tuple[str, ...] | None, about("Ids of groups.", ["d0fsqhs3r4mc73a1b2c0"])] = None
-    destination_resource: Annotated[ResourceRef | None, about("One peer instead.")] = msgspec.field(
-        default=None, name="destinationResource"
-    )
-
-
-class PolicyBody(msgspec.Struct, frozen=True, kw_only=True):
-    """A PUT replaces the whole policy."""
-
-    name: Annotated[str | None, about("Not empty.", "web")] = None
-    description: str | None = None
-    enabled: Annotated[bool | None, about("Whether any of its rules is in force.", True)] = None
-    source_posture_checks: Annotated[tuple[str, ...] | None, about("There are none yet.")] = None
-    rules: Annotated[tuple[PolicyRuleBody, ...] | None, about("At least one.")] = None
 
 
 class PortRangeResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,19 +85,19 @@ async def get_policy(call: NamedDependency[Call], id: FromPath[str]) -> Response
 
 
 @post("/", status_code=200)
-async def create_policy(call: NamedDependency[Call], data: Annotated[PolicyBody, POLICY]) -> Response[PolicyResponse]:
+async def create_policy(
+    call: NamedDependency[Call], data: Annotated[commands.PolicyRequest, POLICY]
+) -> Response[PolicyResponse]:
     """Create a policy."""
-    request = _request(data)
-    return _one(call, await call.commit(lambda state, context: commands.create_policy(state, request, context)))
+    return _one(call, await call.commit(lambda state, context: commands.create_policy(state, data, context)))
 
 
 @put("/{id:str}", guards=[known(lambda state: state.policies, "policy")])
 async def update_policy(
-    call: NamedDependency[Call], id: FromPath[str], data: Annotated[PolicyBody, POLICY]
+    call: NamedDependency[Call], id: FromPath[str], data: Annotated[commands.PolicyRequest, POLICY]
 ) -> Response[PolicyResponse]:
     """Replace a policy."""
-    request = _request(data)
-    return _one(call, await call.commit(lambda state, context: commands.update_policy(state, id, request, context)))
+    return _one(call, await call.commit(lambda state, context: commands.update_policy(state, id, data, context)))
 
 
 @delete("/{id:str}", status_code=200)
@@ -150,19 +105,6 @@ async def delete_policy(call: NamedDependency[Call], id: FromPath[str]) -> Respo
     """Delete a policy."""
     await call.commit(lambda state, context: commands.delete_policy(state, id, context))
     return call.answer(Nothing())
-
-
-def _request(body: PolicyBody) -> commands.PolicyRequest:
-    request = given(body, commands.PolicyRequest)
-    return msgspec.structs.replace(request, rules=tuple(map(_rule_request, body.rules or ())))
-
-
-def _rule_request(body: PolicyRuleBody) -> PolicyRuleRequest:
-    request = given(body, PolicyRuleRequest)
-    if body.port_ranges is None:
-        return request
-    ranges = tuple(given(port_range, PortRangeRequest) for port_range in body.port_ranges)
-    return msgspec.structs.replace(request, port_ranges=ranges)
 
 
 def _one(call: Call, policy: Policy) -> Response[PolicyResponse]:

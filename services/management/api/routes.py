@@ -9,46 +9,13 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from services.management.api.call import Call, by_id, known, resource
-from services.management.api.wire import Id, Integer, Nothing, about, example, given
+from services.management.api.wire import Id, Nothing, example
 from services.management.core import warnings
 from services.management.core.commands import routes as commands
 from services.management.core.commands.checks import found
+from services.management.core.commands.request import about
 from services.management.core.model.route import DOMAIN_PLACEHOLDER, NetworkType, Route
 from shared.net.domains import to_unicode
-
-
-class RouteBody(msgspec.Struct, frozen=True, kw_only=True):
-    """Exactly one of network and domains, and exactly one of peer and peer_groups, must not be null.
-
-    What is absent is "", false, or nothing; a PUT replaces the whole route.
-    """
-
-    network_id: Annotated[
-        str | None, about("Name of the network, 1 to 40 characters. Equal ones make an HA set.", "office")
-    ] = None
-    description: str | None = None
-    network: Annotated[str | None, about("Prefix in CIDR notation. Host bits are masked off.", "10.0.0.0/24")] = None
-    domains: Annotated[
-        tuple[str, ...] | None, about("1 to 32 names, `*.` as the leftmost label is a wildcard.", ["wiki.example.com"])
-    ] = None
-    peer: Annotated[
-        str | None, about('Id of the routing peer. "" makes a route that nobody serves.', "d0fsqhs3r4mc73a1b2c0")
-    ] = None
-    peer_groups: Annotated[tuple[str, ...] | None, about("Groups whose members all serve the route.")] = None
-    metric: Annotated[Integer | None, about("1 to 9999, lower is preferred.", 9999)] = None
-    masquerade: Annotated[bool | None, about("Hide clients behind the routing peer's address.", True)] = None
-    enabled: Annotated[bool | None, about("A route that is not enabled reaches nobody.", True)] = None
-    groups: Annotated[
-        tuple[str, ...] | None, about("Groups that get the route, at least one.", ["d0fsqhs3r4mc73a1b2c0"])
-    ] = None
-    access_control_groups: Annotated[
-        tuple[str, ...] | None, about("Groups that policies name as destination to permit traffic.")
-    ] = None
-    keep_route: Annotated[
-        bool | None,
-        about("Names: keep addresses that they no longer have. Prefix: stay without a routing peer.", False),
-    ] = None
-    skip_auto_apply: Annotated[bool | None, about("Clients choose this exit route by hand.", False)] = None
 
 
 class WarningResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,20 +78,20 @@ async def get_route(call: NamedDependency[Call], id: FromPath[str]) -> Response[
 
 
 @post("/", status_code=200)
-async def create_route(call: NamedDependency[Call], data: Annotated[RouteBody, ROUTE]) -> Response[RouteResponse]:
+async def create_route(
+    call: NamedDependency[Call], data: Annotated[commands.RouteRequest, ROUTE]
+) -> Response[RouteResponse]:
     """Create a route."""
-    request = given(data, commands.RouteRequest)
-    saved = await call.commit(lambda state, context: commands.create_route(state, request, context))
+    saved = await call.commit(lambda state, context: commands.create_route(state, data, context))
     return _saved(call, saved)
 
 
 @put("/{id:str}", guards=[known(lambda state: state.routes, "route")])
 async def update_route(
-    call: NamedDependency[Call], id: FromPath[str], data: Annotated[RouteBody, ROUTE]
+    call: NamedDependency[Call], id: FromPath[str], data: Annotated[commands.RouteRequest, ROUTE]
 ) -> Response[RouteResponse]:
     """Replace a route."""
-    request = given(data, commands.RouteRequest)
-    saved = await call.commit(lambda state, context: commands.update_route(state, id, request, context))
+    saved = await call.commit(lambda state, context: commands.update_route(state, id, data, context))
     return _saved(call, saved)
 
 

@@ -9,27 +9,11 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from services.management.api.call import Call, by_id, known, resource
-from services.management.api.wire import Id, Integer, Nothing, about, example, given, moment
+from services.management.api.wire import Id, Nothing, example, moment
 from services.management.core.commands import setupkeys as commands
 from services.management.core.commands.checks import found
+from services.management.core.commands.request import about
 from services.management.core.model.setupkey import KeyState, SetupKey
-
-
-class SetupKeyBody(msgspec.Struct, frozen=True, kw_only=True):
-    name: Annotated[str | None, about("Not empty.", "offices")] = None
-    type: Annotated[str | None, about("reusable or one-off.", "reusable")] = None
-    expires_in: Annotated[Integer | None, about("Seconds from now, 0 is for ever.", 2_592_000)] = None
-    auto_groups: Annotated[tuple[str, ...] | None, about("Groups that its hosts join, without All.")] = None
-    usage_limit: Annotated[Integer | None, about("How many hosts may use it, 0 is any number.", 0)] = None
-    ephemeral: Annotated[bool | None, about("Its hosts are removed once they are gone.")] = None
-    allow_extra_dns_labels: Annotated[bool | None, about("Its hosts may bring DNS names of their own.")] = None
-
-
-class SetupKeyChangeBody(msgspec.Struct, frozen=True, kw_only=True):
-    """Whatever else the body holds is ignored."""
-
-    revoked: Annotated[bool | None, about("True is for good.", False)] = None
-    auto_groups: Annotated[tuple[str, ...] | None, about("Groups that its hosts join from now on.", [])] = None
 
 
 class SetupKeyResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,21 +58,20 @@ async def get_setup_key(call: NamedDependency[Call], id: FromPath[str]) -> Respo
 
 @post("/", status_code=200)
 async def create_setup_key(
-    call: NamedDependency[Call], data: Annotated[SetupKeyBody, SETUP_KEY]
+    call: NamedDependency[Call], data: Annotated[commands.SetupKeyRequest, SETUP_KEY]
 ) -> Response[SetupKeyResponse]:
     """Create a setup key. Only this answer ever holds it."""
-    request, text = given(data, commands.SetupKeyRequest), call.deps.new_setup_key()
-    created = await call.commit(lambda state, context: commands.create_setup_key(state, request, text, context))
+    text = call.deps.new_setup_key()
+    created = await call.commit(lambda state, context: commands.create_setup_key(state, data, text, context))
     return call.answer(msgspec.structs.replace(_shown(call, created), key=text), {"Cache-Control": "no-store"})
 
 
 @put("/{id:str}", guards=[known(lambda state: state.setup_keys, "setup key")])
 async def update_setup_key(
-    call: NamedDependency[Call], id: FromPath[str], data: Annotated[SetupKeyChangeBody, SETUP_KEY_CHANGE]
+    call: NamedDependency[Call], id: FromPath[str], data: Annotated[commands.SetupKeyUpdate, SETUP_KEY_CHANGE]
 ) -> Response[SetupKeyResponse]:
     """Revoke a setup key, or change the groups that its hosts join."""
-    request = given(data, commands.SetupKeyUpdate)
-    return _one(call, await call.commit(lambda state, context: commands.update_setup_key(state, id, request, context)))
+    return _one(call, await call.commit(lambda state, context: commands.update_setup_key(state, id, data, context)))
 
 
 @delete("/{id:str}", status_code=200)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from litestar.openapi.spec import Example
@@ -11,20 +11,10 @@ from litestar.params import BodyKwarg, QueryParameter
 from services.management.core.model.group import Group
 from services.management.core.state import AccountState
 
-Integer: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-"""What fits into the log; each field has narrower bounds of its own."""
-
 Id: TypeAlias = Annotated[str, msgspec.Meta(description="Made by the server.", examples=["d0fsqhs3r4mc73a1b2c0"])]
-
-S = TypeVar("S", bound=msgspec.Struct)
 
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 """Go's zero time, which NetBird shows for what has not happened."""
-
-
-def about(text: str, *examples: Any) -> msgspec.Meta:
-    """What the OpenAPI document says of a field."""
-    return msgspec.Meta(description=text, examples=list(examples) or None)
 
 
 def asked(text: str) -> QueryParameter:
@@ -49,12 +39,6 @@ class GroupMinimum(msgspec.Struct, frozen=True, kw_only=True):
     peers_count: int
     resources_count: int
     issued: str
-
-
-def given(body: msgspec.Struct, request: type[S]) -> S:
-    """What a body holds as a command's request; a field that is absent or null has the request's default."""
-    fields = msgspec.structs.asdict(body)
-    return request(**{name: value for name, value in fields.items() if value is not None})
 
 
 def without(response: msgspec.Struct, field: str) -> tuple[bytes, bytes]:

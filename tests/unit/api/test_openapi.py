@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.management.api import groups, peers, policies, routes, setup_keys
+from services.management.core.commands import groups, peers, policies, routes, setupkeys
 from tests.unit.api.world import World, server
 
 OPERATIONS = {
@@ -34,12 +34,12 @@ OPERATIONS = {
 BODIES: dict[str, type[msgspec.Struct]] = {
     body.__name__: body
     for body in (
-        routes.RouteBody,
-        groups.GroupBody,
-        policies.PolicyBody,
-        peers.PeerBody,
-        setup_keys.SetupKeyBody,
-        setup_keys.SetupKeyChangeBody,
+        routes.RouteRequest,
+        groups.GroupRequest,
+        policies.PolicyRequest,
+        peers.PeerRequest,
+        setupkeys.SetupKeyRequest,
+        setupkeys.SetupKeyUpdate,
     )
 }
 
@@ -130,7 +130,7 @@ async def test_what_health_answers_when_it_does_not_serve_is_described(path: str
 
 
 WHOLE: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "RouteBody": (
+    "RouteRequest": (
         "POST",
         "routes",
         {
@@ -147,8 +147,8 @@ WHOLE: dict[str, tuple[str, str, dict[str, Any]]] = {
             "skip_auto_apply": False,
         },
     ),
-    "GroupBody": ("POST", "groups", {"name": "new", "peers": ["gw"], "resources": []}),
-    "PolicyBody": (
+    "GroupRequest": ("POST", "groups", {"name": "new", "peers": ["gw"], "resources": []}),
+    "PolicyRequest": (
         "POST",
         "policies",
         {
@@ -159,7 +159,7 @@ WHOLE: dict[str, tuple[str, str, dict[str, Any]]] = {
             "rules": [{"action": "accept", "protocol": "all", "sources": [], "destinations": []}],
         },
     ),
-    "PeerBody": (
+    "PeerRequest": (
         "PUT",
         "peers/gw",
         {
@@ -172,7 +172,7 @@ WHOLE: dict[str, tuple[str, str, dict[str, Any]]] = {
             "ipv6": "fd00:64::77",
         },
     ),
-    "SetupKeyBody": (
+    "SetupKeyRequest": (
         "POST",
         "setup-keys",
         {
@@ -185,7 +185,7 @@ WHOLE: dict[str, tuple[str, str, dict[str, Any]]] = {
             "allow_extra_dns_labels": False,
         },
     ),
-    "SetupKeyChangeBody": ("PUT", "setup-keys/valid", {"revoked": True, "auto_groups": []}),
+    "SetupKeyUpdate": ("PUT", "setup-keys/valid", {"revoked": True, "auto_groups": []}),
 }
 ALTERNATIVES = {"network", "peer"}
 """One of several fields that a route may have instead."""

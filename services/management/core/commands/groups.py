@@ -1,13 +1,14 @@
 """Create, change and delete groups. Membership is written on the peers' side (see model/peer.py)."""
 
 from collections.abc import Iterable
+from typing import Annotated
 
-import msgspec
 from msgspec.structs import replace
 
 from services.management.core import references
 from services.management.core.commands.checks import existing_peers, found, named, unique
 from services.management.core.commands.decision import Context, Decision, changed, unchanged
+from services.management.core.commands.request import Request, about
 from services.management.core.commands.routing_peers import check_joining
 from services.management.core.entities import Entity, ref
 from services.management.core.model.commit import Activity
@@ -18,12 +19,12 @@ from services.management.core.state import AccountState
 from services.management.errors import AlreadyThere, InUse, Invalid, names
 
 
-class GroupRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of POST and PUT /api/groups. Absent and null lists are empty."""
+class GroupRequest(Request, frozen=True, kw_only=True):
+    """The body of POST and PUT /api/groups, which replaces name and members. Absent and null lists are empty."""
 
-    name: str = ""
-    peers: tuple[str, ...] | None = None
-    resources: tuple[ResourceRef, ...] | None = None
+    name: Annotated[str, about("Not empty, and no other group's.", "office", needed=True)] = ""
+    peers: Annotated[tuple[str, ...] | None, about("Ids of the members.", ["d0fsqhs3r4mc73a1b2c0"])] = None
+    resources: Annotated[tuple[ResourceRef, ...] | None, about("There are none yet.")] = None
 
 
 def create_group(state: AccountState, request: GroupRequest, context: Context) -> Decision[Group]:

@@ -1,14 +1,15 @@
 """Change and delete peers. How they come to be is in enrol.py."""
 
 from datetime import UTC, datetime
+from typing import Annotated
 
-import msgspec
 from msgspec.structs import replace
 
 from services.management.core import references
 from services.management.core.addresses import check_free
 from services.management.core.commands.checks import found
 from services.management.core.commands.decision import Context, Decision, changed, unchanged
+from services.management.core.commands.request import Request, about
 from services.management.core.entities import ref
 from services.management.core.labels import free_label, label_of
 from services.management.core.model.account import Account
@@ -18,16 +19,16 @@ from services.management.core.state import AccountState
 from services.management.errors import InUse, Invalid, Unsuitable, names
 
 
-class PeerRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of PUT /api/peers/{id}. ip, ipv6: None or the present one leave the address as it is."""
+class PeerRequest(Request, frozen=True, kw_only=True):
+    """The body of PUT /api/peers/{id}. ip, ipv6: the present one leaves the address as it is, as an absent one does."""
 
-    name: str = ""
+    name: Annotated[str, about("Not empty; the DNS name follows it.", "gateway-1", needed=True)] = ""
     ssh_enabled: bool = False
-    login_expiration_enabled: bool = False
-    inactivity_expiration_enabled: bool = False
-    approval_required: bool = False
-    ip: str | None = None
-    ipv6: str | None = None
+    login_expiration_enabled: Annotated[bool, about("Only for hosts that a user enrolled.")] = False
+    inactivity_expiration_enabled: Annotated[bool, about("Only for hosts that a user enrolled.")] = False
+    approval_required: Annotated[bool, about("Every host is approved by its enrolment: false or absent.")] = False
+    ip: Annotated[str | None, about("A free address of the overlay; absent leaves it.", "100.64.0.17")] = None
+    ipv6: Annotated[str | None, about("A free address of the overlay; absent leaves it.")] = None
 
 
 def update_peer(state: AccountState, id: str, request: PeerRequest, context: Context) -> Decision[Peer]:

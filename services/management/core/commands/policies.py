@@ -1,13 +1,14 @@
 """Create, change and delete policies."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
-import msgspec
 from msgspec.structs import replace
 
 from services.management.core.commands.checks import found, named
 from services.management.core.commands.decision import Context, Decision, changed, unchanged
 from services.management.core.commands.policyrules import PolicyRuleRequest, check_references, rule_of
+from services.management.core.commands.request import Request, about
 from services.management.core.entities import ref
 from services.management.core.model.commit import Activity
 from services.management.core.model.policy import Policy, PolicyRule
@@ -15,14 +16,14 @@ from services.management.core.state import AccountState
 from services.management.errors import Invalid
 
 
-class PolicyRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of POST and PUT /api/policies. Absent and null lists are empty."""
+class PolicyRequest(Request, frozen=True, kw_only=True):
+    """The body of POST and PUT /api/policies, which replaces the whole policy. Absent and null lists are empty."""
 
-    name: str = ""
+    name: Annotated[str, about("Not empty.", "web", needed=True)] = ""
     description: str = ""
-    enabled: bool = False
-    source_posture_checks: tuple[str, ...] | None = None
-    rules: tuple[PolicyRuleRequest, ...] | None = None
+    enabled: Annotated[bool, about("Whether any of its rules is in force.", True)] = False
+    source_posture_checks: Annotated[tuple[str, ...] | None, about("There are none yet.")] = None
+    rules: Annotated[tuple[PolicyRuleRequest, ...] | None, about("At least one.", needed=True)] = None
 
 
 def create_policy(state: AccountState, request: PolicyRequest, context: Context) -> Decision[Policy]:

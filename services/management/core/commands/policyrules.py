@@ -3,9 +3,12 @@
 The order of the checks is NetBird's (reference control-plane §1.6).
 """
 
+from typing import Annotated
+
 import msgspec
 
 from services.management.core.commands.checks import existing_groups, existing_peers, unique
+from services.management.core.commands.request import Integer, Request, about
 from services.management.core.model.policy import (
     PolicyRule,
     ResourceRef,
@@ -19,28 +22,41 @@ from services.management.core.state import AccountState
 from services.management.errors import Invalid
 
 
-class PortRangeRequest(msgspec.Struct, frozen=True, kw_only=True):
-    start: int = 0
-    end: int = 0
+class PortRangeRequest(Request, frozen=True, kw_only=True):
+    """Both ends included."""
+
+    start: Annotated[Integer, about("1 to 65535.", 8000, needed=True)] = 0
+    end: Annotated[Integer, about("1 to 65535.", 8010, needed=True)] = 0
 
 
-class PolicyRuleRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule in the body of POST and PUT /api/policies. None: the field is absent or null."""
+class PolicyRuleRequest(Request, frozen=True, kw_only=True):
+    """A rule of a policy.
 
-    id: str | None = None
-    name: str = ""
+    One of sources and sourceResource, and one of destinations and destinationResource, must be there.
+    """
+
+    id: Annotated[str | None, about("In a PUT: which of the policy's rules it replaces.")] = None
+    name: Annotated[str, about("For people.", "web")] = ""
     description: str = ""
-    enabled: bool = False
-    action: str = ""
-    bidirectional: bool = False
-    protocol: str = ""
-    ports: tuple[str, ...] | None = None
-    port_ranges: tuple[PortRangeRequest, ...] | None = None
-    authorized_groups: dict[str, tuple[str, ...]] | None = None
-    sources: tuple[str, ...] | None = None
-    source_resource: ResourceRef | None = msgspec.field(default=None, name="sourceResource")
-    destinations: tuple[str, ...] | None = None
-    destination_resource: ResourceRef | None = msgspec.field(default=None, name="destinationResource")
+    enabled: Annotated[bool, about("Whether it is in force.", True)] = False
+    action: Annotated[str, about("accept or drop.", "accept", needed=True)] = ""
+    bidirectional: Annotated[bool, about("Destinations may connect to sources as well.", False)] = False
+    protocol: Annotated[str, about("all, tcp, udp, icmp or netbird-ssh.", "tcp", needed=True)] = ""
+    ports: Annotated[
+        tuple[str, ...] | None, about("Single ports; all if there are neither ports nor ranges.", ["443"])
+    ] = None
+    port_ranges: Annotated[tuple[PortRangeRequest, ...] | None, about("Instead of ports.")] = None
+    authorized_groups: Annotated[
+        dict[str, tuple[str, ...]] | None, about("With netbird-ssh: for each source group the local users it may be.")
+    ] = None
+    sources: Annotated[tuple[str, ...] | None, about("Ids of groups.", ["d0fsqhs3r4mc73a1b2c0"])] = None
+    source_resource: Annotated[ResourceRef | None, about("One peer instead.")] = msgspec.field(
+        default=None, name="sourceResource"
+    )
+    destinations: Annotated[tuple[str, ...] | None, about("Ids of groups.", ["d0fsqhs3r4mc73a1b2c0"])] = None
+    destination_resource: Annotated[ResourceRef | None, about("One peer instead.")] = msgspec.field(
+        default=None, name="destinationResource"
+    )
 
 
 def rule_of(request: PolicyRuleRequest) -> PolicyRule:

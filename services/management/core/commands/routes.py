@@ -1,10 +1,13 @@
 """Create, change and delete network routes. The order of the checks is NetBird's (reference control-plane §2)."""
 
+from typing import Annotated
+
 import msgspec
 
 from services.management.core import warnings
 from services.management.core.commands.checks import existing_groups, existing_peers, found, unique
 from services.management.core.commands.decision import Context, Decision, changed, unchanged
+from services.management.core.commands.request import Integer, Request, about
 from services.management.core.commands.routing_peers import check_carriers
 from services.management.core.entities import ref
 from services.management.core.model.commit import Activity
@@ -22,22 +25,39 @@ from services.management.errors import Invalid
 from shared.net.domains import is_wildcard, to_unicode
 
 
-class RouteRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of POST and PUT /api/routes. None: the field is absent or null, which is not the same as empty."""
+class RouteRequest(Request, frozen=True, kw_only=True):
+    """The body of POST and PUT /api/routes, which replaces the whole route.
 
-    network_id: str = ""
+    Exactly one of network and domains, and exactly one of peer and peer_groups, must be there: absent or null is not
+    the same as empty.
+    """
+
+    network_id: Annotated[
+        str, about("Name of the network, 1 to 40 characters. Equal ones make an HA set.", "office", needed=True)
+    ] = ""
     description: str = ""
-    network: str | None = None
-    domains: tuple[str, ...] | None = None
-    peer: str | None = None
-    peer_groups: tuple[str, ...] | None = None
-    metric: int = 0
-    masquerade: bool = False
-    enabled: bool = False
-    groups: tuple[str, ...] | None = None
-    access_control_groups: tuple[str, ...] | None = None
-    keep_route: bool = False
-    skip_auto_apply: bool | None = None
+    network: Annotated[str | None, about("Prefix in CIDR notation. Host bits are masked off.", "10.0.0.0/24")] = None
+    domains: Annotated[
+        tuple[str, ...] | None, about("1 to 32 names, `*.` as the leftmost label is a wildcard.", ["wiki.example.com"])
+    ] = None
+    peer: Annotated[
+        str | None, about('Id of the routing peer. "" makes a route that nobody serves.', "d0fsqhs3r4mc73a1b2c0")
+    ] = None
+    peer_groups: Annotated[tuple[str, ...] | None, about("Groups whose members all serve the route.")] = None
+    metric: Annotated[Integer, about("1 to 9999, lower is preferred.", 9999, needed=True)] = 0
+    masquerade: Annotated[bool, about("Hide clients behind the routing peer's address.", True)] = False
+    enabled: Annotated[bool, about("A route that is not enabled reaches nobody.", True)] = False
+    groups: Annotated[
+        tuple[str, ...] | None,
+        about("Groups that get the route, at least one.", ["d0fsqhs3r4mc73a1b2c0"], needed=True),
+    ] = None
+    access_control_groups: Annotated[
+        tuple[str, ...] | None, about("Groups that policies name as destination to permit traffic.")
+    ] = None
+    keep_route: Annotated[
+        bool, about("Names: keep addresses that they no longer have. Prefix: stay without a routing peer.", False)
+    ] = False
+    skip_auto_apply: Annotated[bool | None, about("Clients choose this exit route by hand.", False)] = None
 
 
 class SavedRoute(msgspec.Struct, frozen=True):

@@ -1,13 +1,14 @@
 """Create, change and delete setup keys. Enrolling with one is in enrol.py."""
 
 from collections.abc import Iterable
+from typing import Annotated
 
-import msgspec
 from msgspec.structs import replace
 
 from services.management.core import references
 from services.management.core.commands.checks import existing_groups, found, named, unique
 from services.management.core.commands.decision import Context, Decision, changed, unchanged
+from services.management.core.commands.request import Integer, Request, about
 from services.management.core.entities import ref
 from services.management.core.model.commit import Activity
 from services.management.core.model.setupkey import SetupKey, check_expiry, check_usage_limit, type_of
@@ -18,23 +19,25 @@ from shared.events.subjects import setup_key_hash
 HINT_LENGTH = 5
 
 
-class SetupKeyRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of POST /api/setup-keys. expires_in: seconds, 0 = never. usage_limit: 0 = unlimited."""
+class SetupKeyRequest(Request, frozen=True, kw_only=True):
+    """The body of POST /api/setup-keys."""
 
-    name: str = ""
-    type: str = ""
-    expires_in: int = 0
-    auto_groups: tuple[str, ...] | None = None
-    usage_limit: int = 0
-    ephemeral: bool | None = None
-    allow_extra_dns_labels: bool | None = None
+    name: Annotated[str, about("Not empty.", "offices", needed=True)] = ""
+    type: Annotated[str, about("reusable or one-off.", "reusable", needed=True)] = ""
+    expires_in: Annotated[Integer, about("Seconds from now, 0 is for ever.", 2_592_000)] = 0
+    auto_groups: Annotated[tuple[str, ...] | None, about("Groups that its hosts join, without All.")] = None
+    usage_limit: Annotated[Integer, about("How many hosts may use it, 0 is any number.", 0)] = 0
+    ephemeral: Annotated[bool | None, about("Its hosts are removed once they are gone.")] = None
+    allow_extra_dns_labels: Annotated[bool | None, about("Its hosts may bring DNS names of their own.")] = None
 
 
-class SetupKeyUpdate(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of PUT /api/setup-keys/{id}; whatever else it holds is ignored. auto_groups must be there."""
+class SetupKeyUpdate(Request, frozen=True, kw_only=True):
+    """The body of PUT /api/setup-keys/{id}; whatever else it holds is ignored."""
 
-    revoked: bool = False
-    auto_groups: tuple[str, ...] | None = None
+    revoked: Annotated[bool, about("True is for good.", False)] = False
+    auto_groups: Annotated[
+        tuple[str, ...] | None, about("Groups that its hosts join from now on.", [], needed=True)
+    ] = None
 
 
 def create_setup_key(state: AccountState, request: SetupKeyRequest, key: str, context: Context) -> Decision[SetupKey]:
