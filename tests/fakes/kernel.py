@@ -219,7 +219,7 @@ class FakeKernel:
         maps = {one.name: one.elements for one in self.ruleset.maps} if self.ruleset else {}
         for step in found.steps:
             if isinstance(step.rule.verdict, Dispatch):
-                pieces = [key for key, _ in maps[step.rule.verdict.map_name] if _holds(key, packet.destination)]
+                pieces = [key for key in maps[step.rule.verdict.map_name] if _holds(key, packet.destination)]
                 assert len(pieces) == 1, "the elements of a map overlap"
         return found
 

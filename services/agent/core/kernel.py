@@ -133,7 +133,7 @@ class NftMap(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     type: str
     interval: bool
-    elements: tuple[tuple[str, str], ...]
+    elements: Mapping[str, str]
     routes: Mapping[str, frozenset[str]] = {}
 
 

@@ -49,7 +49,10 @@ def replace_script(
     mark = f"{shape} {skeleton}"
     blocks = [
         *(_set_block("set", one, one.type, contents.get(one.name, sorted(one.elements))) for one in ruleset.sets),
-        *(_set_block("map", one, f"{one.type} : verdict", map(" : ".join, one.elements)) for one in ruleset.maps),
+        *(
+            _set_block("map", one, f"{one.type} : verdict", map(" : ".join, one.elements.items()))
+            for one in ruleset.maps
+        ),
         *(_chain_block(chain, mark, counts) for chain in ruleset.chains),
     ]
     return f"{destroy_script(table)}table inet {table} {{\n{''.join(blocks)}}}\n"

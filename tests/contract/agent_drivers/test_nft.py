@@ -15,8 +15,7 @@ from deploy.lab.netns import Namespace
 from services.agent.core import parsed
 from services.agent.core.firewall.permits import Layer4, Match, Selector
 from services.agent.core.firewall.rule import Connection, Dispatch, Interface, IpProtocol, Jump, Member, Ports, Rule
-from services.agent.core.firewall.ruleset import Elements, Replace, change, elements, shape
-from services.agent.core.firewall.ruleset import ruleset as core_ruleset
+from services.agent.core.firewall.ruleset import Around, Elements, Replace, Table, change, elements, shape
 from services.agent.core.firewall.served import Served
 from services.agent.core.intervals import Range, parse, text
 from services.agent.core.kernel import Count, Hook, NftChain, NftMap, NftSet, ObservedRuleset, Ruleset
@@ -57,7 +56,7 @@ def ruleset(
                 name="permits_v4",
                 type="ipv4_addr",
                 interval=True,
-                elements=tuple((DESTINATIONS if destinations is None else destinations).items()),
+                elements=DESTINATIONS if destinations is None else destinations,
             ),
         ),
         chains=(
@@ -360,18 +359,16 @@ def test_what_the_core_compiles_loads_and_reads_back(host: Namespace) -> None:
         address_v4="100.64.0.9", address_v6="fd00:1::9",
     )  # fmt: skip
     networks = ("10.0.0.0/8", "10.1.0.0/16", "192.0.2.7/32", "0.0.0.0/0", "fd00:2::/64", "::/0")
-    compiled = core_ruleset(
-        interface="wt0",
-        mtu=1280,
-        listen_port=51820,
-        overlay=(parse("100.64.0.0/16"), parse("fd00:1::/64")),
-        inputs=matches,
-        served=[
-            Served(route_id=network, networks=(parse(network),), masquerade=number % 2 == 0, matches=matches[number:])
-            for number, network in enumerate(networks)
-        ],
-        peers={"p": parsed.peer(peer)},
+    around = Around(
+        interface="wt0", mtu=1280, listen_port=51820, overlay=(parse("100.64.0.0/16"), parse("fd00:1::/64"))
     )
+    served = {
+        network: Served(
+            route_id=network, networks=(parse(network),), masquerade=number % 2 == 0, matches=matches[number:]
+        )
+        for number, network in enumerate(networks)
+    }
+    compiled = Table(around).update({"q": matches}, served, {"p": parsed.peer(peer)})
 
     async def scenario(driver: Nft) -> None:
         assert change(compiled, await put(driver, compiled)) is None

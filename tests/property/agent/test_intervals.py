@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.agent.core.intervals import Range, merge, of, parse, partition, subtract, text
+from services.agent.core.pieces import Pieces
 
 BASE = int(IPv4Address("10.0.0.0"))
 
@@ -67,3 +68,21 @@ def test_the_text_of_a_range_is_a_prefix_wherever_it_is_one(one: int, other: int
         network = ip_network(written)
         assert (int(network.network_address), int(network.broadcast_address)) == (first, last)
         assert ("/" in written) == (first != last)
+
+
+changes = st.lists(st.tuples(st.sampled_from("abc"), st.lists(prefixes(), max_size=3)), max_size=12)
+
+
+@given(changes)
+def test_pieces_changed_range_by_range_are_those_of_all_ranges_at_once(history: list[tuple[str, list[str]]]) -> None:
+    pieces, held, ranges = Pieces[str](), dict[tuple[int, int], frozenset[str]](), dict[str, list[Range]]()
+    for label, found in history:
+        former, ranges[label] = ranges.get(label, []), merge(of(parse(prefix)) for prefix in found)
+        for change, covered in ((pieces.remove, former), (pieces.add, ranges[label])):
+            for piece in covered:
+                gone, came = change(piece, label)
+                for first, last, labels in gone:
+                    assert held.pop((first, last)) == labels
+                held |= {(first, last): labels for first, last, labels in came}
+        expected = partition((piece, label) for label, covered in ranges.items() for piece in covered)
+        assert held == {(piece.first, piece.last): labels for piece, labels in expected}

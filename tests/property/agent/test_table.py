@@ -55,7 +55,7 @@ def with_leftovers(table: Ruleset, keys: set[str], sources: set[str], verdict: s
 
 
 def _with_keys(one: NftMap, keys: set[str], verdict: str) -> NftMap:
-    return replace(one, elements=tuple((key, verdict) for key in sorted(keys))) if keys else one
+    return replace(one, elements=dict.fromkeys(keys, verdict)) if keys else one
 
 
 NAMES = ("learned_a_v4", "learned_b_v4", "learned_c_v6")

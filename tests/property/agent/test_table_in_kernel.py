@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from deploy.lab.netns import Namespace
 from services.agent.core import parsed
 from services.agent.core.firewall.permits import Match, Selector
-from services.agent.core.firewall.ruleset import elements, ruleset, shape
+from services.agent.core.firewall.ruleset import Around, Table, elements, shape
 from services.agent.core.firewall.served import Served
 from services.agent.core.intervals import parse
 from services.agent.core.kernel import ObservedRuleset, Ruleset, SetOrMap
@@ -51,18 +51,14 @@ class Outcome(NamedTuple):
 def table(prefixes: tuple[str, ...]) -> Ruleset:
     """The table of a gateway of these prefixes and one more, whichever of them documents may name."""
     anybody = Match(action="accept", sources=Selector(groups=("g",), peers=()), protocol="all", ports=())
-    return ruleset(
-        interface="wt0",
-        mtu=1280,
-        listen_port=51820,
-        overlay=(parse("100.64.0.0/16"), parse("fd00:64::/64")),
-        inputs=(),
-        served=[
-            Served(route_id=prefix, networks=(parse(prefix),), masquerade=True, matches=(anybody,))
-            for prefix in ("172.20.0.0/16", "fd00:20::/64", *prefixes)
-        ],
-        peers={"p1": parsed.peer(make.peer("p1", "g"))},
+    around = Around(
+        interface="wt0", mtu=1280, listen_port=51820, overlay=(parse("100.64.0.0/16"), parse("fd00:64::/64"))
     )
+    served = {
+        prefix: Served(route_id=prefix, networks=(parse(prefix),), masquerade=True, matches=(anybody,))
+        for prefix in ("172.20.0.0/16", "fd00:20::/64", *prefixes)
+    }
+    return Table(around).update({}, served, {"p1": parsed.peer(make.peer("p1", "g"))})
 
 
 class Counting(Nft):

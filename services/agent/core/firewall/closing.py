@@ -71,7 +71,7 @@ def closed(wanted: Ruleset) -> Ruleset:
 
 def _destinations(wanted: Ruleset, observed: ObservedRuleset, version: Version) -> list[Range]:
     """Where the observed table has a verdict that permits and is no longer wanted, or lacks one that denies."""
-    shall = {one.name: [f"{key} : {verdict}" for key, verdict in one.elements] for one in wanted.maps}
+    shall = {one.name: [f"{key} : {verdict}" for key, verdict in one.elements.items()] for one in wanted.maps}
     permits, drops = f"permits_v{version}", f"drops_v{version}"
     return [
         *_without_counterpart(observed.elements.get(permits, ()), shall.get(permits, ()), version),

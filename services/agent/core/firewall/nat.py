@@ -1,23 +1,18 @@
 """Which forwarded traffic gets this host's address, and how large TCP segments may be in the tunnel."""
 
-from collections.abc import Iterable
-
 from services.agent.core.firewall.rule import Clamp, Interface, Member, Opening, Rule
-from services.agent.core.intervals import Range, Version, partition, text
+from services.agent.core.intervals import Version
 from services.agent.core.kernel import Hook, NftChain, NftSet
 
 IPV4_TCP_HEADERS = 40
 IPV6_TCP_HEADERS = 60
 
 
-def masquerade_set(claims: Iterable[tuple[Range, int, bool, str]], version: Version) -> NftSet:
-    """The destinations whose traffic is masqueraded, decided by the longest prefix that covers them (decision G10).
+def masquerade_set(elements: frozenset[str], version: Version) -> NftSet:
+    """The destinations whose traffic is masqueraded.
 
-    claims: range, prefix length, wish and id of every served route. Of equal prefixes one that wants it is enough:
-    traffic then at least finds its way back. Neighbours of different routes stay apart, so that one more is an element.
+    Neighbours of different routes stay apart, so that one route more is an element.
     """
-    pieces = partition((piece, (length, wanted, route_id)) for piece, length, wanted, route_id in claims)
-    elements = frozenset(text(piece, version) for piece, labels in pieces if max(labels)[1])
     return NftSet(name=masquerade_name(version), type=f"ipv{version}_addr", interval=True, elements=elements)
 
 

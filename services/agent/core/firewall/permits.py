@@ -13,8 +13,7 @@ import msgspec
 
 from services.agent.core.firewall.rule import Condition, IpProtocol, Member, Origin, Ports, Rule, digest
 from services.agent.core.intervals import Range, Version, merge
-from services.agent.core.kernel import NftSet
-from services.agent.core.parsed import Peer, Route
+from services.agent.core.parsed import Route
 from shared.events.documents import Action, Permit, PortRange, Protocol, RuleDoc
 from shared.events.subjects import group_audience, peer_audience
 
@@ -127,29 +126,6 @@ def compiled(matches: Iterable[Match], version: Version) -> Compiled:
     return Compiled(drops=tuple(rules["drop"]), accepts=tuple(rules["accept"]))
 
 
-def source_sets(selectors: Iterable[Selector], peers: Mapping[str, Peer]) -> tuple[NftSet, ...]:
-    """A set for each selector and family with the overlay addresses of its members, sorted by name."""
-    in_group: dict[str, set[str]] = {}
-    for peer in peers.values():
-        for group in peer.groups:
-            in_group.setdefault(group, set()).add(peer.peer_id)
-    addresses = {version: _addresses(peers.values(), version) for version in VERSIONS}
-    sets: list[NftSet] = []
-    for name, selector in sorted({selector.name: selector for selector in selectors}.items()):
-        members = _members(selector, in_group, peers)
-        for version in VERSIONS:
-            found = addresses[version]
-            sets.append(
-                NftSet(
-                    name=set_name(name, version),
-                    type=f"ipv{version}_addr",
-                    interval=False,
-                    elements=frozenset(found[peer_id] for peer_id in members if peer_id in found),
-                )
-            )
-    return tuple(sets)
-
-
 def set_name(selector: str, version: Version) -> str:
     return f"from_{selector}_v{version}"
 
@@ -189,20 +165,6 @@ def _protocol(protocol: Layer4, ports: tuple[Range, ...], version: Version) -> t
 
 def _is_in(audiences: frozenset[str], groups: Iterable[str], peers: Iterable[str]) -> bool:
     return not audiences.isdisjoint({*map(group_audience, groups), *map(peer_audience, peers)})
-
-
-def _members(selector: Selector, in_group: Mapping[str, set[str]], peers: Mapping[str, Peer]) -> set[str]:
-    members = set(selector.peers) & peers.keys()
-    members.update(*(in_group.get(group, set()) for group in selector.groups))
-    if selector.within is not None:
-        members &= set().union(*(in_group.get(group, set()) for group in selector.within))
-    return members
-
-
-def _addresses(peers: Iterable[Peer], version: Version) -> dict[str, str]:
-    """Peer id → its overlay address, for peers that have one."""
-    found = ((peer.peer_id, peer.v4 if version == 4 else peer.v6) for peer in peers)
-    return {peer_id: address for peer_id, address in found if address}
 
 
 def _sorted(ids: Iterable[str]) -> tuple[str, ...]:

@@ -5,22 +5,26 @@ connections that are under way: only replies and related packets pass without on
 """
 
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 
 import msgspec
 from msgspec.structs import replace
 
+from services.agent.core.changes import changed
 from services.agent.core.firewall.closing import FORWARD, INPUT, closed_rules, closed_sets, is_closed_set
 from services.agent.core.firewall.nat import clamp, masquerade_set, postrouting
-from services.agent.core.firewall.permits import VERSIONS, Match, compiled, source_sets
+from services.agent.core.firewall.permits import VERSIONS, Match, compiled
 from services.agent.core.firewall.rule import Connection, Dispatch, Interface, Jump, Rule, digest, said
-from services.agent.core.firewall.served import Served, claims, dispatch, map_name
+from services.agent.core.firewall.served import Destinations, Served, map_name
+from services.agent.core.firewall.sources import Sources
 from services.agent.core.firewall.underlay import marked, never_inside, never_spoofed
 from services.agent.core.intervals import Network, Version, is_last, read
-from services.agent.core.kernel import Hook, NftChain, ObservedRuleset, Ruleset, SetOrMap
+from services.agent.core.kernel import Hook, NftChain, NftMap, ObservedRuleset, Ruleset, SetOrMap
 from services.agent.core.parsed import Peer
 
 _REPLIES = (Rule((Connection("related"),), "accept"), Rule((Connection("reply"),), "accept"))
 _REST = Rule((), "drop")
+_name = attrgetter("name")
 
 
 class Replace(msgspec.Struct, frozen=True, tag=True):
@@ -43,48 +47,88 @@ class Elements(msgspec.Struct, frozen=True, tag=True):
     anew: Mapping[str, SetOrMap] = {}
 
 
-def ruleset(
-    *,
-    interface: str,
-    mtu: int,
-    listen_port: int,
-    overlay: Iterable[Network],
-    inputs: Iterable[Match],
-    served: Iterable[Served],
-    peers: Mapping[str, Peer],
-) -> Ruleset:
-    """The table. Two filter chains (decision A8): peer rules on input, route permits on forward.
+class Around(msgspec.Struct, frozen=True, kw_only=True):
+    """What the table is around. listen_port: WireGuard's. overlay: its prefixes, which no route's permits cover."""
 
-    listen_port: WireGuard's. overlay: its prefixes, which no route's permits cover. inputs: what peer rules say of
-    traffic to this host.
-    """
-    inputs, served, overlay = tuple(inputs), tuple(served), tuple(overlay)
-    dispatched = [dispatch(served, overlay, version) for version in VERSIONS]
-    selectors = [match.sources for match in (*inputs, *(match for route in served for match in route.matches))]
-    masquerade = [masquerade_set(claims(served, overlay, version), version) for version in VERSIONS]
-    chains = [
+    interface: str
+    mtu: int
+    listen_port: int
+    overlay: tuple[Network, ...]
+
+
+class Table:
+    """The table, kept up to date. Two filter chains (decision A8): peer rules on input, route permits on forward."""
+
+    def __init__(self, around: Around) -> None:
+        self._fixed = _fixed(around)
+        self._sources = Sources()
+        self._dispatch = tuple((version, Destinations(around.overlay, version)) for version in VERSIONS)
+        self._inputs: Mapping[str, tuple[Match, ...]] = {}
+        self._served: Mapping[str, Served] = {}
+        self._peers: Mapping[str, Peer] = {}
+        self._input = _input(())
+        self._maps: tuple[NftMap, ...] = ()
+        self._ruleset: Ruleset | None = None
+
+    def update(
+        self, inputs: Mapping[str, tuple[Match, ...]], served: Mapping[str, Served], peers: Mapping[str, Peer]
+    ) -> Ruleset:
+        """The table now. inputs: what peer rules say of traffic to this host, by rule id; served: by route id."""
+        if self._ruleset is not None and inputs is self._inputs and served is self._served and peers is self._peers:
+            return self._ruleset
+        rules = changed(self._inputs, inputs)
+        routes = {route_id: served.get(route_id) for route_id in changed(self._served, served)}
+        before = [*_said(self._inputs, rules), *_permits(self._served, routes)]
+        now = [*_said(inputs, rules), *_permits(served, routes)]
+        self._inputs, self._served, self._peers = inputs, served, peers
+        self._sources.update(peers, before, now)
+        if rules:
+            self._input = _input(match for said in inputs.values() for match in said)
+        if routes or not self._maps:
+            for _, dispatch in self._dispatch:
+                dispatch.update(routes)
+            self._maps = tuple(sorted((one for _, held in self._dispatch for one in held.maps()), key=_name))
+        self._ruleset = self._composed()
+        return self._ruleset
+
+    def _composed(self) -> Ruleset:
+        masquerade = (masquerade_set(dispatch.masqueraded, version) for version, dispatch in self._dispatch)
+        sets = (*closed_sets(), *self._sources.sets.values(), *masquerade)
+        permits = (chain for _, dispatch in self._dispatch for chain in dispatch.chains.made.values())
+        return Ruleset(
+            sets=tuple(sorted(sets, key=_name)),
+            maps=self._maps,
+            chains=tuple(sorted((*self._fixed, self._input, *permits), key=_name)),
+        )
+
+
+def _fixed(around: Around) -> tuple[NftChain, ...]:
+    """The chains that depend on no document but the settings."""
+    interface, listen_port = around.interface, around.listen_port
+    return (
         NftChain(
             name="input",
             hook=Hook("filter", "input", 0),
             rules=(never_inside(interface, listen_port), Rule((Interface("in", interface),), Jump(INPUT))),
         ),
-        _input(inputs),
         NftChain(
             name="forward",
             hook=Hook("filter", "forward", 0),
-            rules=(Rule((Interface("in", interface),), Jump(FORWARD)), *never_spoofed(interface, overlay)),
+            rules=(Rule((Interface("in", interface),), Jump(FORWARD)), *never_spoofed(interface, around.overlay)),
         ),
         _forward(),
         *marked(interface, listen_port),
-        clamp(interface, mtu),
+        clamp(interface, around.mtu),
         postrouting(interface),
-        *{chain.name: chain for _, chains in dispatched for chain in chains}.values(),
-    ]
-    return Ruleset(
-        sets=tuple(sorted((*closed_sets(), *source_sets(selectors, peers), *masquerade), key=lambda one: one.name)),
-        maps=tuple(sorted((one for maps, _ in dispatched for one in maps), key=lambda one: one.name)),
-        chains=tuple(sorted(chains, key=lambda one: one.name)),
     )
+
+
+def _said(inputs: Mapping[str, tuple[Match, ...]], ids: Iterable[str]) -> Iterable[Match]:
+    return (match for id in ids for match in inputs.get(id, ()))
+
+
+def _permits(served: Mapping[str, Served], ids: Iterable[str]) -> Iterable[Match]:
+    return (match for id in ids if id in served for match in served[id].matches)
 
 
 def shape(ruleset: Ruleset) -> str:
@@ -105,7 +149,7 @@ def same_input(one: str, other: str) -> bool:
 def elements(ruleset: Ruleset) -> dict[str, frozenset[str]]:
     """Set or map name → element texts, for a map "key : verdict"; dynamic sets are left out."""
     return {one.name: one.elements for one in ruleset.sets if not one.dynamic} | {
-        one.name: frozenset(f"{key} : {verdict}" for key, verdict in one.elements) for one in ruleset.maps
+        one.name: frozenset(f"{key} : {verdict}" for key, verdict in one.elements.items()) for one in ruleset.maps
     }
 
 
@@ -121,9 +165,9 @@ def holding(ruleset: Ruleset, elements: Mapping[str, Iterable[str]]) -> Ruleset:
     )
 
 
-def _pairs(elements: Iterable[str]) -> tuple[tuple[str, str], ...]:
+def _pairs(elements: Iterable[str]) -> dict[str, str]:
     split = (element.partition(" : ") for element in sorted(elements))
-    return tuple((key, verdict) for key, _, verdict in split)
+    return {key: verdict for key, _, verdict in split}
 
 
 def change(desired: Ruleset, observed: ObservedRuleset, *, anew: bool = False) -> Replace | Elements | None:

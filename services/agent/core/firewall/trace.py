@@ -169,7 +169,7 @@ class _Walk:
         return None
 
     def _dispatched(self, one: NftMap, element: str) -> Literal["accept", "drop"] | None:
-        verdict = dict(one.elements)[element]
+        verdict = one.elements[element]
         match verdict.split():
             case ["jump", chain]:
                 return self._chain(chain, one.routes.get(element))
@@ -181,7 +181,7 @@ class _Walk:
         """The element of the map that covers the packet's destination."""
         if verdict.version != self._packet.version:
             return None
-        elements = (key for key, _ in self._maps[verdict.map_name].elements)
+        elements = self._maps[verdict.map_name].elements
         return next((key for key in elements if self._is_in(key, self._packet.destination)), None)
 
     def _holds(self, condition: Condition) -> bool:

@@ -10,9 +10,9 @@ import msgspec
 
 from services.agent.core.documents import Documents
 from services.agent.core.firewall.inputs import Inputs
-from services.agent.core.firewall.ruleset import ruleset
+from services.agent.core.firewall.ruleset import Around, Table
 from services.agent.core.firewall.serving import Serving
-from services.agent.core.kernel import CONTROL_MARK, INTERFACE, MTU, Link, Ruleset, WireGuardDevice
+from services.agent.core.kernel import CONTROL_MARK, INTERFACE, MTU, Link, WireGuardDevice
 from services.agent.core.parsed import address_of, prefix_of
 from services.agent.core.reconcile.desired_state import Desired
 from services.agent.core.reconcile.known import DevicePeers, Known
@@ -102,7 +102,6 @@ class _Parts:
     def __init__(self, basis: _Basis) -> None:
         me, overlay = basis.me, basis.overlay
         self._basis = basis
-        self._overlay = overlay
         self._known = Known(basis.public_key, me, overlay)
         self._fib = Fib(
             Terms(
@@ -116,6 +115,9 @@ class _Parts:
         self._device_peers = DevicePeers()
         self._serving = Serving(me, overlay)
         self._inputs = Inputs(me)
+        self._table = Table(
+            Around(interface=basis.interface, mtu=basis.mtu, listen_port=basis.listen_port, overlay=overlay.networks)
+        )
         self._unplaced: tuple[Mapping[str, str], ...] = ()
         self._fixed = Desired(
             links={basis.interface: _link(basis, overlay)},
@@ -125,7 +127,6 @@ class _Parts:
                 )
             },
         )
-        self._ruleset: tuple[tuple[object, ...], Ruleset] | None = None
 
     def update(self, documents: Documents, local: Local) -> Desired:
         """What the documents and this host change."""
@@ -150,7 +151,7 @@ class _Parts:
             peers=self._device_peers.update(known, fib.allowed, rerouted, local.endpoints),
             routes=fib.routes,
             rules=policy_rules(ipv6=self._basis.ipv6, closed=closed),
-            ruleset=self._table(),
+            ruleset=self._table.update(inputs.matches, serving.served, known.peers),
             sysctls=wanted(
                 forward_v4=4 in serving.versions,
                 forward_v6=6 in serving.versions,
@@ -161,21 +162,6 @@ class _Parts:
             carriers=fib.carriers,
             served=serving.ids,
         )
-
-    def _table(self) -> Ruleset:
-        basis, peers, inputs, served = self._basis, self._known.peers, self._inputs.matches, self._serving.served
-        if self._ruleset is None or not all(map(is_, self._ruleset[0], (peers, inputs, served))):
-            made = ruleset(
-                interface=basis.interface,
-                mtu=basis.mtu,
-                listen_port=basis.listen_port,
-                overlay=self._overlay.networks,
-                inputs=(match for said in inputs.values() for match in said),
-                served=served.values(),
-                peers=peers,
-            )
-            self._ruleset = (peers, inputs, served), made
-        return self._ruleset[1]
 
     def _reasons(self) -> Mapping[str, str]:
         parts = self._fib.unplaced, self._serving.unplaced, self._inputs.unplaced, self._known.unplaced
