@@ -94,7 +94,10 @@ class Fib:
         before, self._seen = self._seen, now
         dirty = self._offers.update(now.routes, now.peers)
         dirty |= self._offers.carried_by(before.connected ^ now.connected)
-        others = changed(before.resolutions, now.resolutions) | changed(before.incumbents, now.incumbents)
+        others = changed(before.resolutions, now.resolutions)
+        for route_id in changed(before.incumbents, now.incumbents):
+            if now.incumbents.get(route_id) != self.carriers.get(route_id, ""):  # who was chosen is chosen again
+                others.add(route_id)
         dirty |= {ha_key(now.routes[route_id]) for route_id in others if route_id in now.routes}
         former, self._choice = self._choice, choice(self._terms.selection, self._offers.exits.values())
         for network_id in former.exits.keys() | self._choice.exits.keys():

@@ -52,8 +52,8 @@ class Offers:
 
     def carried_by(self, peers: Iterable[str]) -> set[HaKey]:
         """The groups that have one of the peers as a routing peer."""
-        routes = (self._routes[route_id] for peer_id in peers for route_id in self._by_peer.get(peer_id, ()))
-        return {ha_key(route) for route in routes}
+        routes = set[str]().union(*(self._by_peer.get(peer_id, ()) for peer_id in peers))
+        return {ha_key(self._routes[route_id]) for route_id in routes}
 
     def of_network(self, network_id: str) -> set[HaKey]:
         return self._by_network.get(network_id, set())
