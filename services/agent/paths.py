@@ -56,6 +56,7 @@ class Paths:
         self._locate_at: float | None = None
         self._located_at = float("-inf")
         self._to_move = False
+        self._departed = False
 
     def hear(self, key: SignalKey, sealed: bytes) -> None:
         """Take a signal of another peer."""
@@ -104,6 +105,7 @@ class Paths:
         self._follow_bus()
         kinds = since(self._dirty, self._situation.dirty.value)
         self._dirty = self._situation.dirty.value
+        self._departed = self._departed or "departed" in kinds
         if "addresses" in kinds and self._locate_at is None:
             self._locate_at = max(time.monotonic(), self._located_at + LOCATE_APART_S)
         if self._locate_at is not None and self._locate_at <= time.monotonic():
@@ -122,7 +124,8 @@ class Paths:
         former = self._situation.addresses.value
         now = Addresses(where=where, told=told(where, interface=local.interface, overlay=overlay))
         addresses = now.told.addresses
-        gone = not set(former.told.addresses) <= set(addresses)
+        gone = self._departed or not set(former.told.addresses) <= set(addresses)
+        self._departed = False
         self._to_move = self._to_move or tunnel_moved(former.where, where, gone, peers)
         self._situation.addresses.set(now)
         endpoints = local_endpoints(addresses, local.listen_port)

@@ -92,8 +92,11 @@ class RulesetDriver(Protocol):
         """
 
 
-HostChange: TypeAlias = Literal["addresses", "ways"]
-"""What others may have changed of the host's own: its addresses and default routes, or its other routes."""
+HostChange: TypeAlias = Literal["addresses", "departed", "ways"]
+"""What others may have changed of the host's own: its addresses and default routes, or its other routes.
+
+departed: an address went. It may be there again when somebody looks, but meanwhile packets left from another one.
+"""
 
 
 class Notifications(Protocol):

@@ -20,6 +20,7 @@ from services.agent.drivers.rtnl import (
     LINK,
     ROUTE,
     ROUTE_GROUPS,
+    RT_SCOPE_UNIVERSE,
     RT_TABLE_COMPAT,
     RT_TABLE_MAIN,
     RTA_OIF,
@@ -45,9 +46,10 @@ AT_ONCE = 64
 NFNLGRP_NFTABLES = 7
 GENERATIONS = 1 << 32
 
-EVERYTHING: frozenset[Kind | HostChange] = frozenset((*dirtied(KINDS), "addresses", "ways"))
+EVERYTHING: frozenset[Kind | HostChange] = frozenset((*dirtied(KINDS), "addresses", "departed", "ways"))
 NOTHING: frozenset[Kind | HostChange] = frozenset()
 ADDRESSES: frozenset[Kind | HostChange] = frozenset(("addresses",))
+DEPARTED: frozenset[Kind | HostChange] = frozenset(("addresses", "departed"))
 WAYS: frozenset[Kind | HostChange] = frozenset(("ways",))
 
 
@@ -104,8 +106,11 @@ class KernelNotifications:
         if message.kind in (RTM_NEWROUTE, RTM_DELROUTE):
             return _in_table(message, self._index)
         if message.kind in (RTM_NEWADDR, RTM_DELADDR):
-            index = ADDRESS.unpack_from(message.body)[4]
-            return frozenset(("link",)) if index == self._index else ADDRESSES
+            _, _, _, scope, index = ADDRESS.unpack_from(message.body)
+            if index == self._index:
+                return frozenset(("link",))
+            # Those of a link alone come and go with every container.
+            return DEPARTED if message.kind == RTM_DELADDR and scope == RT_SCOPE_UNIVERSE else ADDRESSES
         if message.kind in (RTM_NEWLINK, RTM_DELLINK):
             return self._link(message)
         if message.kind in (RTM_NEWRULE, RTM_DELRULE):

@@ -13,10 +13,12 @@ from services.agent.core.paths.pathbook import PathBook
 from services.agent.core.paths.whereabouts import InterfaceAddress, Whereabouts
 from services.agent.core.reconcile.desired import Local
 from services.agent.paths import Paths
+from services.agent.ports import HostChange
 from services.agent.situation import Bus, Situation, Tunnels
 from shared.events.documents import PeerDoc, SettingsDoc
 from shared.events.signals import Candidates
 from shared.events.subjects import SignalKey
+from tests.support.bus import eventually
 from tests.unit.agent_shell.drivers import Device, Table
 
 SETTINGS = SettingsDoc(
@@ -77,8 +79,18 @@ class Host:
         self.situation.documents.set(documents)
         self.paths.follow()
 
-    def disturb(self) -> None:
-        self.situation.dirty.set(counted(self.situation.dirty.value, ["addresses"]))
+    def disturb(self, *more: HostChange) -> None:
+        self.situation.dirty.set(counted(self.situation.dirty.value, ["addresses", *more]))
+
+    async def read_again(self) -> None:
+        """Follow until the addresses are read once more."""
+        before = self.read
+
+        def followed() -> bool:
+            self.paths.follow()
+            return self.read > before
+
+        await eventually(followed)
 
     def begin_session(self) -> None:
         self.situation.bus.set(Bus(standing="connected", sessions=self.situation.bus.value.sessions + 1))
@@ -141,6 +153,21 @@ async def test_wireguard_moves_once_with_an_address_that_is_gone_and_not_with_on
     assert host.device.moves == 0
     host.addresses = (OTHER,)
     host.paths.locate()
+    for _ in range(2):
+        await host.paths.step()
+    assert host.device.moves == 1
+
+
+async def test_wireguard_moves_once_with_an_address_that_went_and_was_back_before_anybody_looked() -> None:
+    host = Host(HOME)
+    host.follow(Documents(settings=SETTINGS))
+    await host.paths.step()
+    host.disturb()
+    await host.read_again()
+    await host.paths.step()
+    assert host.device.moves == 0
+    host.disturb("departed")
+    await host.read_again()
     for _ in range(2):
         await host.paths.step()
     assert host.device.moves == 1

@@ -143,7 +143,7 @@ def _is_whole(one: InterfaceAddress) -> bool:
 
 
 def tunnel_moved(before: Whereabouts, after: Whereabouts, gone: bool, peers: Iterable[str]) -> bool:
-    """Whether packets to these peers may have to leave otherwise. gone: an address that was told is not there now.
+    """Whether packets to these peers may have to leave otherwise. gone: an address that was told is, or was, not there.
 
     A peer that was not asked for before counts as well: nobody knows how its packets left.
     """
