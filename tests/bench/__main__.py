@@ -8,7 +8,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import agent_desired, answers, fanout, feed_latency, feed_rewrite, firewall, lab_latency
+from tests.bench import agent_desired, answers, fanout, feed_latency, feed_rewrite, firewall, lab_latency, replicas
 from tests.bench.figures import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "rewrite": feed_rewrite.measure,
     "desired": agent_desired.measure,
     "answers": answers.measure,
+    "replicas": replicas.measure,
 }
 
 
