@@ -89,6 +89,7 @@ bench *args: setup
 lab *args: setup
     .venv/bin/whimbrel lab run "$@"
 
-# generate the AsyncAPI document of the bus
+# generate the AsyncAPI document of the bus, and the map of the components from their imports
 docs: setup
     .venv/bin/python -m deploy.docs.asyncapi
+    .venv/bin/python -m deploy.docs.components

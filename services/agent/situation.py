@@ -10,11 +10,11 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from services.agent.cells import Cell
+from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
 from services.agent.core.kernel import PeerStats
 from services.agent.core.paths.whereabouts import Told, Whereabouts
 from services.agent.core.reconcile.desired import Local
-from services.agent.core.reconcile.desired_state import Desired
 from services.agent.core.reconcile.steps import Entry, Kind
 from services.agent.core.routing.following import with_reasons
 from services.agent.ports import HostChange

@@ -11,7 +11,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from services.agent.core.firewall.rule import Dispatch
+from services.agent.core.desired_state import Observed
 from services.agent.core.firewall.ruleset import Elements, Replace, elements, holding, shape
 from services.agent.core.firewall.trace import Packet, State, Trace, trace
 from services.agent.core.kernel import (
@@ -26,9 +26,9 @@ from services.agent.core.kernel import (
     WireGuardDevice,
     WireGuardPeer,
 )
-from services.agent.core.reconcile.desired_state import Observed
 from services.agent.core.reconcile.steps import Delete, Destroy, Step, Upsert
 from services.agent.core.reconcile.tables import TABLES
+from services.agent.core.rule import Dispatch
 
 LAN = "lan0"
 """The interface that everything leaves by which does not go into the tunnel."""

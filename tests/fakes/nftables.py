@@ -6,9 +6,9 @@ from typing import Literal, TypeAlias
 from msgspec.structs import replace
 
 from services.agent.core.firewall.closing import is_closed_set
-from services.agent.core.firewall.rule import Rule
 from services.agent.core.firewall.ruleset import Elements, elements, shape
 from services.agent.core.kernel import NftChain, ObservedRuleset, Ruleset, SetOrMap
+from services.agent.core.rule import Rule
 from tests.fakes.kernel import FakeKernel
 
 Fault: TypeAlias = Literal["", "refuse", "ignore", "lose"]

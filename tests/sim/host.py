@@ -6,10 +6,10 @@ interest late, so that live messages pass by, and may be behind the others when 
 
 from collections import deque
 
+from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents, FeedView
 from services.agent.core.feed.reading import NewSession, Opened, Read, Reading, Subscribe
 from services.agent.core.reconcile.desired import Computation, Local
-from services.agent.core.reconcile.desired_state import Desired
 from services.agent.core.reconcile.order import plan
 from services.management.core.state import AccountState
 from shared.events.documents import Beacon

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from services.agent.core.firewall.rule import Rule
+from services.agent.core.rule import Rule
 
 INTERFACE = "wt0"
 LISTEN_PORT = 51820

@@ -2,7 +2,9 @@
 
 from typing import assert_never
 
-from services.agent.core.firewall.rule import (
+from services.agent.core.intervals import Range, Version
+from services.agent.core.kernel import Count
+from services.agent.core.rule import (
     Carrier,
     Clamp,
     Condition,
@@ -22,8 +24,6 @@ from services.agent.core.firewall.rule import (
     Verdict,
     Within,
 )
-from services.agent.core.intervals import Range, Version
-from services.agent.core.kernel import Count
 
 NOTHING_YET = Count()
 

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
+from services.agent.core.desired_state import Observed
 from services.agent.core.firewall.ruleset import Elements, Replace
-from services.agent.core.reconcile.desired_state import Observed
 from services.agent.core.reconcile.steps import (
     RULESET,
     Delete,

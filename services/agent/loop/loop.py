@@ -13,11 +13,11 @@ import structlog
 from msgspec.structs import replace
 
 from services.agent.cells import Watch, since
+from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
 from services.agent.core.kernel import SysctlEntry
 from services.agent.core.reconcile import sysctls
 from services.agent.core.reconcile.desired import Computation, Local
-from services.agent.core.reconcile.desired_state import Desired
 from services.agent.core.reconcile.order import plan
 from services.agent.core.reconcile.steps import Entry, Step, entries
 from services.agent.core.routing.choices import Selection

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import pytest
 
 from deploy.lab.netns import Namespace
-from services.agent.core.firewall.rule import Member, Ports, Rule
 from services.agent.core.firewall.ruleset import change, elements, shape
 from services.agent.core.intervals import Range
 from services.agent.core.kernel import Hook, NftChain, NftSet, ObservedRuleset, Ruleset
+from services.agent.core.rule import Member, Ports, Rule
 from services.agent.drivers.nft import Nft
 from services.agent.drivers.notifications import KernelNotifications
 from services.agent.loop.table import write

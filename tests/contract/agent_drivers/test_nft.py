@@ -14,11 +14,11 @@ from msgspec.structs import replace
 from deploy.lab.netns import Namespace
 from services.agent.core import parsed
 from services.agent.core.firewall.permits import Layer4, Match, Selector
-from services.agent.core.firewall.rule import Connection, Dispatch, Interface, IpProtocol, Jump, Member, Ports, Rule
 from services.agent.core.firewall.ruleset import Around, Elements, Replace, Table, change, elements, shape
 from services.agent.core.firewall.served import Served
 from services.agent.core.intervals import Range, parse, text
 from services.agent.core.kernel import Count, Hook, NftChain, NftMap, NftSet, ObservedRuleset, Ruleset
+from services.agent.core.rule import Connection, Dispatch, Interface, IpProtocol, Jump, Member, Ports, Rule
 from services.agent.drivers.nft import Nft
 from services.agent.errors import MechanismMissing
 from shared.events.documents import Action, PeerDoc

@@ -14,11 +14,11 @@ import pytest
 
 from deploy.lab.netns import Namespace, connect
 from services.agent.cells import Watch, since
-from services.agent.core.firewall.rule import Member, Rule
 from services.agent.core.firewall.ruleset import shape
 from services.agent.core.kernel import NftChain, NftSet, RouteEntry, RuleEntry, Ruleset
 from services.agent.core.reconcile.desired import Local
 from services.agent.core.reconcile.steps import Kind
+from services.agent.core.rule import Member, Rule
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.nft import Nft
 from services.agent.drivers.notifications import EVERYTHING, KernelNotifications

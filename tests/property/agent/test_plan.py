@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from services.agent.core.desired_state import Desired, Observed
 from services.agent.core.documents import Documents
 from services.agent.core.firewall.ruleset import Elements, Replace, elements, shape
 from services.agent.core.kernel import Link, ObservedRuleset, RouteEntry, RuleEntry, WireGuardPeer
 from services.agent.core.reconcile.desired import Local, desired
-from services.agent.core.reconcile.desired_state import Desired, Observed
 from services.agent.core.reconcile.order import plan
 from services.agent.core.reconcile.peers import same_peer
 from services.agent.core.reconcile.sysctls import journal

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.agent.core.documents import Documents
-from services.agent.core.firewall.rule import Member, Rule
 from services.agent.core.firewall.ruleset import change
 from services.agent.core.kernel import Link, NftMap, NftSet, Ruleset
 from services.agent.core.reconcile.desired import Local, desired
+from services.agent.core.rule import Member, Rule
 from services.agent.loop.table import write
 from tests.fakes.kernel import FakeKernel
 from tests.fakes.nftables import Fault, FaultyNft

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from deploy.lab.netns import Namespace, address, connect
 from services.agent.core.documents import Documents
-from services.agent.core.firewall.rule import Connection, Rule
 from services.agent.core.firewall.trace import Packet, State, Trace, trace
 from services.agent.core.kernel import LISTEN_PORT, Hook, NftChain, RuleName, Ruleset
 from services.agent.core.reconcile.desired import Local, desired
+from services.agent.core.rule import Connection, Rule
 from services.agent.drivers.nft import Nft
 from tests.property.agent import worlds
 from tests.support import frames

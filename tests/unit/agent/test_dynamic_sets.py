@@ -2,12 +2,12 @@
 
 import pytest
 
-from services.agent.core.firewall.rule import Connection, Member, Ports, Rule
+from services.agent.core.desired_state import Desired
 from services.agent.core.firewall.ruleset import change, elements, shape
 from services.agent.core.intervals import Range
 from services.agent.core.kernel import Hook, Link, NftChain, NftSet, ObservedRuleset, Ruleset
-from services.agent.core.reconcile.desired_state import Desired
 from services.agent.core.reconcile.order import plan
+from services.agent.core.rule import Connection, Member, Ports, Rule
 from tests.fakes.kernel import FakeKernel
 
 MAILER, READER = "100.64.0.7", "100.64.0.9"

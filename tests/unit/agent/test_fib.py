@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 import pytest
 
+from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
 from services.agent.core.kernel import CONTROL_MARK, TABLE, RouteEntry
 from services.agent.core.reconcile.desired import desired
-from services.agent.core.reconcile.desired_state import Desired
 from services.agent.core.routing.choices import Selection
 from services.agent.core.routing.destinations import covers
 from services.agent.core.routing.fib import NO_ADDRESSES, NO_POLICY, NOBODY_CONNECTED

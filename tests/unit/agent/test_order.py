@@ -5,11 +5,11 @@ from collections.abc import Iterable
 import pytest
 from msgspec.structs import replace
 
+from services.agent.core.desired_state import Desired, Observed
 from services.agent.core.firewall.ruleset import Elements, Replace
 from services.agent.core.kernel import RouteEntry, SysctlEntry, WireGuardPeer
 from services.agent.core.reconcile.delta import Delta, delta
 from services.agent.core.reconcile.desired import desired
-from services.agent.core.reconcile.desired_state import Desired, Observed
 from services.agent.core.reconcile.order import plan
 from services.agent.core.reconcile.steps import Delete, Destroy, Step, Upsert
 from services.agent.core.reconcile.sysctls import journal, restored, settled, wanted, watched

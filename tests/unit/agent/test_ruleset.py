@@ -6,10 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from services.agent.core.documents import Documents
-from services.agent.core.firewall.rule import Rule
 from services.agent.core.firewall.ruleset import Elements, Replace, change, elements, shape
 from services.agent.core.kernel import NftChain, ObservedRuleset, Ruleset
 from services.agent.core.reconcile.desired import desired
+from services.agent.core.rule import Rule
 from services.agent.drivers.nft_rules import rule_text
 from services.agent.drivers.nft_text import replace_script
 from shared.events.documents import PeerDoc, Permit, RouteDoc, RuleDoc

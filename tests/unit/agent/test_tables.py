@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.agent.core.reconcile.desired_state import Desired, Entries, Observed
+from services.agent.core.desired_state import Desired, Entries, Observed
 from services.agent.core.reconcile.tables import KINDS, TABLES, dirtied
 
 LINK = {"link", "device", "sysctl", "route"}

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 import pytest
 
 from services.agent.core.documents import Documents
-from services.agent.core.firewall.rule import Origin
 from services.agent.core.firewall.ruleset import elements, holding
 from services.agent.core.firewall.trace import Packet, Trace, trace
 from services.agent.core.intervals import Range
 from services.agent.core.kernel import CONTROL_MARK, LISTEN_PORT, Ruleset
 from services.agent.core.reconcile.desired import desired
+from services.agent.core.rule import Origin
 from shared.events.documents import RouteDoc, RuleDoc
 from tests.unit.agent import make
 from tests.unit.agent.make import permit, ports, rule, served

@@ -8,9 +8,9 @@ import pytest
 import structlog.testing
 
 from services.agent.cells import Cell, counted
+from services.agent.core.desired_state import Desired
 from services.agent.core.kernel import TABLE, RouteEntry
 from services.agent.core.reconcile.desired import Local
-from services.agent.core.reconcile.desired_state import Desired
 from services.agent.core.reconcile.steps import Kind
 from services.agent.core.routing.following import Answer, OtherRule
 from services.agent.loop import following

@@ -9,9 +9,9 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from services.agent.core.firewall.rule import Field, Member, Rule
 from services.agent.core.intervals import Range, Version, merge, partition, read, text, whole
 from services.agent.core.kernel import NftSet, ObservedRuleset, Ruleset
+from services.agent.core.rule import Field, Member, Rule
 
 INPUT, FORWARD = "input_overlay", "forward_overlay"
 """The chains that decide about traffic from the tunnel: to this host, and through it."""

@@ -1,8 +1,8 @@
 """Which forwarded traffic gets this host's address, and how large TCP segments may be in the tunnel."""
 
-from services.agent.core.firewall.rule import Clamp, Interface, Member, Opening, Rule
 from services.agent.core.intervals import Version
 from services.agent.core.kernel import Hook, NftChain, NftSet
+from services.agent.core.rule import Clamp, Interface, Member, Opening, Rule
 
 IPV4_TCP_HEADERS = 40
 IPV6_TCP_HEADERS = 60

@@ -11,9 +11,9 @@ from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from services.agent.core.firewall.rule import Condition, IpProtocol, Member, Origin, Ports, Rule, digest
 from services.agent.core.intervals import Range, Version, merge
 from services.agent.core.parsed import Route
+from services.agent.core.rule import Condition, IpProtocol, Member, Origin, Ports, Rule, digest
 from shared.events.documents import Action, Permit, PortRange, Protocol, RuleDoc
 from shared.events.subjects import group_audience, peer_audience
 

@@ -14,13 +14,13 @@ from services.agent.core.changes import changed
 from services.agent.core.firewall.closing import FORWARD, INPUT, closed_rules, closed_sets, is_closed_set
 from services.agent.core.firewall.nat import clamp, masquerade_set, postrouting
 from services.agent.core.firewall.permits import VERSIONS, Match, compiled
-from services.agent.core.firewall.rule import Connection, Dispatch, Interface, Jump, Rule, digest, said
 from services.agent.core.firewall.served import Destinations, Served, map_name
 from services.agent.core.firewall.sources import Sources
 from services.agent.core.firewall.underlay import marked, never_inside, never_spoofed
 from services.agent.core.intervals import Network, Version, is_last, read
 from services.agent.core.kernel import Hook, NftChain, NftMap, ObservedRuleset, Ruleset, SetOrMap
 from services.agent.core.parsed import Peer
+from services.agent.core.rule import Connection, Dispatch, Interface, Jump, Rule, digest, said
 
 _REPLIES = (Rule((Connection("related"),), "accept"), Rule((Connection("reply"),), "accept"))
 _REST = Rule((), "drop")

@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from services.agent.core.changes import patched
 from services.agent.core.firewall.permits import Match, compiled
-from services.agent.core.firewall.rule import Origin, Rule, digest_of
 from services.agent.core.intervals import Network, Range, Version, merge, of, parse, subtract, text
 from services.agent.core.kernel import NftChain, NftMap
 from services.agent.core.pieces import Pieces
+from services.agent.core.rule import Origin, Rule, digest_of
 
 Kind: TypeAlias = Literal["drops", "permits"]
 

@@ -9,7 +9,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from services.agent.core.firewall.rule import (
+from services.agent.core.intervals import Range, Version, read
+from services.agent.core.kernel import NftChain, NftMap, NftSet, Ruleset
+from services.agent.core.rule import (
     Clamp,
     Condition,
     Connection,
@@ -27,8 +29,6 @@ from services.agent.core.firewall.rule import (
     SetMark,
     Within,
 )
-from services.agent.core.intervals import Range, Version, read
-from services.agent.core.kernel import NftChain, NftMap, NftSet, Ruleset
 
 State: TypeAlias = Literal["new", "established", "reply", "related"]
 """new: it begins a connection. established: more from the side that began. reply: from the other side. related: an ICMP

@@ -8,9 +8,9 @@ net.ipv4.conf.all.src_valid_mark makes the filter look at it.
 
 from collections.abc import Iterable
 
-from services.agent.core.firewall.rule import Connection, Interface, Local, Marked, Ports, Rule, SetMark, Within
 from services.agent.core.intervals import Network, Range
 from services.agent.core.kernel import CONTROL_MARK, CONTROL_MASK, Hook, NftChain
+from services.agent.core.rule import Connection, Interface, Local, Marked, Ports, Rule, SetMark, Within
 
 
 def marked(interface: str, port: int) -> tuple[NftChain, NftChain]:

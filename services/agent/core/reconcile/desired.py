@@ -8,13 +8,13 @@ from operator import is_
 
 import msgspec
 
+from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
 from services.agent.core.firewall.inputs import Inputs
 from services.agent.core.firewall.ruleset import Around, Table
 from services.agent.core.firewall.serving import Serving
 from services.agent.core.kernel import CONTROL_MARK, INTERFACE, MTU, Link, WireGuardDevice
 from services.agent.core.parsed import address_of, prefix_of
-from services.agent.core.reconcile.desired_state import Desired
 from services.agent.core.reconcile.known import DevicePeers, Known
 from services.agent.core.reconcile.sysctls import has_v6, wanted
 from services.agent.core.routing.choices import Selection

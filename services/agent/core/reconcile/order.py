@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from services.agent.core.reconcile.desired_state import Desired, Observed
+from services.agent.core.desired_state import Desired, Observed
 from services.agent.core.reconcile.steps import Step, is_empty
 from services.agent.core.reconcile.table import Comparison
 from services.agent.core.reconcile.tables import TABLES

@@ -6,8 +6,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
+from services.agent.core.desired_state import Desired, Observed
 from services.agent.core.reconcile.delta import Delta, delta
-from services.agent.core.reconcile.desired_state import Desired, Observed
 from services.agent.core.reconcile.steps import Delete, Kind, Step, Upsert
 
 T = TypeVar("T")

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec.structs import replace
 
+from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
 from services.agent.core.intervals import address, of, parse
 from services.agent.core.kernel import RULE_OVERLAY, TABLE, Family, RouteEntry
-from services.agent.core.reconcile.desired_state import Desired
 from services.agent.core.routing.destinations import destinations, overlay_of
 from services.agent.core.routing.policyrules import MAIN_TABLE
 

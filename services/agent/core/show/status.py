@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
 from services.agent.core.kernel import MTU
 from services.agent.core.parsed import Peer, Route, prefix_of
@@ -16,7 +17,6 @@ from services.agent.core.paths.candidates import local_endpoints
 from services.agent.core.paths.pathbook import PathStatus
 from services.agent.core.paths.whereabouts import Told
 from services.agent.core.reconcile.desired import Local
-from services.agent.core.reconcile.desired_state import Desired
 from services.agent.core.routing.choices import exit_bases, selected
 from services.agent.core.routing.destinations import covers
 from services.agent.core.routing.fib import NO_ADDRESSES, NO_POLICY, NOBODY_CONNECTED
