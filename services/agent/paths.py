@@ -24,6 +24,9 @@ log = structlog.get_logger()
 LOCATE_APART_S = 0.1
 """Between two looks at addresses that keep changing; the first change is looked at at once."""
 
+LOCATE_AGAIN_S = 1.0
+"""After a look that failed: the kernel tells of a change once."""
+
 
 class Paths:
     """Keeps the path book in step with documents, addresses and device, and says in `tunnels` what it asks for.
@@ -119,6 +122,7 @@ class Paths:
             where = self._whereabouts((*self._bus(), *peers))
         except OSError as problem:
             log.warning("cannot read this host's addresses", problem=str(problem))
+            self._locate_at = time.monotonic() + LOCATE_AGAIN_S
             return
         overlay, local = self._overlay or (), self._situation.local
         former = self._situation.addresses.value

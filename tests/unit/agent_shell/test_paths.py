@@ -143,6 +143,17 @@ async def test_addresses_that_cannot_be_read_stay_what_they_were() -> None:
     assert host.told() == ["192.0.2.7:51820"]
 
 
+async def test_addresses_that_cannot_be_read_are_read_again() -> None:
+    host = Host(HOME)
+    host.follow(Documents(settings=SETTINGS))
+    host.addresses = None
+    host.disturb()
+    await host.read_again()
+    host.addresses = (OTHER,)
+    await host.read_again()
+    assert host.told() == ["198.51.100.4:51820"]
+
+
 async def test_wireguard_moves_once_with_an_address_that_is_gone_and_not_with_one_that_comes() -> None:
     host = Host(HOME)
     host.follow(Documents(settings=SETTINGS))
