@@ -24,10 +24,11 @@ from shared.metrics import REGISTRY, Counter, Histogram
 
 MOST_TRIES = 5
 ANSWER_WITHIN_S = 2.0
-POLITE_S = 0.005
-"""After a commit, a replica that has met another writer of the account lets it go first for up to this long; without
-it each try is a coin tossed, and one commit in thirty would lose five times."""
-RIVAL_FOR_S = 1.0
+YIELD_S = 0.005
+"""After a commit, a replica that has met another writer of the account yields to it for up to this long; without
+the pause either is as likely to win each try, and one commit in thirty would lose five times."""
+CONTENDED_FOR_S = 1.0
+"""A replica that has met another writer of an account yields after each commit to it for this long."""
 
 STILL_UNDER_WAY = 10158
 """Error code of a message that a cluster has taken in once already and not agreed on yet:
@@ -62,7 +63,7 @@ class Log:
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._last_known: defaultdict[str, int] = defaultdict(int)
         self._own: dict[str, int] = {}
-        self._rival_until: defaultdict[str, float] = defaultdict(float)
+        self._contended_until: defaultdict[str, float] = defaultdict(float)
 
     async def commit(self, account: str, decide: Callable[[AccountState], Decision[T]], /) -> T:
         """The decision's result, once the read model holds its commit. Without a commit nothing is appended.
@@ -83,7 +84,7 @@ class Log:
     async def _in_turn(self, account: str, decide: Callable[[AccountState], Decision[T]]) -> tuple[Decision[T], int]:
         async with self._turns[account]:
             for attempt in range(MOST_TRIES):
-                await asyncio.sleep(random.random() * POLITE_S * max(0, attempt - 1))
+                await asyncio.sleep(random.random() * YIELD_S * max(0, attempt - 1))
                 state = self._held.intent.accounts.get(account)
                 if state is None:
                     raise Unknown("no such account")
@@ -100,7 +101,7 @@ class Log:
                 if sequence <= folded:
                     raise ChangesRefused([f"the log gave {sequence} to a change and was at {folded} before"])
                 await self._patiently(self._held.wait_for(sequence), "the log")
-                await self._let_others_in(account, revision, sequence)
+                await self._yield(account, revision, sequence)
                 return decision, sequence
         _commits.labels("contended").inc()
         raise Contended("others changed the account at the same time, try again")
@@ -167,10 +168,10 @@ class Log:
         except TimeoutError:
             raise RetryLater(what, PATIENCE_S) from None
 
-    async def _let_others_in(self, account: str, found: int, sequence: int) -> None:
+    async def _yield(self, account: str, found: int, sequence: int) -> None:
         now = time.monotonic()
         if self._own.get(account, found) != found:
-            self._rival_until[account] = now + RIVAL_FOR_S
+            self._contended_until[account] = now + CONTENDED_FOR_S
         self._own[account] = sequence
-        if now < self._rival_until[account]:
-            await asyncio.sleep(random.random() * POLITE_S)
+        if now < self._contended_until[account]:
+            await asyncio.sleep(random.random() * YIELD_S)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
-from services.signal.core.presence import PresenceEvent, PresenceTracker, news
+from services.signal.core.presence import PresenceEvent, PresenceTracker, delta
 from services.signal.errors import RetryLater
 from services.signal.ports import Ear, SessionWriter
 from shared.bus.codec import decode
@@ -120,7 +120,7 @@ class Sessions:
     def look(self, *, overslept: bool) -> None:
         """Notice who is silent now; nobody is while the service may have missed heartbeats itself."""
         if self._ear.deaf() or overslept:
-            self._tracker.excuse(self._clock())
+            self._tracker.reset(self._clock())
         self._tracker.advance(self._clock())
         self._collect()
 
@@ -165,7 +165,7 @@ class Sessions:
     async def _write(self, peer: BeatKey, edge: PresenceEvent) -> bool:
         """Whether the edge is settled; otherwise it stays pending."""
         after, known = self._facts.get(peer, (0, None))
-        fact = news(edge, known, since=self._wall() - (self._clock() - edge.at))
+        fact = delta(edge, known, since=self._wall() - (self._clock() - edge.at))
         if fact is not None:
             try:
                 sequence = await self._writer.write(peer, fact, after=after)

@@ -91,12 +91,12 @@ async def ensure_streams(jetstream: JetStreamContext, replicas: int = 1) -> None
         except NotFoundError:
             await jetstream.add_stream(config)
         else:
-            wanted = replace(config, num_replicas=max(replicas, found.num_replicas or 1))
-            if not _has(found, wanted):
-                await jetstream.update_stream(wanted)
+            desired = replace(config, num_replicas=max(replicas, found.num_replicas or 1))
+            if not _has(found, desired):
+                await jetstream.update_stream(desired)
 
 
-def _has(found: StreamConfig, wanted: StreamConfig) -> bool:
+def _has(found: StreamConfig, desired: StreamConfig) -> bool:
     """Whether an update would change nothing. A server whose disk is full refuses it all the same."""
-    asked = ((field.name, getattr(wanted, field.name)) for field in fields(wanted))
+    asked = ((field.name, getattr(desired, field.name)) for field in fields(desired))
     return all(getattr(found, name) == value for name, value in asked if value is not None)

@@ -17,7 +17,7 @@ class FakeLog:
     def __init__(self, intent: Intent) -> None:
         self.intent = intent
         self.history: list[tuple[int, Commit]] = []
-        self._rivals: list[Commit] = []
+        self._contenders: list[Commit] = []
         self._followers: list[Commit] = []
         self._failure: Exception | None = None
 
@@ -28,12 +28,12 @@ class FakeLog:
             decision = decide(self.intent.accounts[account])
             if decision.commit is None:
                 return decision.result
-            if not self._rivals:
+            if not self._contenders:
                 self._append(decision.commit)
                 while self._followers:
                     self._append(self._followers.pop(0))
                 return decision.result
-            self._append(self._rivals.pop(0))
+            self._append(self._contenders.pop(0))
 
     async def events(
         self, account: str, limit: int, /, *, after: int = 0, before: int = NEWEST
@@ -41,13 +41,13 @@ class FakeLog:
         wanted = (entry for entry in reversed(self.history) if entry[1].account == account)
         return [entry for entry in wanted if after < entry[0] < before][:limit]
 
-    def race(self, *rivals: Commit) -> None:
-        """Each of the rivals is committed between one of the next decisions and its commit."""
-        self._rivals.extend(rivals)
+    def race(self, *contenders: Commit) -> None:
+        """Each of the contenders is committed between one of the next decisions and its commit."""
+        self._contenders.extend(contenders)
 
-    def follow(self, *rivals: Commit) -> None:
-        """All of the rivals are committed after the next commit and before its caller goes on."""
-        self._followers.extend(rivals)
+    def follow(self, *contenders: Commit) -> None:
+        """All of the contenders are committed after the next commit and before its caller goes on."""
+        self._followers.extend(contenders)
 
     def fail(self, failure: Exception | None) -> None:
         """Answer every commit with `failure` from now on."""

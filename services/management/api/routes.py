@@ -109,7 +109,7 @@ def _saved(call: Call, saved: commands.SavedRoute) -> Response[RouteResponse]:
     return _answer(call, current or saved.route, (*saved.of_request, *of_route))
 
 
-def _answer(call: Call, route: Route, told: Iterable[warnings.Warning]) -> Response[RouteResponse]:
+def _answer(call: Call, route: Route, told: Iterable[warnings.RouteWarning]) -> Response[RouteResponse]:
     responses = [WarningResponse(code=warning.code, message=warning.message) for warning in told]
     return call.answer(msgspec.structs.replace(_shown(route), warnings=responses))
 

@@ -13,7 +13,7 @@ from shared.net.prefix import is_default, network
 from shared.net.routable import unroutable
 
 
-class Warning(msgspec.Struct, frozen=True, kw_only=True):
+class RouteWarning(msgspec.Struct, frozen=True, kw_only=True):
     """message: one line for a person.
 
     code: "open-route", "overlap", "masquerade-off-in-ha-set", "unroutable" or "host-bits".
@@ -23,13 +23,13 @@ class Warning(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
-def of_route(state: AccountState, route: Route) -> tuple[Warning, ...]:
+def of_route(state: AccountState, route: Route) -> tuple[RouteWarning, ...]:
     """The warnings of a route, stored or about to be."""
     checks = (_unroutable, _open_route, _overlap, _masquerade)
     return tuple(warning for check in checks for warning in check(state, route))
 
 
-def of_request(given: str, route: Route) -> tuple[Warning, ...]:
+def of_request(given: str, route: Route) -> tuple[RouteWarning, ...]:
     """What the route no longer shows: a prefix of length 0 was given with an address, and became an exit (decision R6).
 
     given: the prefix as it was asked for, "" for names.
@@ -38,18 +38,18 @@ def of_request(given: str, route: Route) -> tuple[Warning, ...]:
     if not is_default(route.network) or ip_address(address).is_unspecified:
         return ()
     message = f"{given} without its host bits is {route.network}: an exit route, which all traffic takes"
-    return (Warning(code="host-bits", message=message),)
+    return (RouteWarning(code="host-bits", message=message),)
 
 
-def _open_route(state: AccountState, route: Route) -> Iterator[Warning]:
+def _open_route(state: AccountState, route: Route) -> Iterator[RouteWarning]:
     """Decision A2."""
     if not route.access_control_groups:
         whom = names(sorted(_group_name(state, group) for group in route.groups))
         message = f"no access control groups: every member of {whom} may send everything through this route"
-        yield Warning(code="open-route", message=message)
+        yield RouteWarning(code="open-route", message=message)
 
 
-def _overlap(state: AccountState, route: Route) -> Iterator[Warning]:
+def _overlap(state: AccountState, route: Route) -> Iterator[RouteWarning]:
     """Decision R9. An exit route holds every prefix; that is what it is for, so it only overlaps with another one."""
     overlapped = {  # once for each HA set, however many routes it consists of
         f"{other.network_id} ({other.network})"
@@ -59,7 +59,7 @@ def _overlap(state: AccountState, route: Route) -> Iterator[Warning]:
     if overlapped:
         order = "the longest prefix wins, then the lower metric"
         message = f"{route.network} overlaps for the same groups with {names(sorted(overlapped))}: {order}"
-        yield Warning(code="overlap", message=message)
+        yield RouteWarning(code="overlap", message=message)
 
 
 def _overlapping(state: AccountState, route: Route) -> Iterator[Route]:
@@ -74,26 +74,26 @@ def _same_audience(state: AccountState, route: Route, other: Route) -> bool:
     return everybody or not set(route.groups).isdisjoint(other.groups)
 
 
-def _masquerade(state: AccountState, route: Route) -> Iterator[Warning]:
+def _masquerade(state: AccountState, route: Route) -> Iterator[RouteWarning]:
     """Decision G7."""
     if route.masquerade:
         return
     members = [other for other in state.route_index.same_destination(route) if _same_ha_set(route, other)]
-    carriers = {carrier for member in (route, *members) for carrier in routing_peers(state, member)}
-    if len(carriers) > 1:
+    serving = {peer for member in (route, *members) for peer in routing_peers(state, member)}
+    if len(serving) > 1:
         message = (
-            f"masquerade is off and {len(carriers)} peers serve {route.destination}: "
+            f"masquerade is off and {len(serving)} peers serve {route.destination}: "
             "replies must find their way back to whichever of them a client uses"
         )
-        yield Warning(code="masquerade-off-in-ha-set", message=message)
+        yield RouteWarning(code="masquerade-off-in-ha-set", message=message)
 
 
-def _unroutable(state: AccountState, route: Route) -> Iterator[Warning]:
+def _unroutable(state: AccountState, route: Route) -> Iterator[RouteWarning]:
     """Hosts judge by the same rule and leave such a route out."""
     overlay = (state.account.network_v4, state.account.network_v6)
     reason = unroutable(network(route.network), map(network, overlay)) if route.network else ""
     if reason:
-        yield Warning(code="unroutable", message=f"no host uses this route: {reason}")
+        yield RouteWarning(code="unroutable", message=f"no host uses this route: {reason}")
 
 
 def _same_ha_set(route: Route, other: Route) -> bool:

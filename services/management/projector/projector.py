@@ -20,7 +20,7 @@ from services.management.ports import Fold
 from services.management.projector.beacons import BeaconSender
 from services.management.projector.facts import Facts
 from services.management.projector.keeper import Delivery, Dial, PinKeeper
-from services.management.projector.reading import FeedReader
+from services.management.projector.snapshot import FeedReader
 from services.management.projector.writer import FeedWrite, FencedWriter, NotStored, Superseded
 from shared.bus.lastvalues import follow
 from shared.bus.patience import OF_THE_BUS, Patience, Trouble
@@ -230,8 +230,8 @@ class Projector:
         writes: list[FeedWrite] = []
         until = time.perf_counter() + SLICE_S
         while len(writes) < ENOUGH and time.perf_counter() < until and (look := lane.take()):
-            wanted = self._documents(look.account, look.unit)
-            writes += self._stamped(look.account, look_at(published, lane, look, wanted))
+            desired = self._documents(look.account, look.unit)
+            writes += self._stamped(look.account, look_at(published, lane, look, desired))
         return writes
 
     def _stamped(self, account: str, writes: list[Write]) -> list[FeedWrite]:

@@ -81,8 +81,8 @@ def merged(
     """What either of two replicas keeps; an address that is current for one of them is current."""
     best: dict[str, ResolvedAddress] = {}
     for address in (*mine, *theirs):
-        rival = best.get(address.address)
-        if rival is None or _strength(address) > _strength(rival):
+        other = best.get(address.address)
+        if other is None or _strength(address) > _strength(other):
             best[address.address] = address
     return _bounded(best.values(), limits)
 

@@ -29,7 +29,7 @@ class PeerSilent(msgspec.Struct, frozen=True, kw_only=True):
 PresenceEvent: TypeAlias = PeerHeard | PeerSilent
 
 
-def news(event: PresenceEvent, known: SessionFact | None, *, since: float) -> SessionFact | None:
+def delta(event: PresenceEvent, known: SessionFact | None, *, since: float) -> SessionFact | None:
     """The fact to write for an edge; None when `known`, the newest fact, says as much or is of a newer session.
 
     since: the edge's `at` in unix seconds.
@@ -125,8 +125,8 @@ class PresenceTracker:
             self._put(peer, Session(session.epoch, after, session.heard_at))
             self._events.append(PeerSilent(peer=peer, epoch=session.epoch, at=session.heard_at))
 
-    def excuse(self, now: float) -> None:
-        """Nobody could be heard until now (the bus was away, the process stood still): count silence from now."""
+    def reset(self, now: float) -> None:
+        """Count every peer's silence from now: no beat could arrive before (the bus or the process stood still)."""
         self._heard = {peer: Session(was.epoch, was.state, now) for peer, was in self._heard.items()}
 
     def next_deadline(self) -> float | None:

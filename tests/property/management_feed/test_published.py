@@ -35,8 +35,8 @@ def test_writing_what_each_commit_touched_keeps_the_feed_right(start: Commit, co
     published = Published(feed)
     for one in commits:
         touched = index.touched(fold.apply(one))
-        wanted = {unit: unit_documents(fold.state, {}, index, unit) for unit in touched}
-        store(feed, published.update(ACCOUNT, wanted))
+        desired = {unit: unit_documents(fold.state, {}, index, unit) for unit in touched}
+        store(feed, published.update(ACCOUNT, desired))
         assert feed == documents(fold.state, {})
 
 
@@ -81,8 +81,8 @@ def test_a_new_owner_makes_any_older_or_damaged_feed_right(
         del feed[key]
     known = dict(published.units()).get(ACCOUNT, set())
     relations = RelationsOf(fold.state)
-    wanted = {unit: unit_documents(fold.state, {}, relations, unit) for unit in known | set(units(fold.state))}
-    for key, document in published.update(ACCOUNT, wanted):
+    desired = {unit: unit_documents(fold.state, {}, relations, unit) for unit in known | set(units(fold.state))}
+    for key, document in published.update(ACCOUNT, desired):
         if isinstance(document, Tombstone):
             feed.pop(key, None)
         else:

@@ -59,8 +59,8 @@ def test_what_is_left_of_a_unit_is_withdrawn_after_everything_new() -> None:
     written: list[tuple[FeedKey, bool]] = []
     while look := pending.bulk.take():
         document = PEER if look.unit.id == "x" else replace(PEER, peer_id=look.unit.id)
-        wanted: Documents = {FeedKey("a", "g.new", "peer", look.unit.id): document}
-        for key, content in look_at(published, pending.bulk, look, wanted):
+        desired: Documents = {FeedKey("a", "g.new", "peer", look.unit.id): document}
+        for key, content in look_at(published, pending.bulk, look, desired):
             written.append((key, isinstance(content, Tombstone)))
     assert written[-1] == (moved, True)
     assert (other, False) in written

@@ -115,7 +115,7 @@ def test_a_document_of_a_kind_that_another_version_wrote_is_withdrawn() -> None:
 
 def test_new_documents_come_before_withdrawn_ones_and_a_router_learns_of_a_route_before_its_clients() -> None:
     published = Published({key("g.old", "self"): SELF})
-    wanted: dict[Unit, dict[FeedKey, Document]] = {
+    desired: dict[Unit, dict[FeedKey, Document]] = {
         Unit("resolution", "x"): {key("g.a", "resolution"): RESOLUTION},
         Unit("route", "x"): {key("g.a", "route"): ROUTE, key("p.r", "route"): FOR_ROUTER},
         Unit("policy", "q"): {key("g.a", "rule"): RULE},
@@ -123,7 +123,7 @@ def test_new_documents_come_before_withdrawn_ones_and_a_router_learns_of_a_route
         UNIT: {key("g.a"): PEER},
         Unit("settings", "account"): {key("g.a", "settings"): SETTINGS},
     }
-    assert [(written.kind, written.audience) for written, _ in published.update("acc", wanted)] == [
+    assert [(written.kind, written.audience) for written, _ in published.update("acc", desired)] == [
         ("settings", "g.a"),
         ("self", "p.x"),
         ("peer", "g.a"),

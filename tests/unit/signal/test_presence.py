@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.signal.core.presence import PeerHeard, PeerSilent, PresenceEvent, PresenceTracker, news
+from services.signal.core.presence import PeerHeard, PeerSilent, PresenceEvent, PresenceTracker, delta
 from shared.events.facts import SessionFact
 from shared.events.signals import Beat
 from shared.events.subjects import BeatKey
@@ -154,7 +154,7 @@ def test_who_was_deaf_itself_counts_silence_anew() -> None:
     presence = tracker()
     presence.feed(A, beat(A, 1), 0.0)
     presence.take()
-    presence.excuse(100.0)
+    presence.reset(100.0)
     presence.advance(100.0)
     assert presence.take() == []
     assert presence.next_deadline() == 115.0
@@ -179,7 +179,7 @@ def test_an_edge_is_written_only_when_it_is_news(
     event = PeerHeard(peer=A, epoch=epoch, at=1.0) if heard else PeerSilent(peer=A, epoch=epoch, at=1.0)
     before = known and SessionFact(peer_id="a", epoch=known[0], connected=known[1], since=0.0)
     fact = SessionFact(peer_id="a", epoch=epoch, connected=heard, since=7.5)
-    assert news(event, before or None, since=7.5) == (fact if written else None)
+    assert delta(event, before or None, since=7.5) == (fact if written else None)
 
 
 # A step: seconds that pass before it, the peer, its epoch, whether it says goodbye.

@@ -8,7 +8,7 @@ from services.management.core import warnings
 from services.management.core.commands.checks import existing_groups, existing_peers, found, unique
 from services.management.core.commands.decision import Context, Decision, changed, unchanged
 from services.management.core.commands.request import Integer, Request, about
-from services.management.core.commands.routing_peers import check_carriers
+from services.management.core.commands.routing_peers import check_routing_peers
 from services.management.core.entities import ref
 from services.management.core.model.commit import Activity
 from services.management.core.model.route import (
@@ -64,14 +64,14 @@ class SavedRoute(msgspec.Struct, frozen=True):
     """of_request: warnings of how it was asked for, which the route does not show. warnings: of the route itself."""
 
     route: Route
-    of_request: tuple[warnings.Warning, ...]
-    warnings: tuple[warnings.Warning, ...]
+    of_request: tuple[warnings.RouteWarning, ...]
+    warnings: tuple[warnings.RouteWarning, ...]
 
 
 def create_route(state: AccountState, request: RouteRequest, context: Context) -> Decision[SavedRoute]:
     """Raises Invalid, Unsuitable or AlreadyThere."""
     route = _route(state, context.new_id(), request)
-    check_carriers(state, route)
+    check_routing_peers(state, route)
     return _saved(state, None, route, request, context)
 
 
@@ -80,7 +80,7 @@ def update_route(state: AccountState, id: str, request: RouteRequest, context: C
     old = found(state.routes, id, "route")
     route = _route(state, id, request)
     if not old.served_alike(route):  # who came in by enrolling must not keep a route from being switched off
-        check_carriers(state, route)
+        check_routing_peers(state, route)
     return _saved(state, old, route, request, context)
 
 

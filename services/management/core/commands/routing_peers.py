@@ -1,7 +1,7 @@
 """Who may carry a route: Linux peers (decision R11), and none of them the same destination twice (decision R4).
 
 Enrolment is never refused for it: a host whose setup key puts it into groups that serve one destination by two routes
-becomes a carrier of both. What people write is checked as far as it changes who serves what.
+becomes a routing peer of both. What people write is checked as far as it changes who serves what.
 """
 
 from collections.abc import Iterable
@@ -13,15 +13,15 @@ from services.management.core.state import AccountState
 from services.management.errors import AlreadyThere, Unsuitable, names
 
 
-def check_carriers(state: AccountState, route: Route) -> None:
+def check_routing_peers(state: AccountState, route: Route) -> None:
     """Whether the route's peers and groups, all known, may carry it; raises Unsuitable or AlreadyThere."""
-    carriers = routing_peers(state, route)
-    _require_linux(state.peers[id] for id in carriers)
+    serving = routing_peers(state, route)
+    _require_linux(state.peers[id] for id in serving)
     for other in state.route_index.same_destination(route):
         twice = [group for group in route.peer_groups if group in other.peer_groups]
         if twice:
             raise AlreadyThere(_served_twice(f"group {state.groups[twice[0]].name}", other))
-        _refuse_common(state, carriers, other)
+        _refuse_common(state, serving, other)
 
 
 def check_joining(state: AccountState, group_id: str, joining: Iterable[Peer]) -> None:
@@ -42,8 +42,8 @@ def _require_linux(peers: Iterable[Peer]) -> None:
         raise Unsuitable(f"routing peers must run linux: choose others than {names(others)}")
 
 
-def _refuse_common(state: AccountState, carriers: Iterable[str], other: Route) -> None:
-    twice = sorted(set(routing_peers(state, other)).intersection(carriers))
+def _refuse_common(state: AccountState, serving: Iterable[str], other: Route) -> None:
+    twice = sorted(set(routing_peers(state, other)).intersection(serving))
     if twice:
         raise AlreadyThere(_served_twice(f"peer {state.peers[twice[0]].name}", other))
 

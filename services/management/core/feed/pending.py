@@ -112,18 +112,18 @@ class Pending:
         return min((lane.since for lane in (self.urgent, self.bulk) if lane), default=None)
 
 
-def look_at(published: Published, lane: Lane, look: Look, wanted: Documents) -> list[Write]:
-    """The writes of one look, taken over by `published`. wanted: what the unit should have now. What the look leaves to
-    be done goes back to the lane."""
+def look_at(published: Published, lane: Lane, look: Look, desired: Documents) -> list[Write]:
+    """The writes of one look, taken over by `published`. desired: the documents that the unit should have now. The lane
+    gets back the part of the look that is still to be done."""
     account, unit, stage = look
     if stage is Stage.UPDATE:
-        return published.update(account, {unit: wanted})
+        return published.update(account, {unit: desired})
     if stage is Stage.GONE:
-        if not wanted:
+        if not desired:
             return published.withdraw(account, unit)
         lane.later(look, Stage.ADD)
         return []
-    writes, something_else = published.add(account, unit, wanted)
+    writes, something_else = published.add(account, unit, desired)
     if something_else:
         lane.later(look, Stage.UPDATE)
     return writes

@@ -85,12 +85,12 @@ class Published:
         """Accounts where something still stands that could not be decoded."""
         return list(self._unreadable)
 
-    def add(self, account: str, unit: Unit, wanted: Documents) -> tuple[list[Write], bool]:
+    def add(self, account: str, unit: Unit, desired: Documents) -> tuple[list[Write], bool]:
         """Take over what the unit should have besides what it has; gives the writes of what is new or changed, in the
         order to make them, and whether something else stands there that `update` will withdraw.
         """
         before = self._before(account, unit)
-        written, fresh = self._changes(account, before, wanted)
+        written, fresh = self._changes(account, before, desired)
         if written:
             self._standing[account][unit] = self._packed({**before, **fresh})
         return _ordered(written), not before.keys() <= fresh.keys()
@@ -101,7 +101,7 @@ class Published:
         self._standing[account].pop(unit, None)
         return _ordered((key, Tombstone()) for key in before)
 
-    def update(self, account: str, wanted: Mapping[Unit, Documents]) -> list[Write]:
+    def update(self, account: str, desired: Mapping[Unit, Documents]) -> list[Write]:
         """Take over what the units should be; gives the writes that make it so, in the order to make them.
 
         New and changed documents come before withdrawn ones, in the order of UNITS, and what is late after the rest.
@@ -109,7 +109,7 @@ class Published:
         """
         there = self._standing[account]
         writes: list[Write] = []
-        for unit, documents in wanted.items():
+        for unit, documents in desired.items():
             before = self._before(account, unit)
             written, fresh = self._changes(account, before, documents)
             if fresh:
@@ -129,12 +129,12 @@ class Published:
         }
 
     def _changes(
-        self, account: str, before: Mapping[FeedKey, bytes], wanted: Documents
+        self, account: str, before: Mapping[FeedKey, bytes], desired: Documents
     ) -> tuple[list[Write], dict[FeedKey, bytes]]:
-        """What differs from before, and everything wanted as it is kept."""
-        encoded = {id(document): _digest(document) for document in wanted.values()}
-        fresh = {key: encoded[id(document)] for key, document in wanted.items()}
-        written: list[Write] = [(key, document) for key, document in wanted.items() if before.get(key) != fresh[key]]
+        """What differs from before, and everything desired as it is kept."""
+        encoded = {id(document): _digest(document) for document in desired.values()}
+        fresh = {key: encoded[id(document)] for key, document in desired.items()}
+        written: list[Write] = [(key, document) for key, document in desired.items() if before.get(key) != fresh[key]]
         if account in self._unreadable:
             self._unreadable[account].difference_update(key for key, _ in written)
         return written, fresh

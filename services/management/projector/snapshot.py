@@ -38,7 +38,7 @@ Stood = Callable[[FeedKey, int], None]
 """Told of each message, tombstones and what is unreadable too, with its sequence."""
 
 
-class FeedAsRead:
+class FeedSnapshot:
     """What stands in FEED. resolutions: names by account and route. documents: how many.
     newest: revision, among the documents and the tombstones. sequence: of the last message."""
 
@@ -84,14 +84,14 @@ class FeedReader:
         self._stood = stood
         self._undecodables = undecodables
 
-    async def read(self, claimed: int) -> FeedAsRead:
+    async def read(self, claimed: int) -> FeedSnapshot:
         """All of it.
 
         claimed: sequence of the reader's own claim, which keeps others from writing meanwhile.
         Raises TimeoutError when the server stops sending, NotStored when it has not got the claim yet or ends the
         reading, or a NatsError.
         """
-        found = FeedAsRead(self._undecodables, self._stood)
+        found = FeedSnapshot(self._undecodables, self._stood)
         pull = _Pull(found, self._client.new_inbox())
         subscription = await self._client.subscribe(
             f"{pull.inbox}.*", cb=pull.arrived, pending_msgs_limit=0, pending_bytes_limit=0
@@ -123,7 +123,7 @@ class _Pull:
     Each has a subject of its own below the inbox: the server may say that one is completed when the next is under way.
     """
 
-    def __init__(self, found: FeedAsRead, inbox: str) -> None:
+    def __init__(self, found: FeedSnapshot, inbox: str) -> None:
         self.left = 0
         self.inbox = inbox
         self._numbers = itertools.count()
