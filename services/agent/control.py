@@ -17,16 +17,16 @@ LINE_LIMIT = 64 * 1024
 LAST_WORDS_S = 1.0
 
 
-Answer: TypeAlias = Callable[[Request], Awaitable[object]]
+Handler: TypeAlias = Callable[[Request], Awaitable[object]]
 """Gives what is encoded as `result`."""
 
 
 class Control:
-    """Answers on a unix socket of mode 0600. answers: `do` → what gives the result."""
+    """The server on a unix socket of mode 0600. handlers: `do` of a request → its handler."""
 
-    def __init__(self, path: Path, answers: Mapping[str, Answer]) -> None:
+    def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
         self._path = path
-        self._answers = answers
+        self._handlers = handlers
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[Any]] = set()
 
@@ -70,11 +70,11 @@ class Control:
             request = msgspec.json.decode(line, type=Request)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
             return msgspec.json.encode({"error": f"not a request: {problem}"})
-        answer = self._answers.get(request.do)
-        if answer is None:
+        handler = self._handlers.get(request.do)
+        if handler is None:
             return msgspec.json.encode({"error": f"this agent does not know {request.do!r}"})
         try:
-            return msgspec.json.encode({"result": await answer(request)})
+            return msgspec.json.encode({"result": await handler(request)})
         except OSError as problem:  # a choice that cannot be kept on disk
             return msgspec.json.encode(
                 {"error": f"the choice cannot be kept on disk, nothing is changed: {problem.strerror or problem}"}

@@ -27,10 +27,10 @@ from services.agent.paths import Paths
 from services.agent.ports import WireGuardDriver
 from services.agent.settings import Settings
 from services.agent.situation import Situation
-from services.agent.state import remembered
+from services.agent.state import statefile
 from services.agent.state.identity import Identity
 from services.agent.state.lastgood import LastGoodKeeper
-from services.agent.state.remembered import Picture, Remembered
+from services.agent.state.statefile import Picture, StateFile
 from shared.bus.undecodable import Undecodables
 from shared.events.signals import PeerMeta
 from shared.tasks import first_of
@@ -52,7 +52,7 @@ class Base(NamedTuple):
 
     host: Host
     situation: Situation
-    picture: Remembered[Picture]
+    picture: StateFile[Picture]
     view: FeedView
     book: PathBook
     loop: Loop
@@ -64,7 +64,7 @@ class Member:
     def __init__(self, base: Base, who: Identity) -> None:
         host, situation, book = base.host, base.situation, base.book
         account, peer_id, outbox = who.account, who.peer_id, Outbox()
-        epoch = remembered.next_epoch(host.settings.state_dir, time.time())
+        epoch = statefile.next_epoch(host.settings.state_dir, time.time())
         bus = host.dial.addresses
         self._endpoints = base.picture.value.endpoints
         self.signalling = Signalling(situation, outbox.publish, account, peer_id, who.private_key, epoch)

@@ -163,7 +163,7 @@ class Signals(Protocol):
 
 
 class Kept(Protocol[V]):
-    """A value that is kept from run to run: state/remembered.py.
+    """A value that is kept from run to run: state/statefile.py.
 
     `keep` is durable once it returns, and raises OSError when the disk takes nothing more.
     """

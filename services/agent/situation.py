@@ -83,7 +83,7 @@ class Situation:
         self.bus = Cell(Bus())
         """bus/feed.py, and bus/enrolment.py before there is a feed."""
         self.choices = Cell(local.selection)
-        """answers.py: which routes people chose."""
+        """handlers.py: which routes people chose."""
         self.addresses = Cell(Addresses())
         """paths.py, with each reading of them."""
         self.tunnels = Cell(Tunnels())

@@ -6,7 +6,6 @@ import signal
 import structlog
 
 from services.agent.agent import Agent
-from services.agent.answers import Answers
 from services.agent.bus.dial import Dialer
 from services.agent.bus.enrolment import read_setup_key
 from services.agent.control import Control
@@ -23,6 +22,7 @@ from services.agent.drivers.rtnl_rules import Rules
 from services.agent.drivers.sysctl import Sysctls
 from services.agent.drivers.wireguard.mechanism import open_wireguard, probe, require_free
 from services.agent.errors import AgentError
+from services.agent.handlers import Handlers
 from services.agent.host import life_of_settings, meta
 from services.agent.lifetime import Lifetime
 from services.agent.loop.kernel import Drivers
@@ -31,10 +31,10 @@ from services.agent.loop.tunnel import tunnel
 from services.agent.member import Base, Host
 from services.agent.settings import Settings
 from services.agent.situation import Situation
-from services.agent.state import identity, remembered
+from services.agent.state import identity, statefile
 from services.agent.state.directory import StateDirectory
 from services.agent.state.identity import Identity
-from services.agent.state.remembered import Picture
+from services.agent.state.statefile import Picture
 from shared.disk import NO_ROOM
 
 log = structlog.get_logger()
@@ -74,7 +74,7 @@ async def run(settings: Settings) -> int:
 
 def _built(host: Host, who: Identity, setup_key: str, lifetime: Lifetime) -> tuple[Agent, Control]:
     settings, rules = host.settings, Rules(host.rtnl)
-    choices, picture = remembered.selection(settings.state_dir), remembered.picture(settings.state_dir)
+    choices, picture = statefile.selection(settings.state_dir), statefile.picture(settings.state_dir)
     if not who.enrolled:  # a former identity may have left it, whose audiences are not this one's
         picture.keep(Picture(bus=picture.value.bus))
     host.dial.known.update(picture.value.bus)
@@ -96,7 +96,7 @@ def _built(host: Host, who: Identity, setup_key: str, lifetime: Lifetime) -> tup
     )
     view, book = FeedView(picture.value.feed), PathBook(who.public_key)
     situation = Situation(local, view.documents())
-    loop = Loop(situation, drivers, remembered.Originals(settings.state_dir, life_of_settings()))
-    answers = Answers(situation, book, host.device, settings.bus, choices, lifetime.down)
-    control = Control(settings.control_socket, answers.table())
+    loop = Loop(situation, drivers, statefile.Originals(settings.state_dir, life_of_settings()))
+    handlers = Handlers(situation, book, host.device, settings.bus, choices, lifetime.down)
+    control = Control(settings.control_socket, handlers.table())
     return Agent(Base(host, situation, picture, view, book, loop), who, setup_key, control, lifetime), control

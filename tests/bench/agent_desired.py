@@ -68,7 +68,7 @@ class Host:
     def compute(self) -> None:
         """What a pass computes, from what came."""
         found = self._computation.update(self._view.documents(), self._local)
-        self._local = replace(self._local, carriers=found.carriers)
+        self._local = replace(self._local, routing_peers=found.routing_peers)
 
     def from_nothing(self) -> None:
         """The same without anything kept."""

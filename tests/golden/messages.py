@@ -10,7 +10,7 @@ from msgspec import inspect
 
 from services.agent.core.routing.choices import Selection
 from services.agent.state.identity import Identity
-from services.agent.state.remembered import Picture
+from services.agent.state.statefile import Picture
 from services.management.core.entities import KINDS, Entity, Ref
 from services.management.core.model.commit import Activity, Actor, Commit
 from shared.events.documents import Beacon, Document, FeedMessage, Tombstone

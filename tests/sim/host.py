@@ -52,7 +52,7 @@ class Host:
         self._former: Session | None = None
         self._stalled_at: int | None = None
         self._wants_session = False
-        self._carriers: dict[str, str] = {}
+        self._routing_peers: dict[str, str] = {}
         self._banished = False
 
     @property
@@ -174,22 +174,22 @@ class Host:
         self._view = FeedView(self._view.export())
         self._reading = self._new_reading()
         self._computation = Computation()
-        self._carriers = {}
+        self._routing_peers = {}
 
     def work(self, steps: int | None = None) -> None:
         """One pass, or as much of it as `steps` before the host is interrupted."""
-        want = self.wanted()
+        want = self.desired()
         self.kernel.apply(plan(want, self.kernel.observe())[:steps])
         if steps is None:
-            self._carriers = dict(want.carriers)
+            self._routing_peers = dict(want.routing_peers)
 
-    def wanted(self) -> Desired:
+    def desired(self) -> Desired:
         documents = self.documents()
         local = Local(
             public_key=wireguard_key(self.name),
             listen_port=51820,
             connected=frozenset(documents.peers),
-            carriers=self._carriers,
+            routing_peers=self._routing_peers,
             sysctls=dict(self.kernel.sysctls),
         )
         return self._computation.update(documents, local)

@@ -67,7 +67,7 @@ def covers(prefix: str, address: str) -> bool:
     return network.version == ip_address(address).version and ip_address(address) in network
 
 
-def carriers(state: AccountState, client: Peer, address: str, names: dict[str, str]) -> set[str]:
+def right_routing_peers(state: AccountState, client: Peer, address: str, names: dict[str, str]) -> set[str]:
     """Ids of the routing peers that may carry the client's packets to the address; any of them is right.
 
     The longest prefix counts, then the metric; who serves a destination goes there itself (R5, C4).

@@ -80,7 +80,7 @@ def happen(world: World, event: Event) -> None:
 
 def routed_packets_go_to_a_routing_peer_that_intent_allows_c4_r5(world: World) -> None:
     for client, address in product(world.state.peers.values(), ADDRESSES):
-        right = {wireguard_key(peer) for peer in reach.carriers(world.state, client, address, NAMES)}
+        right = {wireguard_key(peer) for peer in reach.right_routing_peers(world.state, client, address, NAMES)}
         assert world.hosts[client.id].kernel.where(address) in (right or {OPEN}), (client.id, address)
 
 

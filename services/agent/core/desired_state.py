@@ -34,16 +34,16 @@ class Entries(msgspec.Struct, frozen=True, kw_only=True):
 class Desired(Entries, frozen=True, kw_only=True):
     """What the kernel shall hold. An empty one (`Desired()`) is a host without Whimbrel: what a clean stop applies.
 
-    revision: newest LOG sequence among the documents it was computed from. unplaced: routes that are offered but not
-    installed, and whatever else could not be made, document id → reason for a person. carriers: route id → id of the
-    routing peer that carries it here; the next computation takes them as incumbents. served: ids of the routes that
-    this host forwards for.
+    revision: newest LOG sequence among the documents it was computed from. skipped: routes that are offered but not
+    installed, and whatever else could not be made, document id → reason for a person. routing_peers: route id → id of
+    the routing peer that carries it here; the next computation takes them as incumbents. served: ids of the routes
+    that this host forwards for.
     """
 
     revision: int = 0
     ruleset: Ruleset | None = None
-    unplaced: Mapping[str, str] = {}
-    carriers: Mapping[str, str] = {}
+    skipped: Mapping[str, str] = {}
+    routing_peers: Mapping[str, str] = {}
     served: frozenset[str] = frozenset()
 
 

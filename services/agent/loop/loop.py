@@ -98,7 +98,7 @@ class Loop:
             await asyncio.sleep(max(0.0, began + APART_S - time.monotonic()))
 
     async def turn(self) -> None:
-        """One pass: the kernel is as wanted afterwards, or its result says what is not."""
+        """One pass: the kernel is as desired afterwards, or its result says what is not."""
         self._is_unfinished = False
         if await self._kernel.observe():
             self._report_drift()
@@ -107,10 +107,10 @@ class Loop:
         inputs, former = self._inputs(), self._went_by
         resets = since(former.tunnels.resets if former else {}, inputs.tunnels.resets)
         self._went_by = inputs
-        local, wanted = self._compute(inputs)
-        steps = self._plan(wanted, resets)
-        errors, left = await self._apply(wanted, steps) if steps else ({}, ())
-        self._finish(inputs.documents, local, wanted, errors, left)
+        local, desired = self._compute(inputs)
+        steps = self._plan(desired, resets)
+        errors, left = await self._apply(desired, steps) if steps else ({}, ())
+        self._finish(inputs.documents, local, desired, errors, left)
 
     async def stop(self) -> Mapping[str, str]:
         """Remove all of ours from the kernel; gives what could not be removed, "kind key" → error."""
@@ -125,10 +125,10 @@ class Loop:
         self._forget_originals({})
         return _named(errors if steps else {})
 
-    async def _apply(self, wanted: Desired, steps: tuple[Step, ...]) -> tuple[dict[Entry, str], tuple[Entry, ...]]:
+    async def _apply(self, desired: Desired, steps: tuple[Step, ...]) -> tuple[dict[Entry, str], tuple[Entry, ...]]:
         """Change the kernel and read it back: what failed or reads differently than written, and all that differs."""
         self._left = None
-        unnoted = self._note_originals(wanted)
+        unnoted = self._note_originals(desired)
         tried = {entry: value for step in steps for entry, value in entries(step).items()}
         now = time.monotonic()
 
@@ -137,24 +137,24 @@ class Loop:
 
         errors = await self._kernel.apply(steps, blocked)
         await self._kernel.observe()
-        left = tuple(entry for step in self._plan(wanted) for entry in entries(step))
+        left = tuple(entry for step in self._plan(desired) for entry in entries(step))
         for entry in left:
             if entry in tried:
                 errors.setdefault(entry, DIFFERS)
         self._failures.note(tried, errors, now)
         return errors, left
 
-    def _note_originals(self, wanted: Desired) -> str:
+    def _note_originals(self, desired: Desired) -> str:
         """Keep what settings are before they change; why that was not possible, and they are left alone then."""
         try:
-            self._originals.keep(sysctls.journal(self._originals.value, wanted.sysctls, self._kernel.observed.sysctls))
+            self._originals.keep(sysctls.journal(self._originals.value, desired.sysctls, self._kernel.observed.sysctls))
         except OSError as problem:
             return f"its former value cannot be noted: {problem.strerror or problem}"
         return ""
 
-    def _forget_originals(self, wanted: Mapping[str, SysctlEntry]) -> None:
+    def _forget_originals(self, desired: Mapping[str, SysctlEntry]) -> None:
         with contextlib.suppress(OSError):  # what is noted too much is written back once more, and is what it was
-            self._originals.keep(sysctls.settled(self._originals.value, wanted, self._kernel.observed.sysctls))
+            self._originals.keep(sysctls.settled(self._originals.value, desired, self._kernel.observed.sysctls))
 
     async def _something_to_do(self, check_at: float) -> None:
         """Return when there is reason for a pass, or something is due."""
@@ -194,7 +194,7 @@ class Loop:
             selection=inputs.choices,
             endpoints={peer_id: endpoints[key] for peer_id, key in keys.items() if key in endpoints},
             connected=frozenset(peer_id for peer_id, key in keys.items() if key in connected),
-            carriers=self._passed.desired.carriers,
+            routing_peers=self._passed.desired.routing_peers,
             sysctls={path: entry.value for path, entry in self._kernel.observed.sysctls.items()},
             originals=self._originals.value,
         )
@@ -204,11 +204,11 @@ class Loop:
     def _passed(self) -> PassResult:
         return self._situation.passed.value
 
-    def _plan(self, wanted: Desired, resets: Iterable[str] = ()) -> tuple[Step, ...]:
-        return plan(wanted, self._kernel.observed, resets=resets, originals=self._originals.value)
+    def _plan(self, desired: Desired, resets: Iterable[str] = ()) -> tuple[Step, ...]:
+        return plan(desired, self._kernel.observed, resets=resets, originals=self._originals.value)
 
     def _report_drift(self) -> None:
-        """Say what is no longer as the last pass left it, whatever is wanted by now."""
+        """Say what is no longer as the last pass left it, whatever is desired by now."""
         if self._left is None:
             return
         differs = {entry for step in self._plan(self._passed.desired) for entry in entries(step)}
@@ -223,7 +223,7 @@ class Loop:
         self,
         documents: Documents,
         local: Local,
-        wanted: Desired,
+        desired: Desired,
         errors: Mapping[Entry, str],
         left: tuple[Entry, ...],
     ) -> None:
@@ -232,8 +232,8 @@ class Loop:
         applied = self._passed.applied_revision
         self._left = frozenset(left)
         if not left:
-            applied = wanted.revision
-            self._forget_originals(wanted.sysctls)
+            applied = desired.revision
+            self._forget_originals(desired.sysctls)
         elif not all(pending.values()):
             self._is_unfinished = True
         for name, error in pending.items():
@@ -244,7 +244,7 @@ class Loop:
             PassResult(
                 documents=documents,
                 local=local,
-                desired=wanted,
+                desired=desired,
                 applied_revision=applied,
                 pending=pending,
                 errors=errors,

@@ -18,25 +18,25 @@ DIFFERS = "reads back differently from what was written"
 log = structlog.get_logger()
 
 
-def _sets_anew(wanted: Ruleset, observed: ObservedRuleset) -> Replace | Elements | None:
-    return change(wanted, observed, anew=True)
+def _sets_anew(desired: Ruleset, observed: ObservedRuleset) -> Replace | Elements | None:
+    return change(desired, observed, anew=True)
 
 
-def _whole(wanted: Ruleset, observed: ObservedRuleset) -> Replace | None:
-    return Replace(wanted) if change(wanted, observed) else None
+def _whole(desired: Ruleset, observed: ObservedRuleset) -> Replace | None:
+    return Replace(desired) if change(desired, observed) else None
 
 
 RUNGS: tuple[Callable[[Ruleset, ObservedRuleset], Replace | Elements | None], ...] = (change, _sets_anew, _whole)
 
 
-async def write(driver: RulesetDriver, wanted: Ruleset, observed: ObservedRuleset) -> str | None:
-    """Make the observed table the wanted one: elements, else whole sets, else the whole table.
+async def write(driver: RulesetDriver, desired: Ruleset, observed: ObservedRuleset) -> str | None:
+    """Make the observed table the desired one: elements, else whole sets, else the whole table.
 
     The error when nothing helped. What is no longer permitted is shut then, as far as the kernel takes that.
     """
     problem, tried = "", None
     for rung in RUNGS:
-        step = rung(wanted, observed)
+        step = rung(desired, observed)
         if step is None:
             return None
         if step == tried:
@@ -46,16 +46,16 @@ async def write(driver: RulesetDriver, wanted: Ruleset, observed: ObservedRulese
         tried = step
         problem = await _carry_out(driver, step) or DIFFERS
         observed = await driver.observe()
-    if change(wanted, observed) is None:
+    if change(desired, observed) is None:
         return None
-    await _shut(driver, wanted, observed)
+    await _shut(driver, desired, observed)
     return problem
 
 
-async def _shut(driver: RulesetDriver, wanted: Ruleset, observed: ObservedRuleset) -> None:
+async def _shut(driver: RulesetDriver, desired: Ruleset, observed: ObservedRuleset) -> None:
     """Shut what is withdrawn; everything, where the table is not to be understood or that fails as well."""
     if observed.shape:
-        shut = closing(wanted, observed, input_changed=not same_input(observed.shape, shape(wanted)))
+        shut = closing(desired, observed, input_changed=not same_input(observed.shape, shape(desired)))
         if all(observed.elements.get(name) == pieces for name, pieces in shut.items()):
             return
         log.error("nftables does not take the table: what is no longer permitted is shut until it does")
@@ -63,7 +63,7 @@ async def _shut(driver: RulesetDriver, wanted: Ruleset, observed: ObservedRulese
         observed = await driver.observe()
         if all(observed.elements.get(name) == pieces for name, pieces in shut.items()):
             return
-    everything = closed(wanted)
+    everything = closed(desired)
     if observed.shape != shape(everything) or any(observed.elements.values()):
         log.error("nftables does not take the table: all traffic from the tunnel is shut until it does")
         await driver.replace(everything)

@@ -9,7 +9,7 @@ from services.agent.cells import Watch
 from services.agent.core.documents import FeedView
 from services.agent.core.paths.pathbook import PathBook
 from services.agent.situation import Situation
-from services.agent.state.remembered import Picture, Remembered
+from services.agent.state.statefile import Picture, StateFile
 from shared.tasks import end_if_cancelled
 
 DEBOUNCE_S = 1.0
@@ -28,7 +28,7 @@ class LastGoodKeeper:
     def __init__(
         self,
         situation: Situation,
-        file: Remembered[Picture],
+        file: StateFile[Picture],
         view: FeedView,
         book: PathBook,
         bus: Mapping[str, tuple[str, ...]],

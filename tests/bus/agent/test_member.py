@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from deploy.lab.netns import address, connect
-from services.agent.state import remembered
+from services.agent.state import statefile
 from shared.events import subjects
 from shared.events.documents import RuleDoc
 from shared.events.facts import ReportFact
@@ -41,7 +41,7 @@ async def test_where_the_bus_was_outlives_the_agent(agent: AgentProcess, plane: 
     agent.start("--bus", "nats://localhost:4222")
     await in_step(agent, plane)
     assert await agent.stop() == 0
-    assert "127.0.0.1" in remembered.picture(agent.state).value.bus["localhost"]
+    assert "127.0.0.1" in statefile.picture(agent.state).value.bus["localhost"]
 
 
 async def test_a_host_boots_from_its_last_good_state_without_a_bus(

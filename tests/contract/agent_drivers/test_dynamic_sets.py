@@ -84,10 +84,10 @@ def agrees(expected: Mapping[str, Mapping[str, float]]) -> bool:
     )
 
 
-async def made(driver: Nft, wanted: Ruleset = WANTED) -> None:
+async def made(driver: Nft, desired: Ruleset = WANTED) -> None:
     """Make the table as the loop does."""
-    assert await write(driver, wanted, await driver.observe()) is None
-    assert await driver.observe() == ObservedRuleset(shape=shape(wanted), elements=elements(wanted))
+    assert await write(driver, desired, await driver.observe()) is None
+    assert await driver.observe() == ObservedRuleset(shape=shape(desired), elements=elements(desired))
 
 
 async def filled(driver: Nft) -> None:
@@ -164,7 +164,7 @@ def test_before_there_is_a_table_nothing_is_filled(host: Namespace) -> None:
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "desired",
     [
         ruleset("100.64.0.7", "100.64.0.8"),
         ruleset(),
@@ -172,11 +172,11 @@ def test_before_there_is_a_table_nothing_is_filled(host: Namespace) -> None:
         ruleset("100.64.0.7", sets=(dynamic("learned_aaa_v4"), dynamic(MAIL), dynamic(WEB))),
     ],
 )
-def test_a_pass_keeps_what_is_filled_whatever_it_changes(host: Namespace, wanted: Ruleset) -> None:
+def test_a_pass_keeps_what_is_filled_whatever_it_changes(host: Namespace, desired: Ruleset) -> None:
     async def scenario(driver: Nft) -> None:
         await filled(driver)
-        await made(driver, wanted)
-        assert agrees({**{one.name: {} for one in wanted.sets if one.dynamic}, **LEARNED})
+        await made(driver, desired)
+        assert agrees({**{one.name: {} for one in desired.sets if one.dynamic}, **LEARNED})
         await made(driver)
         assert agrees(LEARNED)
 
@@ -257,9 +257,9 @@ def test_an_answer_that_comes_while_the_table_is_replaced_is_not_lost(host: Name
     async def scenario(driver: Nft) -> None:
         await made(driver)
         for number in range(30):
-            wanted = ruleset(*(f"100.66.{high}.{low}" for high in range(40) for low in range(200)), port=number + 1)
+            desired = ruleset(*(f"100.66.{high}.{low}" for high in range(40) for low in range(200)), port=number + 1)
             learned = {MAIL: {f"192.0.2.{number}": 300}}
-            _, error = await asyncio.gather(driver.replace(wanted), driver.fill(learned))
+            _, error = await asyncio.gather(driver.replace(desired), driver.fill(learned))
             assert error is None
         assert len(left()[MAIL]) == 30
 

@@ -52,9 +52,9 @@ def test_a_link_gets_its_mtu_and_addresses_of_both_families(tunnel: Namespace) -
 def test_addresses_change_from_any_to_any(tunnel: Namespace, others: tuple[str, ...]) -> None:
     async def scenario(rtnl: Netlink) -> None:
         links = Links(rtnl, "wt0")
-        for wanted in (wt0(), wt0(others), wt0()):
-            assert await links.upsert(wanted) == {}
-            assert await links.observe() == wanted
+        for desired in (wt0(), wt0(others), wt0()):
+            assert await links.upsert(desired) == {}
+            assert await links.observe() == desired
 
     run_on(tunnel, scenario)
 

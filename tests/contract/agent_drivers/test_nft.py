@@ -112,8 +112,8 @@ def nft(command: str) -> str:
     return subprocess.run(["nft", *options, words], check=True, capture_output=True, text=True).stdout
 
 
-async def put(driver: Nft, wanted: Ruleset) -> ObservedRuleset:
-    assert await driver.replace(wanted) is None
+async def put(driver: Nft, desired: Ruleset) -> ObservedRuleset:
+    assert await driver.replace(desired) is None
     return await driver.observe()
 
 
@@ -377,7 +377,7 @@ def test_what_the_core_compiles_loads_and_reads_back(host: Namespace) -> None:
 
 
 def test_any_disjoint_destinations_become_any_others_in_one_transaction(host: Namespace) -> None:
-    """Intervals split, join, shrink, grow and change their verdict; the state afterwards is exactly the wanted one."""
+    """Intervals split, join, shrink, grow and change their verdict; the state afterwards is exactly the desired one."""
     chance = random.Random(2)
 
     def destinations() -> dict[str, str]:
@@ -389,12 +389,12 @@ def test_any_disjoint_destinations_become_any_others_in_one_transaction(host: Na
     async def scenario(driver: Nft) -> None:
         await put(driver, WANTED)
         for _ in range(300):
-            wanted = ruleset(destinations=destinations())
-            step = change(wanted, await driver.observe())
+            desired = ruleset(destinations=destinations())
+            step = change(desired, await driver.observe())
             if step is not None:
                 assert isinstance(step, Elements)
                 assert await driver.change(step.add, step.remove, step.shape, step.anew) is None
-            assert (await driver.observe()).elements == elements(wanted)
+            assert (await driver.observe()).elements == elements(desired)
 
     on(host, scenario)
 
@@ -402,10 +402,10 @@ def test_any_disjoint_destinations_become_any_others_in_one_transaction(host: Na
 def test_ten_thousand_elements_are_written_changed_and_read(host: Namespace) -> None:
     many = [f"100.{80 + number // 65536}.{number // 256 % 256}.{number % 256}" for number in range(10_000)]
     places = {f"10.{number // 128}.{number % 128 * 2}.0/24": "jump permits_a" for number in range(10_000)}
-    wanted, other = ruleset(many, places), ruleset(many[1:], dict(list(places.items())[1:]))
+    desired, other = ruleset(many, places), ruleset(many[1:], dict(list(places.items())[1:]))
 
     async def scenario(driver: Nft) -> None:
-        assert await put(driver, wanted) == ObservedRuleset(shape=SHAPE, elements=elements(wanted))
+        assert await put(driver, desired) == ObservedRuleset(shape=SHAPE, elements=elements(desired))
         step = change(other, await driver.observe())
         assert isinstance(step, Elements)
         assert await driver.change(step.add, step.remove, step.shape, step.anew) is None

@@ -151,7 +151,7 @@ def cabled(tunnel: Namespace, make_host: MakeHost) -> Namespace:
         ("nft add table inet whimbrel2", set()),
     ],
 )
-def test_what_others_do_disturbs_what_it_touches(cabled: Namespace, command: str, told: set[Kind | HostChange]) -> None:
+def test_a_change_by_others_marks_its_kind_dirty(cabled: Namespace, command: str, told: set[Kind | HostChange]) -> None:
     async def scenario(watched: Watched) -> None:
         await shell(command)
         assert await watched.told() == told
@@ -235,7 +235,7 @@ def test_a_burst_of_fifty_thousand_routes_is_heard_to_the_end(tunnel: Namespace,
     on(tunnel, scenario)
 
 
-def test_a_burst_beyond_the_buffer_disturbs_everything_and_what_follows_is_heard(
+def test_a_burst_beyond_the_buffer_makes_everything_dirty_and_what_follows_is_heard(
     tunnel: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once a notification was dropped, the kernel drops all until the buffer was empty, and says so only once."""

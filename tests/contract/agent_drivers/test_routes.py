@@ -94,10 +94,10 @@ def test_a_route_moves_to_another_device(tunnel: Namespace, prefix: str) -> None
 
 
 def test_one_bad_route_stops_no_other(tunnel: Namespace) -> None:
-    wanted = through("10.0.0.0/8", "fd00::/8") | through("10.9.9.9/8") | through("10.2.0.0/16", device="nowhere")
+    desired = through("10.0.0.0/8", "fd00::/8") | through("10.9.9.9/8") | through("10.2.0.0/16", device="nowhere")
 
     async def scenario(rtnl: Netlink) -> None:
-        errors = await Routes(rtnl).upsert(wanted)
+        errors = await Routes(rtnl).upsert(desired)
         assert errors == {
             "10.9.9.9/8": "Invalid argument: Invalid prefix for given prefix length",
             "10.2.0.0/16": "interface nowhere does not exist",

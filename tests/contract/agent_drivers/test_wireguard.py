@@ -135,12 +135,12 @@ def test_an_allowed_ip_moves_from_one_peer_to_another_and_back(on: On, prefix: s
 
     async def scenario(driver: WireGuardDriver) -> None:
         await driver.configure(DEVICE)
-        for wanted in (before, after, before):
-            for order in (wanted, dict(reversed(wanted.items()))):
+        for desired in (before, after, before):
+            for order in (desired, dict(reversed(desired.items()))):
                 if observed_before:
                     await driver.observe()
                 assert await driver.upsert(order) == {}
-                assert (await driver.observe())[1] == wanted
+                assert (await driver.observe())[1] == desired
 
     on(scenario)
 
@@ -149,8 +149,8 @@ def test_allowed_ips_swap_shrink_and_grow_at_once(on: On) -> None:
     async def scenario(driver: WireGuardDriver) -> None:
         await driver.configure(DEVICE)
         await put(driver, peer(A, "10.1.0.0/16", "10.9.0.0/16"), peer(B, "10.2.0.0/16"), peer(C, "10.3.0.0/16"))
-        wanted = [peer(A, "10.2.0.0/16"), peer(B, "10.1.0.0/16", "10.4.0.0/16"), peer(C)]
-        assert await put(driver, *wanted) == {one.public_key: one for one in wanted}
+        desired = [peer(A, "10.2.0.0/16"), peer(B, "10.1.0.0/16", "10.4.0.0/16"), peer(C)]
+        assert await put(driver, *desired) == {one.public_key: one for one in desired}
 
     on(scenario)
 
@@ -170,10 +170,10 @@ def test_many_allowed_ips_are_set_and_read_whole(on: On) -> None:
 def test_one_bad_peer_stops_no_other(on: On) -> None:
     async def scenario(driver: WireGuardDriver) -> None:
         await driver.configure(DEVICE)
-        wanted = {A: peer(A, "10.1.0.0/16"), B: peer(B, "10.2.0.0/99"), C: peer(C, "10.3.0.0/16")}
-        assert await driver.upsert(wanted) == {B: "Invalid argument"}
+        desired = {A: peer(A, "10.1.0.0/16"), B: peer(B, "10.2.0.0/99"), C: peer(C, "10.3.0.0/16")}
+        assert await driver.upsert(desired) == {B: "Invalid argument"}
         observed = (await driver.observe())[1]
-        assert (observed[A], observed[C]) == (wanted[A], wanted[C])
+        assert (observed[A], observed[C]) == (desired[A], desired[C])
 
     on(scenario)
 

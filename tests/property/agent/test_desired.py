@@ -47,7 +47,7 @@ def after(draw: st.DrawFn, world: World) -> World:
             local = replace(local, connected=local.connected ^ {draw(st.sampled_from(worlds.PEERS))})
         case "local":
             other = draw(worlds.locals_())
-            local = replace(other, carriers=local.carriers, connected=local.connected)
+            local = replace(other, routing_peers=local.routing_peers, connected=local.connected)
         case "self_doc":
             documents = replace(documents, self_doc=draw(st.one_of(st.none(), st.builds(make.me, st.just("me")))))
         case kind:
@@ -65,16 +65,16 @@ def test_what_is_computed_change_by_change_is_what_is_computed_from_nothing(data
         documents, local = world
         found = computation.update(documents, local)
         assert found == desired(documents, local)
-        incumbents = data.draw(st.sampled_from((*(found.carriers,) * 5, {}, {"r0": "p2", "r1": "p3"})))
-        world = data.draw(after((documents, replace(local, carriers=incumbents))))
+        incumbents = data.draw(st.sampled_from((*(found.routing_peers,) * 5, {}, {"r0": "p2", "r1": "p3"})))
+        world = data.draw(after((documents, replace(local, routing_peers=incumbents))))
 
 
 @given(worlds.hosts())
 def test_nothing_is_computed_again_for_the_same_documents(world: World) -> None:
     computation = Computation()
     documents, local = world
-    local = replace(local, carriers=computation.update(documents, local).carriers)
+    local = replace(local, routing_peers=computation.update(documents, local).routing_peers)
     first = computation.update(documents, local)
     again = computation.update(replace(documents, revision=documents.revision + 1), local)
-    for kind in ("peers", "routes", "ruleset", "unplaced", "carriers", "served"):
+    for kind in ("peers", "routes", "ruleset", "skipped", "routing_peers", "served"):
         assert getattr(first, kind) is getattr(again, kind)

@@ -175,10 +175,10 @@ def test_the_same_input_gives_the_same_state(world: tuple[Documents, Local]) -> 
 
 
 @given(worlds.hosts())
-def test_carriers_fed_back_as_incumbents_change_nothing(world: tuple[Documents, Local]) -> None:
+def test_routing_peers_fed_back_as_incumbents_change_nothing(world: tuple[Documents, Local]) -> None:
     documents, local = world
     once = desired(documents, local)
-    assert desired(documents, replace(local, carriers=once.carriers)) == once
+    assert desired(documents, replace(local, routing_peers=once.routing_peers)) == once
 
 
 @given(worlds.hosts())

@@ -84,21 +84,21 @@ class Counting(Nft):
 def carry_out(histories: list[tuple[str, Ruleset]]) -> list[Outcome]:
     """Make each table of the last one as the agent does; before each another program does as it is told."""
 
-    async def step(nft: Nft, wanted: Ruleset) -> Outcome:
-        error = await write(nft, wanted, await nft.observe())
+    async def step(nft: Nft, desired: Ruleset) -> Outcome:
+        error = await write(nft, desired, await nft.observe())
         return Outcome(error, await nft.observe())
 
     with asyncio.Runner() as runner:
         nft, seen = Nft(), []
-        for command, wanted in histories:
+        for command, desired in histories:
             if command:
                 subprocess.run(["nft", command], check=False, capture_output=True, timeout=20)
-            seen.append(runner.run(step(nft, wanted)))
+            seen.append(runner.run(step(nft, desired)))
         return seen
 
 
-def made(wanted: Ruleset) -> Outcome:
-    return Outcome(None, ObservedRuleset(shape=shape(wanted), elements=elements(wanted)))
+def made(desired: Ruleset) -> Outcome:
+    return Outcome(None, ObservedRuleset(shape=shape(desired), elements=elements(desired)))
 
 
 @pytest.mark.parametrize("history", NAMED)
@@ -106,8 +106,8 @@ def test_what_ends_with_the_family_comes_and_goes_and_nothing_hangs_on_it(
     host: Namespace, history: list[tuple[str, ...]]
 ) -> None:
     tables = [table(prefixes) for prefixes in history]
-    outcomes = host.call(carry_out, [("", wanted) for wanted in tables])
-    assert outcomes == [made(wanted) for wanted in tables]
+    outcomes = host.call(carry_out, [("", desired) for desired in tables])
+    assert outcomes == [made(desired) for desired in tables]
 
 
 def test_no_step_between_the_edges_of_a_family_needs_a_second_attempt(host: Namespace) -> None:
@@ -118,9 +118,9 @@ def test_no_step_between_the_edges_of_a_family_needs_a_second_attempt(host: Name
     def attempts() -> set[int]:
         async def run() -> set[int]:
             nft, seen = Counting(), set()
-            for wanted in tables:
+            for desired in tables:
                 before = nft.writes
-                assert await write(nft, wanted, await nft.observe()) is None
+                assert await write(nft, desired, await nft.observe()) is None
                 seen.add(nft.writes - before)
             return seen
 
@@ -155,9 +155,9 @@ def test_an_element_for_every_address_is_gone_after_one_pass(host: Namespace, na
 
     def passes() -> list[Outcome]:
         seen = carry_out([("", same)])
-        for wanted in (same, other):
+        for desired in (same, other):
             with_it_in(name, element)
-            seen += carry_out([("", wanted)])
+            seen += carry_out([("", desired)])
         return seen
 
     assert host.call(passes) == [made(same), made(same), made(other)]
@@ -192,7 +192,7 @@ def test_from_whatever_is_found_one_pass_ends_in_the_wanted_table(
     host: Namespace, history: list[tuple[str, list[str]]]
 ) -> None:
     tables = [(command, table(tuple(prefixes))) for command, prefixes in history]
-    assert host.call(carry_out, tables) == [made(wanted) for _, wanted in tables]
+    assert host.call(carry_out, tables) == [made(desired) for _, desired in tables]
 
 
 class Pass(NamedTuple):

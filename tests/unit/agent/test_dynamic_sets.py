@@ -71,9 +71,9 @@ def test_a_name_that_moves_away_leaves_the_other_ones_permit(kernel: FakeKernel)
 def test_a_plan_looks_at_no_dynamic_set_and_keeps_what_is_in_it(kernel: FakeKernel) -> None:
     kernel.fill({"mail": {SHARED: 60}})
     assert plan(Desired(ruleset=ruleset(), links=kernel.links), kernel.observe()) == ()
-    wanted = Desired(ruleset=ruleset(Rule((Connection("related"),), "accept")), links=kernel.links)
-    kernel.apply(plan(wanted, kernel.observe()))
-    assert kernel.ruleset == wanted.ruleset
+    desired = Desired(ruleset=ruleset(Rule((Connection("related"),), "accept")), links=kernel.links)
+    kernel.apply(plan(desired, kernel.observe()))
+    assert kernel.ruleset == desired.ruleset
     assert kernel.forwards(MAILER, SHARED, port=25)
 
 

@@ -58,7 +58,7 @@ def test_prefixes_that_may_be_routed_are(prefix: str) -> None:
     want = desired(world(make.route("r1", prefix)), make.local(["gw"]))
     assert want.routes[prefix] == RouteEntry(prefix=prefix, device="wt0")
     assert prefix in want.peers[make.key("gw")].allowed_ips
-    assert (want.unplaced, want.carriers) == ({}, {"r1": "gw"})
+    assert (want.skipped, want.routing_peers) == ({}, {"r1": "gw"})
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_prefixes_that_may_be_routed_are(prefix: str) -> None:
 def test_prefixes_that_may_not_be_routed_are_named_and_the_others_installed(prefix: str, why: str) -> None:
     want = desired(world(make.route("bad", prefix), make.route("good", "10.9.0.0/16")), make.local(["gw"]))
     assert want.routes.keys() == {"10.9.0.0/16"}
-    assert want.unplaced == {"bad": why}
+    assert want.skipped == {"bad": why}
 
 
 def test_host_bits_are_masked() -> None:
@@ -101,7 +101,7 @@ def test_host_bits_are_masked() -> None:
 def test_a_route_whose_routing_peer_no_policy_connects_is_not_used_c4() -> None:
     want = desired(world(make.route("r1", by="unseen"), make.route("r2", "0.0.0.0/0", by="unseen")), make.local())
     assert want.routes == {}
-    assert want.unplaced == {"r1": NO_POLICY, "r2": NO_POLICY}
+    assert want.skipped == {"r1": NO_POLICY, "r2": NO_POLICY}
 
 
 @pytest.mark.parametrize(
@@ -120,13 +120,13 @@ def test_without_a_usable_routing_peer_a_route_is_withdrawn_kept_or_closed_r2(
 ) -> None:
     want = desired(world(make.route("r1", prefix, keep_route=keep)), make.local(connected))
     assert kernel(want).where("198.51.100.9") == where
-    assert want.unplaced == ({} if connected or keep else {"r1": NOBODY_CONNECTED})
+    assert want.skipped == ({} if connected or keep else {"r1": NOBODY_CONNECTED})
 
 
 def test_a_withdrawn_route_takes_its_allowed_ips_with_it_r2() -> None:
     want = desired(world(make.route("r1")), make.local())
     assert want.peers[make.key("gw")].allowed_ips == {"100.64.0.2/32", "fd00:64::2/128"}
-    assert want.carriers == {}
+    assert want.routing_peers == {}
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_an_exit_whose_routing_peer_has_no_ipv6_closes_it_g8() -> None:
     )
     want = desired(there, make.local(["gw"]))
     assert kernel(want).where("2001:db8::1") == UNREACHABLE
-    assert want.unplaced == {"a6": "::/0 needs a routing peer with an IPv6 address in the overlay"}
+    assert want.skipped == {"a6": "::/0 needs a routing peer with an IPv6 address in the overlay"}
 
 
 def test_an_ipv6_exit_alone_whose_routing_peer_lost_its_ipv6_closes_it_r2() -> None:
@@ -187,7 +187,7 @@ def test_an_ipv6_route_needs_an_ipv6_address_on_both_ends() -> None:
     there = make.documents(make.me("me", v6=""), [GW], routes=[make.route("r1", "2001:db8::/32")])
     want = desired(there, make.local(["gw"]))
     assert want.routes == {}
-    assert want.unplaced == {"r1": "2001:db8::/32 needs an IPv6 address in the overlay, and this host has none"}
+    assert want.skipped == {"r1": "2001:db8::/32 needs an IPv6 address in the overlay, and this host has none"}
 
 
 def test_the_longest_prefix_comes_before_the_metric_r5() -> None:
@@ -198,30 +198,30 @@ def test_the_longest_prefix_comes_before_the_metric_r5() -> None:
 
 
 @pytest.mark.parametrize(
-    ("connected", "carrier"), [(["gw", "gw2"], "gw2"), (["gw"], "gw"), (["gw2"], "gw2"), ([], None)]
+    ("connected", "routing_peer"), [(["gw", "gw2"], "gw2"), (["gw"], "gw"), (["gw2"], "gw2"), ([], None)]
 )
 def test_an_ha_group_is_carried_by_its_best_connected_routing_peer_r5(
-    connected: list[str], carrier: str | None
+    connected: list[str], routing_peer: str | None
 ) -> None:
     there = world(make.route("r1", network_id="n", metric=200), make.route("r2", by="gw2", network_id="n", metric=100))
     want = desired(there, make.local(connected))
-    assert want.carriers == ({"r1": carrier, "r2": carrier} if carrier else {})
-    assert kernel(want).where("10.1.0.1") == (make.key(carrier) if carrier else OPEN)
+    assert want.routing_peers == ({"r1": routing_peer, "r2": routing_peer} if routing_peer else {})
+    assert kernel(want).where("10.1.0.1") == (make.key(routing_peer) if routing_peer else OPEN)
 
 
 def test_the_incumbent_stays_while_it_is_as_good_as_the_others_g1() -> None:
     there = world(make.route("r1", by=("gw", "gw2")))
-    assert desired(there, make.local(["gw", "gw2"])).carriers == {"r1": "gw"}
-    assert desired(there, make.local(["gw", "gw2"], carriers={"r1": "gw2"})).carriers == {"r1": "gw2"}
-    assert desired(there, make.local(["gw"], carriers={"r1": "gw2"})).carriers == {"r1": "gw"}
+    assert desired(there, make.local(["gw", "gw2"])).routing_peers == {"r1": "gw"}
+    assert desired(there, make.local(["gw", "gw2"], routing_peers={"r1": "gw2"})).routing_peers == {"r1": "gw2"}
+    assert desired(there, make.local(["gw"], routing_peers={"r1": "gw2"})).routing_peers == {"r1": "gw"}
 
 
 def test_of_two_networks_with_the_same_prefix_one_carries_it_and_the_other_says_so_r9() -> None:
     there = world(make.route("r1", metric=100), make.route("r2", by="gw2", metric=50))
     want = desired(there, make.local(["gw", "gw2"]))
     assert kernel(want).where("10.1.0.1") == make.key("gw2")
-    assert want.unplaced == {"r1": "10.1.0.0/16 is routed by network r2"}
-    assert desired(there, make.local(["gw"])).carriers == {"r1": "gw"}
+    assert want.skipped == {"r1": "10.1.0.0/16 is routed by network r2"}
+    assert desired(there, make.local(["gw"])).routing_peers == {"r1": "gw"}
 
 
 def test_a_domain_route_becomes_host_routes_of_what_its_names_resolve_to() -> None:
@@ -240,12 +240,12 @@ def test_a_domain_route_becomes_host_routes_of_what_its_names_resolve_to() -> No
     want = desired(there, make.local(["gw"]))
     assert want.routes.keys() == {"10.1.2.9/32", "10.1.2.10/32", "2001:db8::9/128"}
     assert kernel(want).where("10.1.2.10") == make.key("gw")
-    assert want.unplaced == {}
+    assert want.skipped == {}
 
 
 def test_a_domain_route_without_addresses_waits() -> None:
     want = desired(world(make.route("r1", domains=("a.test",))), make.local(["gw"]))
-    assert (want.routes, want.unplaced) == ({}, {"r1": NO_ADDRESSES})
+    assert (want.routes, want.skipped) == ({}, {"r1": NO_ADDRESSES})
 
 
 def test_a_domain_route_uses_the_addresses_resolved_for_the_routing_peer_that_carries_it() -> None:
@@ -275,7 +275,7 @@ def test_a_wildcard_is_anything_below_and_not_the_name_itself_r7(pattern: str, n
 
 def test_a_deselected_route_is_neither_installed_nor_a_fault() -> None:
     want = desired(world(make.route("r1")), make.local(["gw"], selection=Selection(deselected=frozenset({"r1"}))))
-    assert (want.routes, want.unplaced, want.carriers) == ({}, {}, {})
+    assert (want.routes, want.skipped, want.routing_peers) == ({}, {}, {})
 
 
 def test_the_overlays_table_is_asked_after_mains_specific_routes_and_never_for_the_agents_own_packets() -> None:

@@ -12,7 +12,7 @@ from services.agent.core.reconcile.delta import Delta, delta
 from services.agent.core.reconcile.desired import desired
 from services.agent.core.reconcile.order import plan
 from services.agent.core.reconcile.steps import Delete, Destroy, Step, Upsert
-from services.agent.core.reconcile.sysctls import journal, restored, settled, wanted, watched
+from services.agent.core.reconcile.sysctls import desired_sysctls, journal, restored, settled, watched
 from tests.fakes.kernel import FakeKernel
 from tests.unit.agent import make
 
@@ -192,31 +192,37 @@ ALWAYS = {"net/ipv4/conf/all/src_valid_mark": "1", "net/ipv4/conf/eth0/rp_filter
     ],
 )
 def test_settings_are_those_that_routing_needs(v4: bool, v6: bool, more: dict[str, str]) -> None:
-    found = wanted(forward_v4=v4, forward_v6=v6, current=CURRENT, originals={})
+    found = desired_sysctls(forward_v4=v4, forward_v6=v6, current=CURRENT, originals={})
     assert {path: entry.value for path, entry in found.items()} == ALWAYS | more
 
 
 def test_router_advertisements_are_secured_before_forwarding_is_switched_on() -> None:
-    paths = list(wanted(forward_v4=False, forward_v6=True, current=CURRENT, originals={}))
+    paths = list(desired_sysctls(forward_v4=False, forward_v6=True, current=CURRENT, originals={}))
     assert paths.index("net/ipv6/conf/eth0/accept_ra") < paths.index("net/ipv6/conf/all/forwarding")
 
 
 def test_a_router_does_not_begin_to_accept_router_advertisements() -> None:
     router = CURRENT | {"net/ipv6/conf/all/forwarding": "1"}
-    found = wanted(forward_v4=False, forward_v6=True, current=router, originals={})
+    found = desired_sysctls(forward_v4=False, forward_v6=True, current=router, originals={})
     assert not [path for path in found if "accept_ra" in path]
-    by_us = wanted(forward_v4=False, forward_v6=True, current=router, originals={"net/ipv6/conf/all/forwarding": "0"})
+    by_us = desired_sysctls(
+        forward_v4=False, forward_v6=True, current=router, originals={"net/ipv6/conf/all/forwarding": "0"}
+    )
     assert by_us["net/ipv6/conf/eth0/accept_ra"].value == "2"
 
 
-def test_a_setting_that_was_changed_stays_wanted_by_what_it_was() -> None:
+def test_a_setting_that_was_changed_stays_desired_by_what_it_was() -> None:
     changed = CURRENT | {"net/ipv4/conf/eth0/rp_filter": "2"}
-    found = wanted(forward_v4=False, forward_v6=False, current=changed, originals={"net/ipv4/conf/eth0/rp_filter": "1"})
+    found = desired_sysctls(
+        forward_v4=False, forward_v6=False, current=changed, originals={"net/ipv4/conf/eth0/rp_filter": "1"}
+    )
     assert found["net/ipv4/conf/eth0/rp_filter"].value == "2"
 
 
-def test_settings_of_an_interface_that_is_gone_are_not_wanted() -> None:
-    found = wanted(forward_v4=False, forward_v6=False, current={}, originals={"net/ipv4/conf/eth0/rp_filter": "1"})
+def test_settings_of_an_interface_that_is_gone_are_not_desired() -> None:
+    found = desired_sysctls(
+        forward_v4=False, forward_v6=False, current={}, originals={"net/ipv4/conf/eth0/rp_filter": "1"}
+    )
     assert found.keys() == {"net/ipv4/conf/all/src_valid_mark"}
 
 

@@ -224,7 +224,7 @@ def test_a_peer_that_is_left_out_lends_its_rights_to_nobody_and_carries_nothing(
     host = kernel(there)
     assert not any(host.accepts(src) for src in (ALICE, ALICE_V6, imposter.address_v4, imposter.address_v6))
     want = desired(there, make.local(["zoe"]))
-    assert want.unplaced["zoe"] == fault
+    assert want.skipped["zoe"] == fault
     assert want.routes == {}
 
 
@@ -310,7 +310,7 @@ BAD = ports((90, 80))
 )
 def test_a_permit_that_makes_no_sense_is_named_and_the_others_hold(one: Permit, why: str) -> None:
     want = desired(gateway(served("r1", "10.1.0.0/16", one, permit("q2", "office", protocol="tcp"))), make.local())
-    assert want.unplaced == {"r1": why}
+    assert want.skipped == {"r1": why}
     fake = kernel(gateway(served("r1", "10.1.0.0/16", one, permit("q2", "office", protocol="tcp"))))
     assert fake.forwards(ALICE, "10.1.0.1")
     assert not fake.forwards(BOB, "10.1.0.1", "udp", 80)
@@ -319,14 +319,14 @@ def test_a_permit_that_makes_no_sense_is_named_and_the_others_hold(one: Permit, 
 def test_a_drop_rule_that_makes_no_sense_drops_all_ports_rather_than_none() -> None:
     drop = rule("q2", action="drop", protocol="tcp", ports=BAD)
     there = gateway(rules=[rule("q1"), drop])
-    assert desired(there, make.local()).unplaced == {"q2": "90-80 are no ports"}
+    assert desired(there, make.local()).skipped == {"q2": "90-80 are no ports"}
     assert not kernel(there).accepts(ALICE, "tcp", 443)
     assert kernel(there).accepts(ALICE, "udp", 443)
 
 
 def test_a_served_route_with_a_refused_prefix_is_named_and_serves_nothing() -> None:
     want = desired(gateway(served("bad", "127.0.0.0/8"), served("good", "10.1.0.0/16")), make.local())
-    assert want.unplaced == {"bad": "127.0.0.0/8 is loopback"}
+    assert want.skipped == {"bad": "127.0.0.0/8 is loopback"}
     assert kernel(gateway(served("bad", "127.0.0.0/8"), served("good", "10.1.0.0/16"))).forwards(ALICE, "10.1.0.1")
 
 

@@ -150,7 +150,7 @@ def test_what_is_not_as_it_should_be_is_named_as_people_know_it() -> None:
     routes = (make.route("r1", network_id="office"), make.route("r2", domains=("a.test",), network_id="names"))
     there = make.documents(None, [GW, GW2], routes=routes, rules=[bad])
     found = status(there, make.local(), desired(there, make.local()), PATHS, STUCK)
-    assert found.unplaced == {
+    assert found.skipped == {
         "route office 10.1.0.0/16": NOBODY_CONNECTED,
         "route names a.test": NOBODY_CONNECTED,
         f"rule q1 of policy {bad.policy_id}": "90-80 are no ports",

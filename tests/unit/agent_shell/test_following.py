@@ -69,7 +69,7 @@ class World:
         routes = {prefix: RouteEntry(prefix=prefix, device="wt0") for prefix in prefixes}
         self.situation.passed.set(PassResult(local=self.situation.local, desired=Desired(routes=routes)))
 
-    def disturbed(self, kind: Kind | HostChange = "ways") -> None:
+    def mark_dirty(self, kind: Kind | HostChange = "ways") -> None:
         self.situation.dirty.set(counted(self.situation.dirty.value, [kind]))
 
 
@@ -89,7 +89,7 @@ async def test_each_route_is_asked_about_once_after_a_change_and_not_again(world
     await eventually(lambda: world.kernel.asked == [3])
     for _ in range(5):
         world.passed(3)
-        world.disturbed("ruleset")
+        world.mark_dirty("ruleset")
         await asyncio.sleep(0.02)
     assert world.kernel.asked == [3]
     world.passed(4)
@@ -101,20 +101,20 @@ async def test_what_others_change_is_told_once_and_taken_back(world: World) -> N
     world.passed(1)
     await eventually(lambda: world.kernel.asked == [1])
     world.kernel.answer = ELSEWHERE
-    world.disturbed()
+    world.mark_dirty()
     reason = "rule 90 of another program goes before ours: table 5000 leads to tun0"
     await eventually(lambda: world.told == [{"10.0.0.0/24": reason}])
-    world.disturbed()
+    world.mark_dirty()
     await eventually(lambda: len(world.kernel.asked) == 3)
     world.kernel.answer = Answer(device="wt0", table=TABLE, prefix="10.0.0.0/24")
-    world.disturbed()
+    world.mark_dirty()
     await eventually(lambda: world.told == [{"10.0.0.0/24": reason}, {}])
 
 
 async def test_a_storm_of_changes_is_few_questions_and_never_too_many_at_once(world: World) -> None:
     world.passed(LIMIT + 100)
     for _ in range(1000):
-        world.disturbed()
+        world.mark_dirty()
     await eventually(lambda: world.kernel.asked)
     await asyncio.sleep(0.03)
     assert world.kernel.asked == [LIMIT]

@@ -79,7 +79,7 @@ class Host:
         self.situation.documents.set(documents)
         self.paths.follow()
 
-    def disturb(self, *more: HostChange) -> None:
+    def change(self, *more: HostChange) -> None:
         self.situation.dirty.set(counted(self.situation.dirty.value, ["addresses", *more]))
 
     async def read_again(self) -> None:
@@ -147,7 +147,7 @@ async def test_addresses_that_cannot_be_read_are_read_again() -> None:
     host = Host(HOME)
     host.follow(Documents(settings=SETTINGS))
     host.addresses = None
-    host.disturb()
+    host.change()
     await host.read_again()
     host.addresses = (OTHER,)
     await host.read_again()
@@ -173,11 +173,11 @@ async def test_wireguard_moves_once_with_an_address_that_went_and_was_back_befor
     host = Host(HOME)
     host.follow(Documents(settings=SETTINGS))
     await host.paths.step()
-    host.disturb()
+    host.change()
     await host.read_again()
     await host.paths.step()
     assert host.device.moves == 0
-    host.disturb("departed")
+    host.change("departed")
     await host.read_again()
     for _ in range(2):
         await host.paths.step()
@@ -187,7 +187,7 @@ async def test_wireguard_moves_once_with_an_address_that_went_and_was_back_befor
 async def test_the_first_change_is_looked_at_at_once_and_what_follows_is_gathered() -> None:
     host = Host(HOME)
     for _ in range(5):
-        host.disturb()
+        host.change()
         await host.paths.step()
     assert host.read == 1
 

@@ -44,34 +44,34 @@ def closed_rules(chain: Literal["input", "forward"]) -> tuple[Rule, ...]:
     )
 
 
-def closing(wanted: Ruleset, observed: ObservedRuleset, input_changed: bool) -> dict[str, frozenset[str]]:
-    """Set name → what has to be in it, so that the observed table permits nothing that the wanted one does not.
+def closing(desired: Ruleset, observed: ObservedRuleset, input_changed: bool) -> dict[str, frozenset[str]]:
+    """Set name → what has to be in it, so that the observed table permits nothing that the desired one does not.
 
     A destination is shut when what is permitted there changes, a source when it leaves a set or comes into one whose
     members are dropped, and all input when its rules change: wider than needed, and for as long as the fault lasts.
     """
     shut: dict[str, frozenset[str]] = {}
     for version in _VERSIONS:
-        to, sources = _destinations(wanted, observed, version), _sources(wanted, observed, version)
+        to, sources = _destinations(desired, observed, version), _sources(desired, observed, version)
         found = {_TO: to, _FROM: sources, _INPUT: [whole(version)] if input_changed else sources}
         for kind, pieces in found.items():
             shut[f"{kind}_v{version}"] = frozenset(text(piece, version) for piece in merge(pieces))
     return shut
 
 
-def closed(wanted: Ruleset) -> Ruleset:
-    """The wanted table without a permit, and without an element that nftables could stumble over."""
+def closed(desired: Ruleset) -> Ruleset:
+    """The desired table without a permit, and without an element that nftables could stumble over."""
     chains = tuple(
         replace(chain, rules=(Rule((), "drop"),)) if chain.name in (INPUT, FORWARD) else chain
-        for chain in wanted.chains
+        for chain in desired.chains
         if chain.hook or chain.name in (INPUT, FORWARD)
     )
-    return Ruleset(sets=tuple(replace(one, elements=frozenset()) for one in wanted.sets), chains=chains)
+    return Ruleset(sets=tuple(replace(one, elements=frozenset()) for one in desired.sets), chains=chains)
 
 
-def _destinations(wanted: Ruleset, observed: ObservedRuleset, version: Version) -> list[Range]:
-    """Where the observed table has a verdict that permits and is no longer wanted, or lacks one that denies."""
-    shall = {one.name: [f"{key} : {verdict}" for key, verdict in one.elements.items()] for one in wanted.maps}
+def _destinations(desired: Ruleset, observed: ObservedRuleset, version: Version) -> list[Range]:
+    """Where the observed table has a verdict that permits and is no longer desired, or lacks one that denies."""
+    shall = {one.name: [f"{key} : {verdict}" for key, verdict in one.elements.items()] for one in desired.maps}
     permits, drops = f"permits_v{version}", f"drops_v{version}"
     return [
         *_without_counterpart(observed.elements.get(permits, ()), shall.get(permits, ()), version),
@@ -94,11 +94,11 @@ def _verdicts(ours: Iterable[str], theirs: Iterable[str]) -> Iterable[tuple[bool
             yield mine, key, verdict
 
 
-def _sources(wanted: Ruleset, observed: ObservedRuleset, version: Version) -> list[Range]:
+def _sources(desired: Ruleset, observed: ObservedRuleset, version: Version) -> list[Range]:
     """Who is in a set of sources and shall not be, or shall be in one whose members are dropped and is not."""
-    dropped = _dropped_from(wanted)
+    dropped = _dropped_from(desired)
     found: set[str] = set()
-    for one in wanted.sets:
+    for one in desired.sets:
         if one.name.startswith("from_") and one.name.endswith(f"_v{version}"):
             held = observed.elements.get(one.name, frozenset())
             found |= held - one.elements
@@ -106,11 +106,11 @@ def _sources(wanted: Ruleset, observed: ObservedRuleset, version: Version) -> li
     return [read(address, version) for address in found]
 
 
-def _dropped_from(wanted: Ruleset) -> frozenset[str]:
+def _dropped_from(desired: Ruleset) -> frozenset[str]:
     """The sets of sources that a rule drops from."""
     return frozenset(
         condition.set_name
-        for chain in wanted.chains
+        for chain in desired.chains
         for rule in chain.rules
         if rule.verdict == "drop"
         for condition in rule.conditions

@@ -8,20 +8,20 @@ from shared.events.documents import RuleDoc, SelfDoc
 
 
 class Inputs:
-    """matches: rule id → what it says. unplaced: rule id → why it makes no sense."""
+    """matches: rule id → what it says. skipped: rule id → why it makes no sense."""
 
     def __init__(self, me: SelfDoc | None) -> None:
         self._audiences = me.audiences if me is not None else ()
         self._rules: Mapping[str, RuleDoc] = {}
         self.matches: Mapping[str, tuple[Match, ...]] = {}
-        self.unplaced: Mapping[str, str] = {}
+        self.skipped: Mapping[str, str] = {}
 
     def update(self, rules: Mapping[str, RuleDoc]) -> None:
         """Take the rules over."""
         before, self._rules = self._rules, rules
         others = changed(before, rules)
         self.matches = patched(self.matches, {id: self._said(rules.get(id)) or None for id in others})
-        self.unplaced = patched(self.unplaced, {id: fault(rules[id]) or None if id in rules else None for id in others})
+        self.skipped = patched(self.skipped, {id: fault(rules[id]) or None if id in rules else None for id in others})
 
     def _said(self, rule: RuleDoc | None) -> tuple[Match, ...]:
         usable = made_usable(rule) if rule is not None else None

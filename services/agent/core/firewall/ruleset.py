@@ -36,7 +36,7 @@ class Replace(msgspec.Struct, frozen=True, tag=True):
 class Elements(msgspec.Struct, frozen=True, tag=True):
     """Change elements of sets and maps in one transaction: set or map name → element texts as in ObservedRuleset.
 
-    ruleset: the whole table that is wanted. anew: sets and maps to empty first, name → which of the two it is; `add`
+    ruleset: the whole desired table. anew: sets and maps to empty first, name → which of the two it is; `add`
     has all that they shall hold.
     """
 

@@ -15,7 +15,7 @@ from shared.events.documents import RuleDoc, SelfDoc
 
 
 class Serving:
-    """served, ids: what this host forwards for. unplaced: route id → why not, or not wholly. versions: 4 and 6 as far
+    """served, ids: what this host forwards for. skipped: route id → why not, or not wholly. versions: 4 and 6 as far
     as a route leads there."""
 
     def __init__(self, me: SelfDoc | None, overlay: Overlay) -> None:
@@ -28,7 +28,7 @@ class Serving:
         self._leading: Counter[int] = Counter()
         self.served: Mapping[str, Served] = {}
         self.ids: frozenset[str] = frozenset()
-        self.unplaced: Mapping[str, str] = {}
+        self.skipped: Mapping[str, str] = {}
 
     @property
     def versions(self) -> frozenset[int]:
@@ -46,7 +46,7 @@ class Serving:
         for route_id, (one, _) in found.items():
             self._count(self.served.get(route_id), -1)
             self._count(one, 1)
-        self.unplaced = patched(self.unplaced, {route_id: reason or None for route_id, (_, reason) in found.items()})
+        self.skipped = patched(self.skipped, {route_id: reason or None for route_id, (_, reason) in found.items()})
         served = patched(self.served, {route_id: one for route_id, (one, _) in found.items()})
         if served.keys() != self.served.keys():
             self.ids = frozenset(served)

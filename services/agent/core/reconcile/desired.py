@@ -1,6 +1,6 @@
 """From documents and what is known on this host to the state the kernel shall have: the same input, the same state.
 
-One route, rule or peer that makes no sense never stops the others: it is left out and named in `unplaced`.
+One route, rule or peer that makes no sense never stops the others: it is left out and named in `skipped`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ from services.agent.core.firewall.serving import Serving
 from services.agent.core.kernel import CONTROL_MARK, INTERFACE, MTU, Link, WireGuardDevice
 from services.agent.core.parsed import address_of, prefix_of
 from services.agent.core.reconcile.known import DevicePeers, Known
-from services.agent.core.reconcile.sysctls import has_v6, wanted
+from services.agent.core.reconcile.sysctls import desired_sysctls, has_v6
 from services.agent.core.routing.choices import Selection
 from services.agent.core.routing.destinations import Overlay, overlay_of
 from services.agent.core.routing.fib import Fib, Seen, Terms
@@ -30,7 +30,7 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
 
     public_key: of the device. listen_port: the port the device has. ipv6: whether the host's kernel has IPv6.
     endpoints: PathBook.endpoints(), absent or "" leaves a peer's endpoint alone. connected: PathBook.connected().
-    carriers: those of the last Desired. sysctls: current values of `sysctls.watched`, originals: the journal.
+    routing_peers: those of the last Desired. sysctls: current values of `sysctls.watched`, originals: the journal.
     """
 
     public_key: str
@@ -41,7 +41,7 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
     selection: Selection = Selection()
     endpoints: Mapping[str, str] = {}
     connected: frozenset[str] = frozenset()
-    carriers: Mapping[str, str] = {}
+    routing_peers: Mapping[str, str] = {}
     sysctls: Mapping[str, str] = {}
     originals: Mapping[str, str] = {}
 
@@ -118,7 +118,7 @@ class _Parts:
         self._table = Table(
             Around(interface=basis.interface, mtu=basis.mtu, listen_port=basis.listen_port, overlay=overlay.networks)
         )
-        self._unplaced: tuple[Mapping[str, str], ...] = ()
+        self._skipped: tuple[Mapping[str, str], ...] = ()
         self._fixed = Desired(
             links={basis.interface: _link(basis, overlay)},
             devices={
@@ -138,10 +138,10 @@ class _Parts:
                 resolutions=documents.resolutions,
                 peers=known.peers,
                 connected=local.connected,
-                incumbents=local.carriers,
+                incumbents=local.routing_peers,
             )
         )
-        rerouted |= {fib.carrier_of(address) for address in addresses}
+        rerouted |= {fib.routing_peer_of(address) for address in addresses}
         serving.update(documents.routes, documents.resolutions, documents.rules)
         inputs.update(documents.rules)
         closed = [family for family, exit_ in EXITS.items() if exit_ in fib.routes]
@@ -152,23 +152,23 @@ class _Parts:
             routes=fib.routes,
             rules=policy_rules(ipv6=self._basis.ipv6, closed=closed),
             ruleset=self._table.update(inputs.matches, serving.served, known.peers),
-            sysctls=wanted(
+            sysctls=desired_sysctls(
                 forward_v4=4 in serving.versions,
                 forward_v6=6 in serving.versions,
                 current=local.sysctls,
                 originals=local.originals,
             ),
-            unplaced=self._reasons(),
-            carriers=fib.carriers,
+            skipped=self._reasons(),
+            routing_peers=fib.routing_peers,
             served=serving.ids,
         )
 
     def _reasons(self) -> Mapping[str, str]:
-        parts = self._fib.unplaced, self._serving.unplaced, self._inputs.unplaced, self._known.unplaced
-        if self._unplaced[1:] and all(map(is_, self._unplaced[1:], parts)):
-            return self._unplaced[0]
-        self._unplaced = ({id: reason for part in parts for id, reason in part.items()}, *parts)
-        return self._unplaced[0]
+        parts = self._fib.skipped, self._serving.skipped, self._inputs.skipped, self._known.skipped
+        if self._skipped[1:] and all(map(is_, self._skipped[1:], parts)):
+            return self._skipped[0]
+        self._skipped = ({id: reason for part in parts for id, reason in part.items()}, *parts)
+        return self._skipped[0]
 
 
 def _link(basis: _Basis, overlay: Overlay) -> Link:

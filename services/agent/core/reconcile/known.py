@@ -10,7 +10,7 @@ from shared.events.documents import SelfDoc
 
 
 class Known:
-    """peers: those that make sense. unplaced: peer id → why another does not. own: peer id → its host prefixes.
+    """peers: those that make sense. skipped: peer id → why another does not. own: peer id → its host prefixes.
 
     Of two with the same key or address the one with the lower id stays. What is left out is nobody: it carries no
     route, and its address has no rights of its groups. owned: all host prefixes of peers and of this host.
@@ -22,7 +22,7 @@ class Known:
         self._ipv6 = overlay.ipv6
         self._all: Mapping[str, Peer] = {}
         self.peers: Mapping[str, Peer] = {}
-        self.unplaced: Mapping[str, str] = {}
+        self.skipped: Mapping[str, str] = {}
         self.own: dict[str, frozenset[str]] = {}
         self.owned: Set[str] = self._mine
 
@@ -49,7 +49,7 @@ class Known:
                 owned |= own
         former, self.owned = self.owned, owned
         self.peers = known if known != self.peers else self.peers
-        self.unplaced = bad if bad != self.unplaced else self.unplaced
+        self.skipped = bad if bad != self.skipped else self.skipped
         return former ^ owned
 
     def _addresses(self, peer: Peer) -> frozenset[str]:

@@ -34,10 +34,10 @@ def has_v6(current: Mapping[str, str]) -> bool:
     return current.get(NO_V6, "0") == "0"
 
 
-def wanted(
+def desired_sysctls(
     *, forward_v4: bool, forward_v6: bool, current: Mapping[str, str], originals: Mapping[str, str]
 ) -> dict[str, SysctlEntry]:
-    """What they shall be, in the order to write them.
+    """Path → the desired setting, in the order to write them.
 
     Strict reverse path filtering becomes loose. Router advertisements keep being accepted where they were: with
     forwarding on, 1 means no, so 2 is written first; a host that forwarded before accepted none, and still does not.
@@ -69,7 +69,7 @@ def journal(
 def restored(
     originals: Mapping[str, str], desired: Mapping[str, SysctlEntry], observed: Mapping[str, SysctlEntry]
 ) -> dict[str, SysctlEntry]:
-    """What to write back: settings that are no longer wanted and are not yet what they were.
+    """What to write back: settings that are no longer desired and are not yet what they were.
 
     A setting whose interface is gone is not observed and needs nothing.
     """

@@ -34,7 +34,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What some groups depend on. peers: those that make sense. connected: peer ids. incumbents: route id → id of the
-    routing peer that carried it so far."""
+    routing peer that the route had so far."""
 
     routes: Mapping[str, Route] = {}
     resolutions: Mapping[str, Resolution] = {}
@@ -44,31 +44,32 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Placed(msgspec.Struct, frozen=True, kw_only=True):
-    """An HA group in use. carrier: None when nobody carries it, which only an exit survives, as unreachable."""
+    """An HA group in use. routing_peer: None for an exit without one, which is installed as unreachable."""
 
     group: HaGroup
     prefixes: tuple[str, ...]
-    carrier: Candidate | None
+    routing_peer: Candidate | None
 
 
 class _Given(msgspec.Struct, frozen=True):
-    """What a group adds to the result. carrier: peer id, "" for none. won: prefixes that lead to the carrier. routes:
-    ids of the routes that it carries. reasons: route id → why it is not installed as it is."""
+    """What a group adds to the result. routing_peer: peer id, "" for none. won: prefixes that lead to this peer.
+    routes: ids of the routes that it carries. reasons: route id → why the route is not installed as it is."""
 
-    carrier: str
+    routing_peer: str
     won: tuple[str, ...]
     routes: tuple[str, ...]
     reasons: Mapping[str, str]
 
 
 class Fib:
-    """routes: prefix → entry. carriers: route id → peer id of its routing peer. allowed: peer id → routed prefixes.
+    """routes: prefix → entry. routing_peers: route id → id of its routing peer. allowed: peer id → routed prefixes.
 
-    unplaced: route id → why it is not installed as it is; an exit that nobody carries is here and unreachable. owners:
-    prefix → the group that has it. What `update` does not change stays the same object, save for `allowed`.
+    skipped: route id → why it is not installed as it is; an exit without a routing peer is here and unreachable. A
+    value that `update` does not change stays the same object, save for `allowed`.
 
-    A group nobody connected can carry is withdrawn, unless a route of it has keep_route on (decision R2). An exit is
-    never withdrawn into the open: it becomes unreachable. With an IPv4 exit and no IPv6 one, IPv6 is unreachable (G8).
+    A group without a connected routing peer is withdrawn, unless a route of it has keep_route on (decision R2). An exit
+    is never withdrawn into the open: it becomes unreachable. With an IPv4 exit and no IPv6 one, IPv6 is unreachable
+    (G8).
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -81,22 +82,22 @@ class Fib:
         self._claims: dict[str, set[HaKey]] = {}
         self._owners: dict[str, HaKey] = {}
         self.routes: Mapping[str, RouteEntry] = {}
-        self.carriers: Mapping[str, str] = {}
-        self.unplaced: Mapping[str, str] = {}
+        self.routing_peers: Mapping[str, str] = {}
+        self.skipped: Mapping[str, str] = {}
         self.allowed: dict[str, set[str]] = {}
 
-    def carrier_of(self, prefix: str) -> str:
+    def routing_peer_of(self, prefix: str) -> str:
         """The id of the peer that the prefix leads to, "" for none."""
-        return self._given[self._owners[prefix]].carrier if prefix in self._owners else ""
+        return self._given[self._owners[prefix]].routing_peer if prefix in self._owners else ""
 
     def update(self, now: Seen) -> set[str]:
         """Compute what differs from the last time; gives the ids of the peers whose allowed prefixes may be others."""
         before, self._seen = self._seen, now
         dirty = self._offers.update(now.routes, now.peers)
-        dirty |= self._offers.carried_by(before.connected ^ now.connected)
+        dirty |= self._offers.routed_by(before.connected ^ now.connected)
         others = changed(before.resolutions, now.resolutions)
         for route_id in changed(before.incumbents, now.incumbents):
-            if now.incumbents.get(route_id) != self.carriers.get(route_id, ""):  # who was chosen is chosen again
+            if now.incumbents.get(route_id) != self.routing_peers.get(route_id, ""):  # else it was chosen here
                 others.add(route_id)
         dirty |= {ha_key(now.routes[route_id]) for route_id in others if route_id in now.routes}
         former, self._choice = self._choice, choice(self._terms.selection, self._offers.exits.values())
@@ -106,7 +107,7 @@ class Fib:
         return self._install({key: self._placing(key) for key in dirty})
 
     def _placing(self, key: HaKey) -> tuple[_Placed | None, Mapping[str, str]]:
-        """The group as it goes into the table, if it does, and route id → why not, or not as it is."""
+        """The group as it goes into the table, None if it does not, and route id → why a route is not wholly in it."""
         group = self._offers.groups.get(key)
         reasons = dict.fromkeys(self._offers.without_policy(key), NO_POLICY)
         if group is None or not self._choice.uses(group.network_id):
@@ -121,44 +122,44 @@ class Fib:
         able = [peer.peer_id for peer in known if peer.address_v6 or not over_v6]
         incumbents = seen.incumbents
         incumbent = next((incumbents[route.route_id] for route in group.routes if route.route_id in incumbents), None)
-        carrier = choose(candidates(group, able, seen.connected), incumbent)
-        if carrier is None:
+        routing_peer = choose(candidates(group, able, seen.connected), incumbent)
+        if routing_peer is None:
             reason = f"{group.network} needs a routing peer with an IPv6 address in the overlay"
             return _closed(group) if overlay.ipv6 else None, reason
-        route = next(route for route in group.routes if carrier.peer_id in route.routing_peers)
+        route = next(route for route in group.routes if routing_peer.peer_id in route.routing_peers)
         found = destinations(route, seen.resolutions.get(route.route_id), overlay)
         if found.refused:
             return None, found.refused
-        if not carrier.connected and not group.keep_route:
+        if not routing_peer.connected and not group.keep_route:
             return _closed(group), NOBODY_CONNECTED
-        has_v6 = seen.peers[carrier.peer_id].address_v6 != ""
+        has_v6 = seen.peers[routing_peer.peer_id].address_v6 != ""
         prefixes = tuple(str(network) for network in found.networks if network.version == 4 or has_v6)
-        return _Placed(group=group, prefixes=prefixes, carrier=carrier), "" if prefixes else NO_ADDRESSES
+        return _Placed(group=group, prefixes=prefixes, routing_peer=routing_peer), "" if prefixes else NO_ADDRESSES
 
     def _install(self, placed: Mapping[HaKey, tuple[_Placed | None, Mapping[str, str]]]) -> set[str]:
-        """One entry for each prefix: where several groups have the same, the best carrier's gets it."""
+        """One entry for each prefix: of several groups with one prefix, the one with the best routing peer gets it."""
         contested = self._claim(placed)
         affected = placed.keys() | {key for prefix in contested for key in self._claims.get(prefix, ())}
         former = [self._given.pop(key) for key in affected if key in self._given]
         given = {key: self._give(*self._placed[key]) for key in affected if key in self._placed}
-        carriers: dict[str, str | None] = {}
-        unplaced: dict[str, str | None] = {}
+        routing_peers: dict[str, str | None] = {}
+        skipped: dict[str, str | None] = {}
         for one in former:
-            self.allowed.get(one.carrier, set()).difference_update(one.won)
-            carriers |= dict.fromkeys(one.routes)
-            unplaced |= dict.fromkeys(one.reasons)
+            self.allowed.get(one.routing_peer, set()).difference_update(one.won)
+            routing_peers |= dict.fromkeys(one.routes)
+            skipped |= dict.fromkeys(one.reasons)
         for one in given.values():
-            self.allowed.setdefault(one.carrier, set()).update(one.won)
-            carriers |= dict.fromkeys(one.routes, one.carrier)
-            unplaced |= one.reasons
+            self.allowed.setdefault(one.routing_peer, set()).update(one.won)
+            routing_peers |= dict.fromkeys(one.routes, one.routing_peer)
+            skipped |= one.reasons
         self._given |= given
-        self.carriers, self.unplaced = patched(self.carriers, carriers), patched(self.unplaced, unplaced)
+        self.routing_peers, self.skipped = patched(self.routing_peers, routing_peers), patched(self.skipped, skipped)
         self.routes = patched(self.routes, {prefix: self._entry(prefix) for prefix in contested})
         self.routes = patched(self.routes, {V6_EXIT: self._entry(V6_EXIT)})
-        return {one.carrier for one in (*former, *given.values()) if one.won}
+        return {one.routing_peer for one in (*former, *given.values()) if one.won}
 
     def _claim(self, placed: Mapping[HaKey, tuple[_Placed | None, Mapping[str, str]]]) -> set[str]:
-        """Take note of what leads where; gives the prefixes that a group of these led or leads to."""
+        """Note the prefixes of these groups; gives those that one of the groups led or leads to."""
         contested = set[str]()
         for key, (one, reasons) in placed.items():
             former, _ = self._placed.pop(key, (None, {}))
@@ -181,18 +182,18 @@ class Fib:
     def _rank(self, key: HaKey) -> tuple[bool, bool, int, str, HaKey]:
         """Lowest first: which of several groups with the same prefix gets it."""
         one, _ = self._placed[key]
-        carrier = one.carrier if one else None
-        if carrier is None:
+        routing_peer = one.routing_peer if one else None
+        if routing_peer is None:
             return True, True, 0, "", key
-        return False, not carrier.connected, carrier.metric, carrier.peer_id, key
+        return False, not routing_peer.connected, routing_peer.metric, routing_peer.peer_id, key
 
     def _give(self, one: _Placed | None, reasons: Mapping[str, str]) -> _Given:
         if one is None:
             return _Given("", (), (), reasons)
         ids = tuple(route.route_id for route in one.group.routes)
         won = tuple(prefix for prefix in one.prefixes if self._owners[prefix] == one.group.key)
-        if one.carrier is not None and (won or not one.prefixes):
-            return _Given(one.carrier.peer_id, won, ids, reasons)
+        if one.routing_peer is not None and (won or not one.prefixes):
+            return _Given(one.routing_peer.peer_id, won, ids, reasons)
         if one.prefixes and not won:
             other, *_ = self._owners[one.prefixes[0]]
             reasons = {**reasons, **dict.fromkeys(ids, f"{one.prefixes[0]} is routed by network {other}")}
@@ -201,7 +202,7 @@ class Fib:
     def _entry(self, prefix: str) -> RouteEntry | None:
         """An exit for one family makes the other family's default unreachable where that is IPv6 and has none."""
         if prefix in self._owners:
-            device = self._terms.interface if self.carrier_of(prefix) else ""
+            device = self._terms.interface if self.routing_peer_of(prefix) else ""
             return RouteEntry(prefix=prefix, device=device, unreachable=not device)
         if prefix == V6_EXIT and self._terms.ipv6 and V4_EXIT in self._owners:
             return RouteEntry(prefix=prefix, device="", unreachable=True)
@@ -209,6 +210,6 @@ class Fib:
 
 
 def _closed(group: HaGroup) -> _Placed | None:
-    """An exit without carrier, which stays and is unreachable (decision R2); None for any other group."""
+    """An exit without a routing peer, which stays and is unreachable (decision R2); None for any other group."""
     prefix = group.routes[0].prefix
-    return _Placed(group=group, prefixes=(str(prefix),), carrier=None) if group.is_exit and prefix else None
+    return _Placed(group=group, prefixes=(str(prefix),), routing_peer=None) if group.is_exit and prefix else None

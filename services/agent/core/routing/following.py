@@ -61,18 +61,18 @@ def unfollowed(
 
 
 def with_reasons(documents: Documents, desired: Desired, reasons: Mapping[str, str], *, ipv6: bool) -> Desired:
-    """The desired state with the routes that the kernel does not follow among what is unplaced."""
+    """The desired state with the routes that the kernel does not follow among what is skipped."""
     if not reasons:
         return desired
     overlay = overlay_of(documents.settings, documents.self_doc, ipv6=ipv6)
     strays = {}
-    for route_id in desired.carriers:
+    for route_id in desired.routing_peers:
         if route_id in documents.routes:
             leads_to = destinations(documents.routes[route_id], documents.resolutions.get(route_id), overlay).networks
             reason = next((reasons[str(network)] for network in leads_to if str(network) in reasons), "")
             if reason:
                 strays[route_id] = reason
-    return replace(desired, unplaced={**strays, **desired.unplaced})
+    return replace(desired, skipped={**strays, **desired.skipped})
 
 
 def _reason(answer: Answer, before: list[OtherRule]) -> str:

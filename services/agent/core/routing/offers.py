@@ -39,7 +39,7 @@ class Offers:
         """The groups that may be others, or have other routing peers. peers: those that make sense."""
         dirty = self._follow(routes)
         before, self._peers = self._peers, peers
-        dirty |= self.carried_by(id for id in changed(before, peers) if _use(before.get(id)) != _use(peers.get(id)))
+        dirty |= self.routed_by(id for id in changed(before, peers) if _use(before.get(id)) != _use(peers.get(id)))
         for key in dirty:
             group = self._offered(key)
             for held in (self.groups, self.exits):
@@ -50,7 +50,7 @@ class Offers:
                     self.exits[key] = group
         return dirty
 
-    def carried_by(self, peers: Iterable[str]) -> set[HaKey]:
+    def routed_by(self, peers: Iterable[str]) -> set[HaKey]:
         """The groups that have one of the peers as a routing peer."""
         routes = set[str]().union(*(self._by_peer.get(peer_id, ()) for peer_id in peers))
         return {ha_key(self._routes[route_id]) for route_id in routes}

@@ -104,7 +104,7 @@ class SshServer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """networks: what this host forwards for. pending: kernel entries as in About, a peer by its name. unplaced: what is
+    """networks: what this host forwards for. pending: kernel entries as in About, a peer by its name. skipped: what is
     not used as it is → why; "route <network id> <where>", "peer <name>" or "rule <id> of policy <id>". local_endpoints:
     where other hosts are told to reach this one. not_told: this host's other addresses → why. limit: what
     does not work as it should with this WireGuard, and the remedy. path_limit: what will not where a path is as it
@@ -139,14 +139,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     desired_revision: int
     applied_revision: int
     pending: Mapping[str, str]
-    unplaced: Mapping[str, str]
+    skipped: Mapping[str, str] = msgspec.field(name="unplaced")
     local_endpoints: tuple[str, ...]
     not_told: Mapping[str, str]
     limit: str
     path_limit: str
 
 
-class Carrier(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class RoutingPeer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The routing peer that carries a network for this host."""
 
     peer_id: str
@@ -155,7 +155,7 @@ class Carrier(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class NetworkStatus(
-    msgspec.Struct, frozen=True, kw_only=True, rename={"resolved_ips": "resolvedIPs", "carried_by": "carriedBy"}
+    msgspec.Struct, frozen=True, kw_only=True, rename={"resolved_ips": "resolvedIPs", "routing_peer": "carriedBy"}
 ):
     """An HA group, or an exit node of both families. network: "" for domains, "0.0.0.0/0, ::/0" for such an exit node.
 
@@ -168,7 +168,7 @@ class NetworkStatus(
     selected: bool
     status: str
     resolved_ips: Mapping[str, tuple[str, ...]]
-    carried_by: Carrier | None
+    routing_peer: RoutingPeer | None
     reason: str
 
 
@@ -207,7 +207,7 @@ def status(
         desired_revision=desired.revision,
         applied_revision=about.applied_revision,
         pending=_pending(about.pending, documents),
-        unplaced={_called(id, documents): reason for id, reason in desired.unplaced.items()},
+        skipped={_called(id, documents): reason for id, reason in desired.skipped.items()},
         local_endpoints=local_endpoints(about.told.addresses, local.listen_port),
         not_told=about.told.left_out,
         limit=about.limit,
@@ -242,12 +242,12 @@ def route_states(documents: Documents, desired: Desired, errors: Mapping[str, st
     me = documents.self_doc
     states = []
     for route_id, route in documents.routes.items():
-        reason = desired.unplaced.get(route_id, "") or errors.get(route.canonical, "")
+        reason = desired.skipped.get(route_id, "") or errors.get(route.canonical, "")
         if me is not None and serves(me.peer_id, route):
             states.append(RouteState(route_id=route_id, state="failed" if reason else "serving", error=reason))
         elif reason in (NO_POLICY, NOBODY_CONNECTED, NO_ADDRESSES):
             states.append(RouteState(route_id=route_id, state="waiting", error=reason))
-        elif reason or route_id in desired.carriers:
+        elif reason or route_id in desired.routing_peers:
             states.append(RouteState(route_id=route_id, state="failed" if reason else "installed", error=reason))
     return tuple(states)
 
@@ -263,7 +263,7 @@ def _path_limit(peers: Iterable[PeerDetail]) -> str:
 def _peer(peer: Peer, documents: Documents, desired: Desired, path: PathStatus, about: About) -> PeerDetail:
     """Times and counts are blank unless the peer is connected, as NetBird shows it."""
     up = path.word == "Connected"
-    carried = [route_id for route_id, carrier in desired.carriers.items() if carrier == peer.peer_id]
+    carried = [route_id for route_id, peer_id in desired.routing_peers.items() if peer_id == peer.peer_id]
     return PeerDetail(
         fqdn=peer.fqdn,
         peer_id=peer.peer_id,
@@ -309,9 +309,9 @@ def _network(
     paths: Mapping[str, PathStatus],
 ) -> NetworkStatus:
     routes = [route for group in groups for route in group.routes]
-    carrier = next((desired.carriers[route.route_id] for route in routes if route.route_id in desired.carriers), None)
-    peer = documents.peers.get(carrier) if carrier else None
-    reasons = (desired.unplaced[route.route_id] for route in routes if route.route_id in desired.unplaced)
+    chosen = (desired.routing_peers.get(route.route_id, "") for route in routes)
+    peer = documents.peers.get(next(filter(None, chosen), ""))
+    reasons = (desired.skipped[route.route_id] for route in routes if route.route_id in desired.skipped)
     return NetworkStatus(
         id=network_id,
         network=", ".join(group.network for group in groups if group.network),
@@ -319,13 +319,13 @@ def _network(
         selected=is_selected,
         status="Selected" if is_selected else "Not Selected",
         resolved_ips=_resolved(routes, documents),
-        carried_by=_carrier(peer, paths) if peer else None,
+        routing_peer=_routing_peer(peer, paths) if peer else None,
         reason=next(reasons, "") if is_selected else "",
     )
 
 
-def _carrier(peer: Peer, paths: Mapping[str, PathStatus]) -> Carrier:
-    return Carrier(peer_id=peer.peer_id, fqdn=peer.fqdn, status=paths.get(peer.peer_id, ABSENT).word)
+def _routing_peer(peer: Peer, paths: Mapping[str, PathStatus]) -> RoutingPeer:
+    return RoutingPeer(peer_id=peer.peer_id, fqdn=peer.fqdn, status=paths.get(peer.peer_id, ABSENT).word)
 
 
 def _resolved(routes: Iterable[Route], documents: Documents) -> dict[str, tuple[str, ...]]:

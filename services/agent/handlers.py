@@ -1,4 +1,4 @@
-"""What the agent answers on its socket."""
+"""The handlers of the control socket: what the agent does at each request, and what it gives as the result."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,7 +14,7 @@ from shared.version import VERSION
 ALL = ("all",)
 
 
-class Answers:
+class Handlers:
     """bus_url: where the bus is, as people wrote it. kept: what people chose, from run to run.
 
     stop: ends the agent and gives what it could not remove.
@@ -37,7 +37,7 @@ class Answers:
         self._stop = stop
 
     def table(self) -> dict[str, Callable[[Request], Awaitable[object]]]:
-        """Answers by what a request wants done."""
+        """`do` of a request → its handler."""
         return {
             "status": self._status,
             "networks": self._networks,

@@ -17,9 +17,9 @@ from services.agent.core.paths.pathbook import PathBook, Reset
 from services.agent.core.reconcile.desired import Local
 from services.agent.core.routing.choices import Selection
 from services.agent.situation import Bus, Situation
-from services.agent.state import lastgood, remembered
+from services.agent.state import lastgood, statefile
 from services.agent.state.lastgood import LastGoodKeeper
-from services.agent.state.remembered import Picture, Remembered
+from services.agent.state.statefile import Picture, StateFile
 from shared import files
 from shared.events.documents import FeedMessage, PeerDoc
 from shared.events.subjects import FeedKey
@@ -46,60 +46,60 @@ PICTURE = Picture(
 
 
 def test_a_picture_comes_back_as_it_was_kept(tmp_path: Path) -> None:
-    remembered.picture(tmp_path).keep(PICTURE)
-    assert remembered.picture(tmp_path).value == PICTURE
+    statefile.picture(tmp_path).keep(PICTURE)
+    assert statefile.picture(tmp_path).value == PICTURE
     assert stat.S_IMODE((tmp_path / "lastgood").stat().st_mode) == 0o600
 
 
 def test_a_choice_comes_back_as_it_was_kept(tmp_path: Path) -> None:
     choice = Selection(selected=frozenset({"x"}), deselected=frozenset({"y"}), none=True)
-    remembered.selection(tmp_path).keep(choice)
-    assert remembered.selection(tmp_path).value == choice
+    statefile.selection(tmp_path).keep(choice)
+    assert statefile.selection(tmp_path).value == choice
 
 
 def test_nothing_kept_is_the_initial_value(tmp_path: Path) -> None:
-    assert remembered.picture(tmp_path).value == Picture()
-    assert remembered.Originals(tmp_path, "boot 1").value == {}
+    assert statefile.picture(tmp_path).value == Picture()
+    assert statefile.Originals(tmp_path, "boot 1").value == {}
 
 
 def test_settings_come_back_until_the_host_is_started_anew(tmp_path: Path) -> None:
     """A reboot set them by what the host is configured with now; what they were before may be wrong meanwhile."""
     forward = {"net/ipv4/ip_forward": "0"}
-    remembered.Originals(tmp_path, "boot 1").keep(forward)
-    assert remembered.Originals(tmp_path, "boot 1").value == forward
-    after = remembered.Originals(tmp_path, "boot 2")
+    statefile.Originals(tmp_path, "boot 1").keep(forward)
+    assert statefile.Originals(tmp_path, "boot 1").value == forward
+    after = statefile.Originals(tmp_path, "boot 2")
     assert after.value == {}
     after.keep({})
-    assert remembered.Originals(tmp_path, "boot 1").value == {}
+    assert statefile.Originals(tmp_path, "boot 1").value == {}
 
 
-WHOLE = remembered.sealed(PICTURE)
+WHOLE = statefile.sealed(PICTURE)
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", WHOLE[:-1], WHOLE[:8], b"x" + WHOLE, WHOLE.replace(b"192.0.2.1", b"192.0.2.9"), remembered.sealed(5)],
+    [b"", WHOLE[:-1], WHOLE[:8], b"x" + WHOLE, WHOLE.replace(b"192.0.2.1", b"192.0.2.9"), statefile.sealed(5)],
     ids=["empty", "cut", "nearly nothing", "shifted", "one byte different", "of another version"],
 )
 def test_a_corrupt_file_is_set_aside_and_the_host_goes_on(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "lastgood").write_bytes(content)
-    kept = remembered.picture(tmp_path)
+    kept = statefile.picture(tmp_path)
     assert kept.value == Picture()
     assert (tmp_path / "lastgood.corrupt-1").read_bytes() == content
     kept.keep(PICTURE)
-    assert remembered.picture(tmp_path).value == PICTURE
+    assert statefile.picture(tmp_path).value == PICTURE
 
 
 @pytest.mark.parametrize("name", ["lastgood", "epoch"])
 def test_a_directory_in_a_files_place_is_set_aside_as_well(tmp_path: Path, name: str) -> None:
     (tmp_path / name / "somebodys").mkdir(parents=True)
-    assert remembered.picture(tmp_path).value == Picture()
-    assert remembered.next_epoch(tmp_path, 1_000.0) == 1_000_000
+    assert statefile.picture(tmp_path).value == Picture()
+    assert statefile.next_epoch(tmp_path, 1_000.0) == 1_000_000
     assert (tmp_path / f"{name}.corrupt-1" / "somebodys").is_dir()
-    assert remembered.next_epoch(tmp_path, 1_000.0) == 1_000_001
+    assert statefile.next_epoch(tmp_path, 1_000.0) == 1_000_001
 
 
-class Counted(Remembered[Picture]):
+class Counted(StateFile[Picture]):
     """writes: how often a picture was to be kept."""
 
     def __init__(self, directory: Path) -> None:
@@ -111,7 +111,7 @@ class Counted(Remembered[Picture]):
         super().keep(value)
 
 
-def keeper_of(file: Remembered[Picture], bus: Mapping[str, tuple[str, ...]]) -> tuple[LastGoodKeeper, Situation]:
+def keeper_of(file: StateFile[Picture], bus: Mapping[str, tuple[str, ...]]) -> tuple[LastGoodKeeper, Situation]:
     situation = Situation(Local(public_key="", listen_port=1))
     return LastGoodKeeper(situation, file, FeedView(PICTURE.feed), PathBook(""), bus), situation
 
@@ -127,31 +127,31 @@ async def test_changes_are_kept_once_they_pause(tmp_path: Path, monkeypatch: pyt
     await eventually(lambda: (tmp_path / "lastgood").exists())
     await asyncio.sleep(0.1)
     assert file.writes == 1
-    assert remembered.picture(tmp_path).value.feed == PICTURE.feed
+    assert statefile.picture(tmp_path).value.feed == PICTURE.feed
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
 
 
 async def test_nothing_is_kept_of_what_a_banished_host_was_told(tmp_path: Path) -> None:
-    file = remembered.picture(tmp_path)
+    file = statefile.picture(tmp_path)
     file.keep(PICTURE)
     keeper, situation = keeper_of(file, PICTURE.bus)
     situation.bus.set(Bus(standing="refused"))
     keeper.keep()
-    assert remembered.picture(tmp_path).value == Picture()
+    assert statefile.picture(tmp_path).value == Picture()
 
 
 def test_epochs_grow_also_when_the_clock_is_set_back(tmp_path: Path) -> None:
-    epochs = [remembered.next_epoch(tmp_path, wall) for wall in (100.0, 101.5, 50.0, 50.0, 200.0)]
+    epochs = [statefile.next_epoch(tmp_path, wall) for wall in (100.0, 101.5, 50.0, 50.0, 200.0)]
     assert epochs == [100_000, 101_500, 101_501, 101_502, 200_000]
 
 
 def test_a_disk_that_takes_nothing_more_keeps_no_host_from_its_next_epoch(tmp_path: Path) -> None:
-    assert remembered.next_epoch(tmp_path, 100.0) == 100_000
+    assert statefile.next_epoch(tmp_path, 100.0) == 100_000
     (tmp_path / f"epoch.{os.getpid()}.new").mkdir()
-    assert remembered.next_epoch(tmp_path, 50.0) == 100_001
-    assert remembered.next_epoch(tmp_path, 200.0) == 200_000
+    assert statefile.next_epoch(tmp_path, 50.0) == 100_001
+    assert statefile.next_epoch(tmp_path, 200.0) == 200_000
 
 
 async def test_endpoints_that_worked_are_kept_and_tried_again(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ async def test_a_picture_that_found_no_room_is_kept_when_there_is_some(
 ) -> None:
     monkeypatch.setattr(lastgood, "DEBOUNCE_S", 0.0)
     monkeypatch.setattr(lastgood, "TRY_AGAIN_S", 0.05)
-    file = remembered.picture(disk.root)
+    file = statefile.picture(disk.root)
     file.keep(PICTURE)
     newer = Picture(feed=PICTURE.feed, bus={f"bus-{number}": ("192.0.2.1",) for number in range(2_000)})
     keeper, situation = keeper_of(file, newer.bus)
@@ -193,11 +193,11 @@ async def test_a_picture_that_found_no_room_is_kept_when_there_is_some(
             situation.documents.set(Documents())
             await eventually(lambda: said)
             await asyncio.sleep(0.3)
-            assert remembered.picture(disk.root).value == PICTURE, "what was there is there still"
+            assert statefile.picture(disk.root).value == PICTURE, "what was there is there still"
             assert [entry["log_level"] for entry in said] == ["warning"], "it is told once"
             assert str(disk.root / "lastgood") in said[0]["problem"]
             disk.empty()
-            await eventually(lambda: remembered.picture(disk.root).value == newer)
+            await eventually(lambda: statefile.picture(disk.root).value == newer)
             await eventually(lambda: len(said) == 2)
             assert said[1]["log_level"] == "info"
     finally:

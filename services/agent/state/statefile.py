@@ -19,7 +19,7 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
-class Remembered(Generic[T]):
+class StateFile(Generic[T]):
     """One value in one file. `value`: what was kept, `initial` when nothing was or the file is corrupt."""
 
     def __init__(self, file: Path, type_: type[T], initial: T) -> None:
@@ -69,13 +69,13 @@ class _Settings(msgspec.Struct, frozen=True, array_like=True):
     values: dict[str, str] = {}
 
 
-def picture(directory: Path) -> Remembered[Picture]:
-    return Remembered(directory / "lastgood", Picture, Picture())
+def picture(directory: Path) -> StateFile[Picture]:
+    return StateFile(directory / "lastgood", Picture, Picture())
 
 
-def selection(directory: Path) -> Remembered[Selection]:
+def selection(directory: Path) -> StateFile[Selection]:
     """What people chose with `networks select`."""
-    return Remembered(directory / "selection", Selection, Selection())
+    return StateFile(directory / "selection", Selection, Selection())
 
 
 class Originals:
@@ -86,7 +86,7 @@ class Originals:
     """
 
     def __init__(self, directory: Path, life: str) -> None:
-        self._file = Remembered(directory / "sysctls", _Settings, _Settings())
+        self._file = StateFile(directory / "sysctls", _Settings, _Settings())
         self._life = life
 
     @property
@@ -104,7 +104,7 @@ def next_epoch(directory: Path, wall: float) -> int:
 
     On a disk that takes nothing more the host goes on, and the next run relies on its clock.
     """
-    last = Remembered(directory / "epoch", int, 0)
+    last = StateFile(directory / "epoch", int, 0)
     epoch = max(int(wall * 1000), last.value + 1)
     try:
         last.keep(epoch)
