@@ -18,9 +18,9 @@ from shared.events.subjects import BadSubject, FactKey
 class Facts:
     """Follows the resolution facts (shared.bus.lastvalues.Reader).
 
-    A fact that names a newer revision than the fold has is kept aside until the fold is there; what was known before
-    stays meanwhile. So it does when the fact of a route that there is has been lost: the resolver ends a fact with one
-    that has no names, and writes again what is lost.
+    A fact that names a newer revision than the fold has is kept aside until the fold is there; the route's
+    former names stay meanwhile. They stay, too, when the fact of an existing route is lost: the resolver ends a fact
+    with one that has no names, and writes a lost fact again.
     on_change: called with account and route whenever `resolutions` says something else about them.
     """
 
@@ -42,7 +42,7 @@ class Facts:
         return self._names.get(account, {})
 
     def keep(self, account: str, route: str, names: tuple[ResolvedName, ...]) -> None:
-        """FEED shows these. They stay unless something else is known."""
+        """FEED shows these names of the route. They count unless a fact of the route is known."""
         key = FactKey(account, "route", route, "resolution")
         known = route in self.resolutions(account) or (key in self._standing and key not in self._ahead)
         if not known and self._is_route(key):
@@ -75,7 +75,7 @@ class Facts:
             self._show(key, fact.names)
 
     def caught_up(self) -> None:
-        """Forget what the snapshot did not bring of routes that are no more."""
+        """Forget the names of deleted routes that the snapshot did not bring."""
         found, self._found = self._found or set(), None
         self._standing = set(found)
         shown = {

@@ -1,4 +1,4 @@
-"""Keeps the pin in a thread of its own: what takes long in the main one must not look like the end of this replica."""
+"""Keeps the pin in a thread of its own: long work in the main thread must not look like the end of this replica."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ class Delivery(NamedTuple):
         await client.publish(self.reply)
 
     async def again(self, client: Client, after_s: float) -> None:
-        """Have it delivered once more, to whoever is served then."""
+        """Have the bus deliver the message once more, to the replica that has the pin then."""
         delay = b" " + msgspec.json.encode({"delay": round(after_s * 1e9)}) if after_s else b""
         await client.publish(self.reply, b"-NAK" + delay)
 

@@ -22,7 +22,7 @@ PIN_TIMEOUT_S = 2.0
 """The server gives the pin to another client when its holder has not asked for this long."""
 
 ACK_WAIT_S = 2.0
-"""What the holder did not acknowledge is delivered again after this long: to its successor, if it died."""
+"""The server delivers an unacknowledged message again after this long: to the holder's successor, if it died."""
 
 PULL_S = 0.6
 """One request for messages stands for this long. Well below PIN_TIMEOUT_S: the pin is kept by asking."""
@@ -47,8 +47,8 @@ class PinnedConsumer:
     """Pulls messages of a stream while this client is the one that is served.
 
     filter_subject: of the first delivery only the last message per subject matters.
-    on_message: called with each message, which has to be acknowledged, and the pin it came under; it is another one
-    whenever somebody else may have been served in between.
+    on_message: called with each message, which has to be acknowledged, and the pin it came under; the pin is
+    another one whenever another client may have been served in between.
     on_lost: called when the server says that the pin was taken away.
     wanted: whether to go on asking; while it says no, the server gives the pin to another client.
     """

@@ -54,14 +54,14 @@ log = structlog.get_logger()
 
 
 class Projector:
-    """Keeps FEED equal to what intent and facts say, while it is the owner.
+    """Keeps FEED equal to the documents that intent and facts ask for, while this replica is the owner.
 
-    The owner is whoever a pinned consumer of LOG serves and has claimed FEED since. It reads FEED once, writes the
-    whole difference, and from then on only what commits and facts touch, small changes before large ones
-    (core/feed/pending.py). What was computed first is written first, so that nothing older follows something newer.
-    Any trouble ends that, and the next delivery starts it anew. A commit is acknowledged after its documents are
-    stored, and the newest one not at all: so there is always a message to deliver, and an owner that is lost has a
-    successor even if nothing is committed any more.
+    The owner is the replica that a pinned consumer of LOG serves and that has claimed FEED since. It reads FEED once,
+    writes the whole difference, and from then on only the units that commits and facts touch, small changes before
+    large ones (core/feed/pending.py). It writes documents in the order in which it computed them, so that no older one
+    follows a newer one. Any trouble ends the ownership, and the next delivery starts it anew. The owner
+    acknowledges a commit after its documents are stored, and the newest one not at all: so there is always a message to
+    deliver, and a lost owner has a successor even if nothing is committed any more.
 
     client: a connection with management's rights. dial: gives another one, for the thread that keeps the pin.
     fold: should have caught up with LOG before `run`, because a replica that becomes the owner first waits for its own
@@ -88,7 +88,7 @@ class Projector:
 
     @property
     def owner(self) -> bool:
-        """Whether this replica believes to be the one that writes."""
+        """Whether this replica takes itself for the owner."""
         return self._published is not None
 
     async def run(self) -> None:
@@ -131,7 +131,7 @@ class Projector:
         self._wake.set()
 
     def _lost(self) -> None:
-        """Another replica may have written since: forget all that was known."""
+        """Another replica may have written since: forget FEED as read, and the work that waited."""
         self._pin = ""
         self._published = None
         self._beacons.end()
@@ -226,7 +226,7 @@ class Projector:
             await delivery.acknowledge(self._client)
 
     def _slice(self, published: Published, lane: Lane) -> list[FeedWrite]:
-        """Nothing is awaited in here: all of it is of one state."""
+        """The writes of a slice of the lane. It awaits nothing, so that all of them come from one state."""
         writes: list[FeedWrite] = []
         until = time.perf_counter() + SLICE_S
         while len(writes) < ENOUGH and time.perf_counter() < until and (look := lane.take()):

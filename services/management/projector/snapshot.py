@@ -35,11 +35,11 @@ _NOTHING_LEFT = "404"
 
 
 Stood = Callable[[FeedKey, int], None]
-"""Told of each message, tombstones and what is unreadable too, with its sequence."""
+"""Called with the key and sequence of each message, tombstones and unreadable ones too."""
 
 
 class FeedSnapshot:
-    """What stands in FEED. resolutions: names by account and route. documents: how many.
+    """The documents that stand in FEED. resolutions: names by account and route. documents: how many.
     newest: revision, among the documents and the tombstones. sequence: of the last message."""
 
     def __init__(self, undecodables: Undecodables, stood: Stood) -> None:
@@ -85,7 +85,7 @@ class FeedReader:
         self._undecodables = undecodables
 
     async def read(self, claimed: int) -> FeedSnapshot:
-        """All of it.
+        """Read the whole of FEED.
 
         claimed: sequence of the reader's own claim, which keeps others from writing meanwhile.
         Raises TimeoutError when the server stops sending, NotStored when it has not got the claim yet or ends the
@@ -135,7 +135,7 @@ class _Pull:
         self._news = asyncio.Event()
 
     def begin(self) -> str:
-        """A request is about to be made; gives where to have it answered."""
+        """Prepare the next request; gives the subject that the server shall answer it on."""
         self._wanted, self._got, self._status = min(BATCH, self.left), 0, ""
         self._reply = f"{self.inbox}.{next(self._numbers)}"
         return self._reply

@@ -45,7 +45,7 @@ _BATCH_COMMIT = "Nats-Batch-Commit"
 FeedWrite = tuple[FeedKey, FeedMessage]
 
 Stored = Callable[[FeedKey, int], None]
-"""Told of each message that FEED took, in the order of their sequences. It may not block."""
+"""Called with the key and sequence of each message that FEED took, in order. It may not block."""
 
 
 class Superseded(Exception):
@@ -125,7 +125,7 @@ class FencedWriter:
             waiting = [*await self._write_at_once(waiting[:1]), *waiting[1:]]
 
     async def _write_at_once(self, batch: Sequence[_Message]) -> list[_Message]:
-        """Gives those that have to be written again, because the server did not compare them."""
+        """Write the messages; gives those to write again, because the server did not compare their fence."""
         answers = await self._answers([await self._publish_fenced(message) for message in batch])
         again = []
         for message, answer in zip(batch, answers, strict=True):
@@ -142,8 +142,8 @@ class FencedWriter:
             self._stored(message.key, sequence)
 
     async def _publish_batch(self, batch: Sequence[_Message]) -> asyncio.Future[_Answer]:
-        """Only the first message is fenced: the server compares when it has the last one, and takes all or none.
-        Republished is what it has taken."""
+        """Publish a batch. Only its first message is fenced: the server compares the fence when it has the last
+        message, and takes all or none. It republishes the messages that it took."""
         name = f"{self._inbox}.{next(self._numbers)}"
         last = len(batch)
         for number, message in enumerate(batch[:-1], 1):
@@ -198,7 +198,7 @@ def _read(message: Msg) -> _Answer:
 
 
 def _taken(answer: _Answer) -> bool:
-    """False when it has to be written again, because the server did not compare. Raises Superseded or NotStored."""
+    """Whether FEED took the message; False when the server compared no fence. Raises Superseded or NotStored."""
     if answer.error is None:
         return True
     if answer.error.err_code == _WRONG_SEQUENCE:

@@ -14,9 +14,9 @@ from shared.events.documents import TOMBSTONE_TTL_S, FeedMessage
 from shared.events.subjects import FeedKey
 
 RESUMABLE_S = TOMBSTONE_TTL_S / 2
-"""After a longer absence deletions may be gone from the stream, so that everything is read anew."""
+"""After a longer absence the stream may have dropped deletions, so the host reads the whole audience anew."""
 WITHDRAW_AFTER_S = 30.0
-"""What another stream lacks may only have been lost there: a new owner of a large feed writes it again by then."""
+"""How long documents that another stream lacks are kept: a new owner of a large feed has written them again by then."""
 
 
 class State(Enum):
@@ -67,7 +67,7 @@ class _Way(Enum):
 class Audience:
     """The state of one audience. All times are seconds on one clock.
 
-    doubted_until: until then what the stream lacks is kept, None while it lacks nothing.
+    doubted_until: until then the documents that the stream lacks are kept, None while it lacks none.
     """
 
     def __init__(self, name: str, view: FeedView) -> None:
@@ -138,7 +138,7 @@ class Audience:
         return changed
 
     def proved(self, at: float) -> None:
-        """The bus proved itself: what it sent until then has arrived."""
+        """The bus answered: every message that it sent until then has arrived."""
         if self.state is State.LIVE and self._complete_at is not None:
             self._complete_at = max(self._complete_at, at)
 
@@ -155,5 +155,5 @@ class Audience:
         return self._is_withdrawn(now) if self.doubted_until is not None else not self.certainty.position
 
     def _is_withdrawn(self, now: float) -> bool:
-        """Whether what the stream lacks is believed to be no more."""
+        """Whether the documents that the stream lacks count as deleted."""
         return self.doubted_until is not None and self.doubted_until <= now

@@ -11,10 +11,10 @@ from shared.backoff import delay_s
 from shared.events.documents import Beacon
 
 PATIENCE_S = 0.5
-"""What a beacon speaks of may still be on its way."""
+"""Messages that a beacon counts may still be on their way for this long."""
 
 MOST_TRIES = 9
-"""More than a minute of readings. No server is behind for so long: what stood there last was a deletion, and has
+"""More than a minute of readings. No server is behind for so long: the missing message was a deletion, and has
 expired."""
 
 MOST_HEARD = 32_768
@@ -22,11 +22,11 @@ MOST_HEARD = 32_768
 
 
 class Certainty:
-    """Take what was read and heard of one audience, and what beacons say. All times are seconds on one clock.
+    """Compare the messages read and heard of one audience with its beacons. All times are seconds on one clock.
 
-    position: every message up to this sequence is here, 0 when the audience was never read. What was heard beyond says
-    nothing of what lies between, until a beacon says how many there are. due: when to read the audience again, None
-    while there is no doubt.
+    position: every message up to this sequence is here, 0 when the audience was never read. A later message
+    does not prove that those between are here; a beacon, which counts them, does. due: when to read the audience
+    again, None while there is no doubt.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Certainty:
         return True
 
     def _judge(self) -> bool:
-        """Whether all that the last beacon speaks of is here."""
+        """Whether all messages that the last beacon counts are here."""
         beacon = self._beacon
         if beacon is None:
             return True

@@ -1,4 +1,4 @@
-"""The picture that is acted on: held back while it is being read, for a part of a reading is no picture."""
+"""The picture that the agent acts on: the former one while a reading goes on, for a part of a reading is no picture."""
 
 from services.agent.core.documents import Documents, FeedView
 
@@ -30,7 +30,7 @@ class HeldBack:
         self._changed_meanwhile = self._mixed_since is not None
 
     def mix(self, mixed: bool, now: float) -> None:
-        """Whether some audience is being read. What changed by a reading is a change of the picture when it ends."""
+        """Whether some audience is being read. The changes that a reading brings show in the picture when it ends."""
         if mixed and self._mixed_since is None:
             self._shown, self._mixed_since = self._view.documents(), now
         if mixed:

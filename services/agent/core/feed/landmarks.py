@@ -1,7 +1,7 @@
 """Whether a stream that is read on is the one that was read before.
 
 A bus that was restored from an older backup, or that lost the end of a stream, gives the same sequences to other
-messages. Whoever reads on from where he was misses what was written anew before that, and keeps what is no more.
+messages. A host that reads on from its position misses the messages written anew before it, and keeps deleted ones.
 """
 
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ class Landmarks:
 
     @property
     def found(self) -> bool:
-        """Whether all from the first of them on came from the stream that they are of.
+        """Whether all messages from the first landmark on came from the stream that the landmarks are of.
 
         Each has to stand there or to be replaced by what came later, one has to stand, and the position to be reached.
         """

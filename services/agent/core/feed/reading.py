@@ -1,4 +1,4 @@
-"""How a host reads its feed: what it follows, what it reads again and when, and when it needs another session.
+"""How a host reads its feed: the audiences it follows, when it reads one again, and when it needs another session.
 
 A session is one connection to the bus. It opens with the host's own audience, whose document names the others; once all
 of them were read it is open. What comes over the connection is heard from then on, and read again where a message may

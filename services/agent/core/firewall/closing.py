@@ -1,7 +1,8 @@
-"""What to do when nftables takes a table neither in part nor as a whole: shut what is no longer permitted.
+"""How the agent shuts withdrawn permits when nftables takes a table neither in part nor as a whole.
 
-Each table has sets that are empty as long as all is well. The chains for traffic from the tunnel drop what is in them
-before they ask anything else: filling them, a change of its own, lets nothing through that was not let through before.
+Each table has closed sets, which are empty as long as nftables takes the table. The chains for traffic from the tunnel
+drop packets from or to their members before they ask any other rule. So a change that only fills closed sets permits
+no packet that the table denied before.
 """
 
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ INPUT, FORWARD = "input_overlay", "forward_overlay"
 
 _VERSIONS: tuple[Version, Version] = (4, 6)
 _TO, _FROM, _INPUT = "closed_to", "closed_from", "closed_input"
-"""Destinations nobody reaches through this host, sources that get nowhere, and sources that do not reach the host."""
+"""Closed sets: destinations behind this host, sources of forwarded packets, and sources of packets to this host."""
 
 
 def closed_sets() -> tuple[NftSet, ...]:
@@ -35,7 +36,7 @@ def is_closed_set(name: str) -> bool:
 
 
 def closed_rules(chain: Literal["input", "forward"]) -> tuple[Rule, ...]:
-    """What a chain begins with."""
+    """The rules that a filter chain begins with: drop packets from and to members of the closed sets."""
     what: tuple[tuple[Field, str], ...] = (("source", _FROM), ("destination", _TO))
     if chain == "input":
         what = (("source", _INPUT),)
@@ -45,7 +46,7 @@ def closed_rules(chain: Literal["input", "forward"]) -> tuple[Rule, ...]:
 
 
 def closing(desired: Ruleset, observed: ObservedRuleset, input_changed: bool) -> dict[str, frozenset[str]]:
-    """Set name → what has to be in it, so that the observed table permits nothing that the desired one does not.
+    """Closed set → the elements it needs, so that the observed table permits nothing that the desired one denies.
 
     A destination is shut when what is permitted there changes, a source when it leaves a set or comes into one whose
     members are dropped, and all input when its rules change: wider than needed, and for as long as the fault lasts.
@@ -70,7 +71,7 @@ def closed(desired: Ruleset) -> Ruleset:
 
 
 def _destinations(desired: Ruleset, observed: ObservedRuleset, version: Version) -> list[Range]:
-    """Where the observed table has a verdict that permits and is no longer desired, or lacks one that denies."""
+    """Destinations with a permit that only the observed table has, or a drop that only the desired one has."""
     shall = {one.name: [f"{key} : {verdict}" for key, verdict in one.elements.items()] for one in desired.maps}
     permits, drops = f"permits_v{version}", f"drops_v{version}"
     return [
@@ -95,7 +96,7 @@ def _verdicts(ours: Iterable[str], theirs: Iterable[str]) -> Iterable[tuple[bool
 
 
 def _sources(desired: Ruleset, observed: ObservedRuleset, version: Version) -> list[Range]:
-    """Who is in a set of sources and shall not be, or shall be in one whose members are dropped and is not."""
+    """Addresses to remove from a set of sources, or to add to one whose members a rule drops."""
     dropped = _dropped_from(desired)
     found: set[str] = set()
     for one in desired.sets:

@@ -1,4 +1,4 @@
-"""What peer rules say of traffic to this host, kept up to date rule by rule."""
+"""The matches of peer rules for traffic to this host, kept up to date rule by rule."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from shared.events.documents import RuleDoc, SelfDoc
 
 
 class Inputs:
-    """matches: rule id → what it says. skipped: rule id → why it makes no sense."""
+    """matches: rule id → its matches for traffic to this host. skipped: rule id → why the rule makes no sense."""
 
     def __init__(self, me: SelfDoc | None) -> None:
         self._audiences = me.audiences if me is not None else ()

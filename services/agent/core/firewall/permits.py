@@ -1,4 +1,4 @@
-"""Who may send what, as rules of the table: peer rules for traffic to this host, route permits for traffic through it.
+"""Permits of senders, as rules of the table: peer rules for traffic to this host, route permits for traffic through it.
 
 Sources are named sets, one for each distinct selector and family, so that a peer that comes or goes changes elements
 and nothing else.
@@ -65,7 +65,7 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fault(rule: RuleDoc | Permit) -> str:
-    """Why the rule makes no sense, "" when it does. One that does not would make nft refuse the whole table."""
+    """Why the rule makes no sense, "" when it does. A senseless rule would make nft refuse the whole table."""
     if rule.ports and rule.protocol in ("all", "icmp"):
         return f"protocol {rule.protocol} has no ports"
     bad = next((port for port in rule.ports if not 1 <= port.start <= port.end <= 65535), None)
@@ -73,14 +73,14 @@ def fault(rule: RuleDoc | Permit) -> str:
 
 
 def made_usable(rule: R) -> R | None:
-    """The rule; one that makes no sense permits nothing, and drops whatever its ports were meant to narrow down."""
+    """The rule as it can be used: one that makes no sense permits nothing; as a drop, it drops on all ports."""
     if not fault(rule):
         return rule
     return msgspec.structs.replace(rule, ports=()) if rule.action == "drop" else None
 
 
 def input_matches(rule: RuleDoc, audiences: Iterable[str]) -> tuple[Match, ...]:
-    """What a peer rule says of traffic to this host: who may come when it is a destination, or a bidirectional source.
+    """The matches of a peer rule for traffic to this host, a destination of it, or a source if it is bidirectional.
 
     audiences: the host's own.
     """

@@ -1,4 +1,4 @@
-"""Table `inet whimbrel`: who may reach this host and what lies behind it, and how far a change of it reaches.
+"""Table `inet whimbrel`: it filters packets from the tunnel to this host and through it; and the smallest change of it.
 
 Everything from the tunnel that nothing permits is dropped, with or without documents. Withdrawn permits also end
 connections that are under way: only replies and related packets pass without one.
@@ -48,7 +48,7 @@ class Elements(msgspec.Struct, frozen=True, tag=True):
 
 
 class Around(msgspec.Struct, frozen=True, kw_only=True):
-    """What the table is around. listen_port: WireGuard's. overlay: its prefixes, which no route's permits cover."""
+    """The host's own values that the table contains. listen_port: WireGuard's. overlay: no route's permits cover it."""
 
     interface: str
     mtu: int
@@ -156,7 +156,7 @@ def elements(ruleset: Ruleset) -> dict[str, frozenset[str]]:
 def holding(ruleset: Ruleset, elements: Mapping[str, Iterable[str]]) -> Ruleset:
     """The table with other elements: set or map name → element texts as `elements` gives them; none when absent.
 
-    What is in dynamic sets is known to whoever fills them, and may be given as well.
+    The elements of dynamic sets may be given as well; only the filler of a set knows them.
     """
     return Ruleset(
         sets=tuple(replace(one, elements=frozenset(elements.get(one.name, ()))) for one in ruleset.sets),
@@ -171,10 +171,10 @@ def _pairs(elements: Iterable[str]) -> dict[str, str]:
 
 
 def change(desired: Ruleset, observed: ObservedRuleset, *, anew: bool = False) -> Replace | Elements | None:
-    """What makes the observed table the desired one, None when it is.
+    """The change that makes the observed table the desired one, None when both are equal.
 
-    anew: write every set and map that differs as a whole. What is closed (core/firewall/closing.py) opens only in a
-    change of its own, once nothing else differs.
+    anew: write every set and map that differs as a whole. Closed sets (core/firewall/closing.py) are emptied in a
+    change of their own, once nothing else differs.
     """
     fingerprint = shape(desired)
     if observed.shape != fingerprint:
@@ -203,8 +203,8 @@ def change(desired: Ruleset, observed: ObservedRuleset, *, anew: bool = False) -
 
 
 def _stays(element: str) -> bool:
-    """Whether nft 1.0.6 cannot remove it by itself: of one that holds the family's last address it only says that it
-    has, and over the one that stands for every address it ends the process."""
+    """Whether nft 1.0.6 cannot remove this element by itself: if it holds the family's last address, nft reports a
+    removal that it did not make; if it stands for every address, nft ends the process."""
     key = element.partition(" : ")[0]
     version: Version = 6 if ":" in key else 4
     return is_last(read(key, version), version)

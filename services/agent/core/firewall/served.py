@@ -1,4 +1,4 @@
-"""What a host forwards for: destinations cut into disjoint pieces, and the permits of all routes that cover each."""
+"""The destinations a host forwards for, cut into disjoint pieces, and the permits of all routes that cover each."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ class Destinations:
         self.masqueraded: frozenset[str] = frozenset()
 
     def update(self, changes: Mapping[str, Served | None]) -> None:
-        """Take over what is served, route id → how, None for a route that is not any more."""
+        """Take changed routes over: route id → the route, None for one that this host no longer forwards for."""
         touched: dict[tuple[int, int], frozenset[str] | None] = {}
         before: dict[tuple[int, int], frozenset[str]] = {}
         for route_id, now in changes.items():
@@ -188,7 +188,7 @@ def map_name(kind: Kind, version: Version) -> str:
 
 
 def _covered(network: Network, overlay: tuple[Network, ...]) -> list[Range]:
-    """What a route to the prefix covers: never the overlay, whose peers are reached directly; see G9 for exit nodes."""
+    """The addresses that a route to the prefix covers: not the overlay's, which need no route; see G9 for exits."""
     version: Version = 4 if network.version == 4 else 6
     holes = [other for other in overlay if other.version == version and other.overlaps(network)]
     if not network.prefixlen:

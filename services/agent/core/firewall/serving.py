@@ -15,8 +15,8 @@ from shared.events.documents import RuleDoc, SelfDoc
 
 
 class Serving:
-    """served, ids: what this host forwards for. skipped: route id → why not, or not wholly. versions: 4 and 6 as far
-    as a route leads there."""
+    """served, ids: the routes this host forwards for. skipped: route id → why it does not, or not wholly. versions: 4
+    and 6 as far as a route leads there."""
 
     def __init__(self, me: SelfDoc | None, overlay: Overlay) -> None:
         self._peer_id = me.peer_id if me is not None else None
@@ -53,7 +53,7 @@ class Serving:
         self.served = served
 
     def _computed(self, route_id: str) -> tuple[Served | None, str]:
-        """What this host forwards for, and why not, or not wholly."""
+        """The route as this host forwards for it, and the reason why it does not, or not wholly."""
         route = self._routes.get(route_id)
         if self._peer_id is None or route is None or not serves(self._peer_id, route):
             return None, ""

@@ -48,7 +48,7 @@ class Sources:
             self.sets[name] = NftSet(name=name, type=f"ipv{version}_addr", interval=False, elements=elements)
 
     def _follow(self, peers: Mapping[str, Peer]) -> set[str]:
-        """Take the peers over; gives the names of the selectors that a peer came into, left, or is in otherwise."""
+        """Take the peers over; gives the names of the selectors that gained, lost or changed a peer."""
         before, self._peers = self._peers, peers
         others, groups = changed(before, peers), set[str]()
         for peer_id in others:

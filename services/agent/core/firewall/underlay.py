@@ -1,8 +1,8 @@
 """How the rest of the host must treat the packets that carry the tunnel, and what may not pass for them.
 
-The agent's own packets and WireGuard's carry CONTROL_MARK. What comes back to them has no mark by itself, so that a
+The agent's own packets and WireGuard's carry CONTROL_MARK. Their replies have no mark by themselves, so that a
 strict or loose reverse path filter looks for their sender in the overlay's table, finds an exit that is unreachable or
-leads into the tunnel, and drops the handshake that would bring the exit back. So the mark is given to what comes back;
+leads into the tunnel, and drops the handshake that would bring the exit back. So the table marks the replies;
 net.ipv4.conf.all.src_valid_mark makes the filter look at it.
 """
 
@@ -14,7 +14,7 @@ from services.agent.core.rule import Connection, Interface, Local, Marked, Ports
 
 
 def marked(interface: str, port: int) -> tuple[NftChain, NftChain]:
-    """What goes out with CONTROL_MARK is remembered; answers to it, and whatever is for WireGuard's port, get it."""
+    """Mark the connections of packets with CONTROL_MARK; their replies, and packets for WireGuard's port, get it."""
     give = SetMark("packet", CONTROL_MARK, CONTROL_MASK)
     remember = SetMark("connection", CONTROL_MARK, CONTROL_MASK)
     outside = Interface("in", interface, other=True)
@@ -41,7 +41,7 @@ def never_inside(interface: str, port: int) -> Rule:
 
 
 def never_spoofed(interface: str, overlay: Iterable[Network]) -> tuple[Rule, ...]:
-    """Nothing forwarded into the tunnel says that it is from the overlay: other hosts would take it for this one's.
+    """Drop packets forwarded into the tunnel with a source in the overlay: other hosts would take them for this one's.
 
     IPv4 refuses this host's own address as a source by itself, IPv6 does not.
     """

@@ -45,7 +45,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 def choice(selection: Selection, groups: Iterable[HaGroup]) -> Choice:
-    """What is used. groups: what is offered; only the exit nodes among it matter.
+    """The choice that a selection makes. groups: the offered HA groups; only the exit nodes among them matter.
 
     The exit node is the one people selected, else the first that applies by itself (skip_auto_apply is off).
     """
@@ -65,7 +65,7 @@ def select(
 ) -> tuple[Selection, tuple[str, ...]]:
     """The selection after `networks select`, and the ids that are not offered; with one of those nothing changes.
 
-    append: add to what is in use; otherwise whatever is not named is deselected. Selecting an exit node deselects
+    append: add to the networks in use; otherwise every other network is deselected. Selecting an exit node deselects
     every other.
     """
     groups = tuple(groups)

@@ -1,4 +1,4 @@
-"""Whether the kernel follows the routes of the overlay's table, and what goes before them where it does not."""
+"""Whether the kernel follows the routes of the overlay's table, and which other route or rule it prefers to one."""
 
 from collections.abc import Iterable, Mapping
 
@@ -61,7 +61,7 @@ def unfollowed(
 
 
 def with_reasons(documents: Documents, desired: Desired, reasons: Mapping[str, str], *, ipv6: bool) -> Desired:
-    """The desired state with the routes that the kernel does not follow among what is skipped."""
+    """The desired state; `skipped` names the routes, too, that the kernel does not follow."""
     if not reasons:
         return desired
     overlay = overlay_of(documents.settings, documents.self_doc, ipv6=ipv6)

@@ -36,7 +36,7 @@ class Offers:
         self.exits: dict[HaKey, HaGroup] = {}
 
     def update(self, routes: Mapping[str, Route], peers: Mapping[str, Peer]) -> set[HaKey]:
-        """The groups that may be others, or have other routing peers. peers: those that make sense."""
+        """Take routes and peers over; gives the keys of groups that may have changed. peers: those that make sense."""
         dirty = self._follow(routes)
         before, self._peers = self._peers, peers
         dirty |= self.routed_by(id for id in changed(before, peers) if _use(before.get(id)) != _use(peers.get(id)))
@@ -125,7 +125,7 @@ def _where(key: HaKey) -> Where:
 
 
 def _use(peer: Peer | None) -> tuple[bool, bool]:
-    """What of a peer matters to the routes it may carry."""
+    """The fields of a peer on which the routes that it may carry depend."""
     return peer is not None, peer is not None and peer.address_v6 != ""
 
 
