@@ -140,7 +140,7 @@ def _kernel(host: Namespace) -> list[str]:
             ("-br", "address", "show", "dev", "wt0", "scope", "global"),
         )
     ]
-    looks += [("nft", "list", "table", "inet", "whimbrel"), ("wg", "show", "wt0", "allowed-ips")]
+    looks += [("nft", "--stateless", "list", "table", "inet", "whimbrel"), ("wg", "show", "wt0", "allowed-ips")]
     return [line for look in looks for line in _on(host, *look).splitlines()]
 
 
