@@ -162,6 +162,8 @@ class Feed:
                 self._tell(in_a_line(problem))
             else:
                 former, self._outbox.session = self._outbox.session, session
+                if self._moved.is_set():  # in the moment that it was opened
+                    session.leave()
                 self._stand("connected")
                 if former is not None:
                     await former.close()  # which may wait for the other end of a connection that is dead
