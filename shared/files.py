@@ -40,6 +40,13 @@ def written(path: Path, content: bytes) -> Iterator[None]:
             draft.unlink()
 
 
+def remove_drafts(folder: Path) -> None:
+    """Remove what processes left that were killed while they wrote. Nobody else may be writing in the folder."""
+    for draft in folder.glob("*.[0-9]*.new"):
+        with contextlib.suppress(OSError):
+            draft.unlink()
+
+
 def create(path: Path) -> int:
     """A descriptor of a new and empty file. What was there is gone: it may be somebody else's, or lead elsewhere."""
     path.unlink(missing_ok=True)

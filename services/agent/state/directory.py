@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 from services.agent.errors import AlreadyRunning
+from shared import files
 from shared.directory import locked
 
 
@@ -26,6 +27,7 @@ class StateDirectory:
         except AlreadyRunning:
             os.close(self._lock)
             raise
+        files.remove_drafts(path)
 
     def release(self) -> None:
         self._claim.close()

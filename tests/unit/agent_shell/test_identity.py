@@ -75,6 +75,18 @@ def test_a_file_set_aside_is_never_written_over(tmp_path: Path) -> None:
     assert [(tmp_path / name).read_text() for name in names] == ["1", "2", "3"]
 
 
+KILLED = "import os, sys; from pathlib import Path; from shared import files; os.fsync = lambda _: os._exit(9); "
+KILLED += "files.write(Path(sys.argv[1]) / 'lastgood', b'what a banished host was told')"
+
+
+def test_what_a_killed_run_was_writing_is_gone_with_the_next_one(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)]).returncode == 9
+    (tmp_path / "lastgood").write_bytes(b"whole")
+    StateDirectory(tmp_path, HOST).release()
+    assert {file.name for file in tmp_path.iterdir()} == {"lock", "lastgood"}
+
+
 HOLD = "import sys; from pathlib import Path; from services.agent.state.directory import StateDirectory; "
 HOLD += "held = StateDirectory(Path(sys.argv[1]), sys.argv[2]); print('held', flush=True); sys.stdin.read()"
 
