@@ -166,16 +166,20 @@ class _Replica:
         """Answer who connects and who enrols; gives what ends each."""
         broker = await over(self._connection, self._undecodables)
         callout = Callout(self.readmodel, self._seeds.issuer, curve_key(self._seeds.callout), self._floods)
-        leave_admission = await callout.serve(broker)
-        # An answer of the bus to this connection proves that it has the subscriptions before it.
-        await self._insist("log", self.readmodel.catch_up)
-        # From its subscription on it is handed hosts that enrol, and may not refuse their commits.
+        leaving = [await callout.serve(broker)]
+        try:
+            # An answer of the bus to this connection proves that it has the subscriptions before it.
+            await self._insist("log", self.readmodel.catch_up)
+            # From its subscription on it is handed hosts that enrol, and may not refuse their commits.
+            self._troubles.end(START)
+            enrolment = Enrolment(self.readmodel, self._log.commit, new_id, callout.standing, self._undecodables)
+            leaving.append(await enrolment.serve(broker))
+            await self._insist("log", self.readmodel.catch_up)
+        except BaseException:  # the connection stays, and another replica of this process may follow on it
+            await _hand_over(*leaving)
+            raise
         self._troubles.end(START)
-        enrolment = Enrolment(self.readmodel, self._log.commit, new_id, callout.standing, self._undecodables)
-        leave_enrolment = await enrolment.serve(broker)
-        await self._insist("log", self.readmodel.catch_up)
-        self._troubles.end(START)
-        return leave_admission, leave_enrolment
+        return tuple(leaving)
 
     async def _found(self) -> None:
         token_file = self._settings.admin_token or self._settings.data_dir / "admin.token"
