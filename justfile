@@ -67,9 +67,9 @@ chaos seeds="2-10" rounds="30" *args: setup
 mutants *words: setup
     .venv/bin/python -m tests.mutants "$@"
 
-# which lines no test of the suite without the lab reaches; words choose, e.g. `just coverage tests/unit/agent`
+# what no test of the suite without the lab reaches, by file and line; words choose, e.g. `just coverage tests/unit/agent`
 coverage *args: setup
-    .venv/bin/pytest {{ workers }} --cov --cov-report term:skip-covered --ignore=tests/e2e "$@"
+    .venv/bin/pytest {{ workers }} --cov --cov-report term-missing:skip-covered --ignore=tests/e2e "$@"
 
 # add the new forms of what leaves a process to tests/golden/messages.json
 golden: setup

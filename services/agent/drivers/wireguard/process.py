@@ -46,13 +46,14 @@ class WireGuardGoProcess:
     def deaf(self) -> list[int]:
         """Processes for the interface in this network namespace that nobody can speak to: their socket is gone.
 
-        Each ends by itself at a time of its own choosing, and then removes the socket of whoever has it by now.
+        Each ends by itself at a time of its own choosing, and then removes the socket of whoever has it by now. None of
+        this agent's is a process that cannot be looked at: it may serve another network namespace.
         """
         found = []
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError, ValueError):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                if words[:3] == [PROGRAM.encode(), b"-f", self._interface.encode()] and is_here(int(entry.name)):
+                if words[:3] == [PROGRAM.encode(), b"-f", self._interface.encode()] and _is_seen_here(int(entry.name)):
                     found.append(int(entry.name))
         return found
 
@@ -107,10 +108,15 @@ class WireGuardGoProcess:
 
 def is_here(pid: int) -> bool:
     """Whether the process is in the network namespace of this thread, as far as we may see."""
+    return _is_seen_here(pid) is not False
+
+
+def _is_seen_here(pid: int) -> bool | None:
+    """None for a process that may do more than this agent, into which it may not look."""
     try:
         return os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat("/proc/thread-self/ns/net").st_ino
     except OSError:
-        return True
+        return None
 
 
 async def _end(pid: int) -> None:
