@@ -14,8 +14,7 @@ import structlog
 from litestar.types import ASGIApp
 from nats.aio.client import Client
 
-from services.management import buswatch
-from services.management import factgc as oldfacts
+from services.management import buswatch, factgc
 from services.management.admission.callout import Callout
 from services.management.admission.floods import Floods
 from services.management.admission.withdrawal import Withdrawal
@@ -159,7 +158,7 @@ class _Replica:
         tasks.create_task(buswatch.watch(self._connection, self._system, self._troubles))
         tasks.create_task(self._presence.follow(self._connection))
         tasks.create_task(Projector(self._connection, self._dial, self.readmodel, self._undecodables).run())
-        tasks.create_task(oldfacts.sweep(self._connection, self.readmodel))
+        tasks.create_task(factgc.sweep(self._connection, self.readmodel))
         tasks.create_task(Withdrawal(self._system, self.readmodel, self._floods).run())
 
     async def serve(self) -> tuple[Leave, ...]:

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from services.management import factgc as oldfacts
+from services.management import factgc
 from services.management.core.entities import Ref
 from shared.bus.streams import FACTS
 from shared.events import subjects
@@ -27,7 +27,7 @@ async def test_facts_go_with_what_they_are_about(account: Bus, tmp_path: Path) -
         await resolver.jetstream().publish(subjects.resolution_fact(ACCOUNT, name), b"x")
     kept = {subjects.session_fact(ACCOUNT, "alice"), subjects.resolution_fact(ACCOUNT, "lan")}
     async with running(account, tmp_path / "a.db") as replica:
-        sweeping = asyncio.create_task(oldfacts.sweep(replica.connection, replica.readmodel, every_s=0.05))
+        sweeping = asyncio.create_task(factgc.sweep(replica.connection, replica.readmodel, every_s=0.05))
         try:
             await eventually(lambda: holds(account, kept | {subjects.session_fact(ACCOUNT, "bob")}))
             await append(account, builders.commit(deletes=(Ref("peer", "bob"),)))
