@@ -127,6 +127,18 @@ def test_a_prefix_is_a_peers_before_it_is_routed_and_new_routes_come_before_old_
     )
 
 
+def test_of_allowed_ips_that_go_the_wide_one_goes_before_what_lies_in_it_at_another_peer() -> None:
+    """Packets for 10.1.0.0/16 go from b into the exit of b, and to a never."""
+    before = Observed(peers=peer("a", "10.0.0.0/8") | peer("b", "10.1.0.0/16") | peer("c", "10.1.2.0/24"))
+    after = Desired(peers=peer("a") | peer("b", "0.0.0.0/0"))
+    assert plan(after, before) == (
+        Upsert("peer", peer("b", "10.1.0.0/16", "0.0.0.0/0"), opens=True),
+        Upsert("peer", peer("a"), opens=False),
+        Upsert("peer", peer("b", "0.0.0.0/0"), opens=True),
+        Delete("peer", ("c",), opens=False),
+    )
+
+
 def test_an_exit_that_closes_is_replaced_and_never_removed_r2() -> None:
     before = Observed(routes=route("0.0.0.0/0"))
     assert plan(Desired(routes=route("0.0.0.0/0", "")), before) == (

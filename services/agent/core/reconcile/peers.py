@@ -1,6 +1,8 @@
 """In which order peers get and lose allowed IPs, so that none is without an owner while a route leads to it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
+from itertools import groupby, takewhile
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -23,21 +25,63 @@ def before_routes(table: Table, comparison: Comparison) -> tuple[Step, ...]:
 
 def after_routes(table: Table, comparison: Comparison) -> tuple[Step, ...]:
     """Take away the allowed IPs that no other peer took over, and the peers that are to go."""
-    opening, closing = comparison.once(_moves)[1:]
     gone = tuple(key for key in comparison.observed.peers if key not in comparison.desired.peers)
-    return (
-        Upsert(table.kind, {key: peer for key, peer in closing.items() if key in opening}, opens=True),
-        Upsert(table.kind, {key: peer for key, peer in closing.items() if key not in opening}, opens=False),
-        Delete(table.kind, gone, opens=False),
-    )
+    return *_closing(table, comparison), Delete(table.kind, gone, opens=False)
+
+
+def _closing(table: Table, comparison: Comparison) -> Iterator[Step]:
+    """First the allowed IPs in which some of another peer lie that go as well, the widest first, and then the rest.
+
+    The other way round, packets for the narrow prefix would go to the peer with the wide one for a moment.
+    """
+    moves, desired, observed = comparison.once(_moves), comparison.desired.peers, comparison.observed.peers
+    going = {key: observed[key].allowed_ips - desired[key].allowed_ips - moves.owned for key in moves.closing}
+    going |= {key: peer.allowed_ips - moves.owned for key, peer in observed.items() if key not in desired}
+
+    def write(peers: Mapping[str, WireGuardPeer]) -> Iterator[Step]:
+        yield Upsert(table.kind, {key: peer for key, peer in peers.items() if key in moves.opening}, opens=True)
+        yield Upsert(table.kind, {key: peer for key, peer in peers.items() if key not in moves.opening}, opens=False)
+
+    for _, prefixes in groupby(_containing(going), key=_length):
+        entries: dict[str, WireGuardPeer] = {}
+        for key, prefix in prefixes:
+            going[key] -= {prefix}
+            kept = desired[key] if key in desired else replace(observed[key], allowed_ips=frozenset(), endpoint="")
+            entries[key] = replace(kept, allowed_ips=kept.allowed_ips | going[key])
+        yield from write(entries)
+    yield from write({key: peer for key, peer in moves.closing.items() if going[key]})
+
+
+def _containing(going: Mapping[str, frozenset[str]]) -> list[tuple[str, str]]:
+    """Peer and prefix, for each prefix in which one of another peer lies, the widest first."""
+    owners = {prefix: key for key, prefixes in going.items() for prefix in prefixes}
+    if len(set(owners.values())) < 2:
+        return []
+    networks = {ip_network(prefix): prefix for prefix in owners}
+    lengths = sorted({network.prefixlen for network in networks})
+    found = set[str]()
+    for network, prefix in networks.items():
+        for length in takewhile(network.prefixlen.__gt__, lengths):
+            wider = networks.get(network.supernet(new_prefix=length))
+            if wider is not None and owners[wider] != owners[prefix]:
+                found.add(wider)
+    return sorted(((owners[prefix], prefix) for prefix in found), key=lambda one: (_length(one), one))
+
+
+def _length(one: tuple[str, str]) -> int:
+    return ip_network(one[1]).prefixlen
 
 
 class _Moves(NamedTuple):
-    """again: public keys of peers to remove first. opening, closing: peers to write before and after routes change."""
+    """again: public keys of peers to remove first. opening, closing: peers to write before and after routes change.
+
+    owned: every desired allowed IP.
+    """
 
     again: tuple[str, ...]
     opening: Mapping[str, WireGuardPeer]
     closing: Mapping[str, WireGuardPeer]
+    owned: frozenset[str]
 
 
 def _moves(comparison: Comparison) -> _Moves:
@@ -48,7 +92,7 @@ def _moves(comparison: Comparison) -> _Moves:
     """
     desired, observed = comparison.desired.peers, comparison.observed.peers
     again = tuple(key for key in comparison.resets if key in observed and key in desired and desired[key].endpoint)
-    new_owner = {prefix: key for key, peer in desired.items() for prefix in peer.allowed_ips}
+    owned = frozenset(prefix for peer in desired.values() for prefix in peer.allowed_ips)
     moving: dict[str, WireGuardPeer] = {}
     opening: dict[str, WireGuardPeer] = {}
     closing: dict[str, WireGuardPeer] = {}
@@ -57,11 +101,11 @@ def _moves(comparison: Comparison) -> _Moves:
             opening[key] = peer
             continue
         found = observed[key]
-        left = frozenset(prefix for prefix in found.allowed_ips - peer.allowed_ips if prefix not in new_owner)
+        left = frozenset(prefix for prefix in found.allowed_ips - peer.allowed_ips if prefix not in owned)
         meanwhile = replace(peer, allowed_ips=peer.allowed_ips | left)
         taken = found.allowed_ips - peer.allowed_ips - left
         if not same_peer(meanwhile, replace(found, allowed_ips=found.allowed_ips - taken)):
             (moving if meanwhile.allowed_ips - found.allowed_ips else opening)[key] = meanwhile
         if left:
             closing[key] = peer
-    return _Moves(again, moving | opening, closing)
+    return _Moves(again, moving | opening, closing, owned)
