@@ -1,6 +1,8 @@
 """A real bus for tests: nats-server, its streams when asked for, and peers with the rights that peers have."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -158,3 +160,15 @@ async def impatient_bus(
     await bus.make_streams()
     yield bus
     await bus.stop()
+
+
+def freeze(pid: int) -> None:
+    """Stop the process; none of its threads runs any more once this returns. SIGCONT has it go on."""
+    os.kill(pid, signal.SIGSTOP)
+    threads = Path(f"/proc/{pid}/task")
+    while any(_state(thread) != "T" for thread in threads.iterdir()):  # the signal reaches each at its own time
+        time.sleep(0.001)
+
+
+def _state(thread: Path) -> str:
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0]

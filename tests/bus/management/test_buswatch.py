@@ -16,7 +16,7 @@ from shared.bus.streams import FACTS, FEED, LOG
 from shared.events import subjects
 from tests import builders
 from tests.bus.management.plane import PlainBus
-from tests.support.bus import Bus, eventually
+from tests.support.bus import Bus, eventually, freeze
 from tests.support.smalldisk import SmallDisk, disk
 
 __all__ = ["disk"]
@@ -76,7 +76,7 @@ async def test_a_bus_that_hangs_is_not_said_to_lack_other_buses(
 ) -> None:
     monkeypatch.setattr(buswatch, "ANSWER_WITHIN_S", 0.5)
     async with watching(plain_bus) as troubles:
-        os.kill(plain_bus.server.pid, signal.SIGSTOP)
+        freeze(plain_bus.server.pid)
         try:
             lines = await eventually(lambda: len(troubles.lines) == 3 and troubles.lines)
         finally:

@@ -20,7 +20,7 @@ from shared.bus.streams import LOG
 from shared.events import subjects
 from tests import builders
 from tests.bus.management.replica import adding_group, append, running, whole_log
-from tests.support.bus import Bus, eventually
+from tests.support.bus import Bus, eventually, freeze
 
 WRITERS = 8
 CHANGES_EACH = 12
@@ -120,7 +120,7 @@ async def test_a_publish_without_an_answer_is_repeated_and_taken_once(
 ) -> None:
     monkeypatch.setattr(log_module, "ANSWER_WITHIN_S", 0.2)
     async with running(account, tmp_path / "a.db") as replica:
-        os.kill(account.server.pid, signal.SIGSTOP)
+        freeze(account.server.pid)
         try:
             sent = replica.connection.stats["out_msgs"]
             writing = asyncio.ensure_future(replica.log.commit(builders.ACCOUNT, adding_group("patient")))
@@ -184,7 +184,7 @@ async def test_without_a_bus_a_writer_is_told_to_come_back_later(
     monkeypatch.setattr(log_module, "ANSWER_WITHIN_S", 0.1)
     monkeypatch.setattr(log_module, "PATIENCE_S", 0.3)
     async with running(account, tmp_path / "a.db") as replica:
-        os.kill(account.server.pid, signal.SIGSTOP)
+        freeze(account.server.pid)
         try:
             with pytest.raises(RetryLater):
                 await replica.log.commit(builders.ACCOUNT, adding_group("nobody-hears"))
@@ -217,7 +217,7 @@ async def test_a_writer_that_waits_for_the_bus_stops_when_it_is_known_to_be_of_n
     monkeypatch.setattr(log_module, "ANSWER_WITHIN_S", 0.1)
     monkeypatch.setattr(log_module, "PATIENCE_S", 3600.0)
     async with running(account, tmp_path / "a.db") as replica:
-        os.kill(account.server.pid, signal.SIGSTOP)
+        freeze(account.server.pid)
         try:
             waiting = asyncio.create_task(replica.log.commit(builders.ACCOUNT, adding_group("nobody-hears")))
             done, _ = await asyncio.wait({waiting}, timeout=0.3)
