@@ -21,6 +21,9 @@ class BusClient(Client):
     nats-py waits for each answer with `asyncio.wait_for`, which before Python 3.12 swallows a cancellation that comes
     together with its result: the task that was to end goes on, and whoever waits for its end waits for ever.
 
+    `flush` returns once the server has what was sent before. nats-py's PING overtakes what it still keeps to be sent,
+    so that a subscription was sometimes not there yet.
+
     A refused subject is told to error_cb as NotPermitted, and the connection goes on; nats-py has no name for it. What
     else the server complains of ends the connection.
     """
@@ -36,6 +39,8 @@ class BusClient(Client):
         return await unswallowed(super().request(*args, **options))
 
     async def flush(self, *args: Any, **options: Any) -> None:
+        if not self.is_closed:
+            await unswallowed(self._flush_pending(force_flush=True))
         await unswallowed(super().flush(*args, **options))
 
     async def drain(self) -> None:

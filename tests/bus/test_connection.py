@@ -6,12 +6,14 @@ import signal
 from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
 
 from shared.bus import connection as connection_module
 from shared.bus.connection import connect
 from shared.bus.embedded.config import credentials
 from shared.bus.embedded.server import NatsServer
-from tests.support.bus import LIMIT_S, eventually
+from shared.events import subjects
+from tests.support.bus import LIMIT_S, Bus, eventually
 
 
 async def test_a_service_leaves_a_server_that_hangs_for_another(
@@ -72,3 +74,20 @@ async def test_a_cancellation_that_comes_with_an_answer_is_not_lost(tmp_path: Pa
     finally:
         server.kill()
         await server.wait()
+
+
+async def test_after_a_flush_the_server_has_what_was_sent_before(bus: Bus) -> None:
+    """Also when the client is too busy to send at once: nats-py's PING overtakes what waits."""
+    hearing, telling = await bus.service("signal"), await bus.peer("account", "a")
+    for number in range(100):
+        subject = subjects.signal_from("account", "a", f"b{number}")
+        heard = asyncio.Event()
+
+        async def hear(_: Msg, heard: asyncio.Event = heard) -> None:
+            heard.set()
+
+        await hearing.subscribe(subject, cb=hear)
+        await hearing.flush()
+        await telling.publish(subject, b"")
+        await telling.flush()
+        await asyncio.wait_for(heard.wait(), LIMIT_S)

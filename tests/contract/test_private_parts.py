@@ -54,6 +54,12 @@ def test_a_subscription_hands_out_by_its_callback() -> None:
     assert "self._cb(" in source, "tests replace Subscription._cb to withhold messages: find what nats-py calls instead"
 
 
+def test_a_client_sends_what_waits_when_it_is_forced_to() -> None:
+    assert "force_flush" in inspect.signature(Client._flush_pending).parameters, (
+        "nats-py sends what waits another way: BusClient.flush relies on it"
+    )
+
+
 async def test_the_client_is_told_of_a_refused_subject_in_a_way_of_its_own() -> None:
     told: list[Exception] = []
 
