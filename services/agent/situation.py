@@ -12,11 +12,13 @@ import msgspec
 from services.agent.cells import Cell
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
+from services.agent.core.ha.standing import Decision, Health, Probed
 from services.agent.core.kernel import PeerStats
 from services.agent.core.paths.whereabouts import Told, Whereabouts
 from services.agent.core.reconcile.desired import Local
 from services.agent.core.reconcile.steps import Entry, Kind
 from services.agent.core.routing.following import with_reasons
+from services.agent.core.routing.hagroups import HaKey
 from services.agent.ports import HostChange
 
 Standing: TypeAlias = Literal["connecting", "connected", "refused"]
@@ -94,6 +96,18 @@ class Situation:
         """monitor.py: what others may have changed in the kernel → number of the last time (cells.since)."""
         self.unfollowed: Cell[Mapping[str, str]] = Cell({})
         """loop/following.py: prefixes of ours that the kernel sends elsewhere → why."""
+        self.probed: Cell[Mapping[str, Probed]] = Cell({})
+        """choosing.py: peer id → routing peer to ask over the tunnel."""
+        self.health: Cell[Mapping[str, Health]] = Cell({})
+        """probes.py: peer id → what its answers say, for those in `probed`."""
+        self.decisions: Cell[Mapping[HaKey, Decision]] = Cell({})
+        """choosing.py: who carries each HA group that there is anything to decide about."""
+        self.withdrawn: Cell[Mapping[str, str]] = Cell({})
+        """candidacy.py: id of a route that this host serves and cannot carry now → why."""
+        self.held: Cell[frozenset[str]] = Cell(frozenset())
+        """holding.py: ids of the routes whose return address this host holds."""
+        self.draining = Cell(False)
+        """lifetime: this host is about to stop, and its clients shall leave."""
         self.passed = Cell(PassResult(local=local))
         """loop/loop.py, after each pass."""
 

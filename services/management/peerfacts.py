@@ -9,7 +9,7 @@ from shared.bus.streams import FACTS
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
 from shared.events import subjects
-from shared.events.facts import ReportFact, SessionFact
+from shared.events.facts import CandidacyFact, ReportFact, SessionFact
 from shared.events.subjects import BadSubject, FactKey
 
 
@@ -38,16 +38,16 @@ class Presence:
     def message(self, subject: str, data: bytes, sequence: int) -> None:
         try:
             key = subjects.parse_fact(subject)
-            self._take(key, decode(subject, data, SessionFact | ReportFact))  # type: ignore[arg-type]
+            self._take(key, decode(subject, data, SessionFact | ReportFact | CandidacyFact))  # type: ignore[arg-type]
         except (Undecodable, BadSubject) as problem:
             self._undecodables.note(subjects.FACT_PEERS, problem)
 
-    def _take(self, key: FactKey, fact: SessionFact | ReportFact) -> None:
+    def _take(self, key: FactKey, fact: SessionFact | ReportFact | CandidacyFact) -> None:
         if self._found is not None:
             self._found.add(key)
         if isinstance(fact, SessionFact):
             self._sessions[key.account, key.id] = fact
-        else:
+        elif isinstance(fact, ReportFact):
             # Nothing here asks about the routes, which are most of a report: 100 KB of a host that has 500.
             self._reports[key.account, key.id] = replace(fact, routes=())
 

@@ -10,6 +10,7 @@ import msgspec
 
 Action: TypeAlias = Literal["accept", "drop"]
 Protocol: TypeAlias = Literal["all", "tcp", "udp", "icmp", "netbird-ssh"]
+ProbeKind: TypeAlias = Literal["icmp", "tcp"]
 
 TOMBSTONE_TTL_S = 3600.0
 """How long a deletion stays in FEED. A reader that was away for longer takes a whole snapshot instead of resuming."""
@@ -103,6 +104,18 @@ class Permit(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     source_peers: tuple[str, ...]
 
 
+class Probe(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What each routing peer of a route asks on its own leg, so that it notices what netlink cannot tell (G3).
+
+    address: canonical, inside the route's network. port: of "tcp", 0 for "icmp".
+    """
+
+    kind: ProbeKind
+    address: str
+    port: int = 0
+    interval_ms: int = 200
+
+
 class RouteDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="route.v1"):
     """One enabled route: seen by its distribution groups and its routing peers. Key: the route's id.
 
@@ -110,6 +123,8 @@ class RouteDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
     routing_peers: peer ids, sorted. permits: None in the copy for distribution groups; the routing peers'
     copy holds all of them, () when nothing is permitted (decision A3). A reader that sees both copies
     is a routing peer and takes the one with permits.
+    return_address: address in the LAN that the routing peer in charge takes over, "" for none; without masquerading
+    the LAN sends there what is for the overlay.
     """
 
     route_id: str
@@ -123,6 +138,8 @@ class RouteDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
     routing_peers: tuple[str, ...]
     distribution: tuple[str, ...]
     permits: tuple[Permit, ...] | None
+    probe: Probe | None = None
+    return_address: str = ""
 
 
 class ResolvedAddress(msgspec.Struct, frozen=True, array_like=True, order=True):
@@ -145,11 +162,33 @@ class ResolutionDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
     names: tuple[ResolvedName, ...]
 
 
+class Withdrawn(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """A routing peer does not carry a route now. reason: one line for people."""
+
+    route_id: str
+    reason: str
+
+
+class PresenceDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="presence.v1"):
+    """How a routing peer stands: seen by whoever sees the peer. Key: the peer's id. Peers that route nothing have none.
+
+    agent: whether its agent is on the bus; a hint, since its kernel may go on without. draining: it, or people, want
+    its clients to leave. withdrawn: by route id; what it does not carry by its own word. holds: ids of the routes
+    whose return address it holds. The last three are what the agent said last, whether it is there or not.
+    """
+
+    peer_id: str
+    agent: bool
+    draining: bool = False
+    withdrawn: tuple[Withdrawn, ...] = ()
+    holds: tuple[str, ...] = ()
+
+
 class Tombstone(msgspec.Struct, frozen=True, array_like=True, tag="tombstone.v1"):
     """The document is gone. Stays for TOMBSTONE_TTL_S."""
 
 
-Document: TypeAlias = SelfDoc | SettingsDoc | PeerDoc | RuleDoc | RouteDoc | ResolutionDoc
+Document: TypeAlias = SelfDoc | SettingsDoc | PeerDoc | RuleDoc | RouteDoc | ResolutionDoc | PresenceDoc
 
 KINDS: dict[type[Document], str] = {
     struct: str(struct.__struct_config__.tag).partition(".")[0] for struct in get_args(Document)

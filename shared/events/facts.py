@@ -4,7 +4,7 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
-from shared.events.documents import ResolvedName
+from shared.events.documents import ResolvedName, Withdrawn
 
 SHORT = 255
 """Code points of a text that a host says of itself: the API shows it to everybody who looks at the peer."""
@@ -25,11 +25,15 @@ class SessionFact(msgspec.Struct, frozen=True, kw_only=True, tag="session.v1"):
 
 
 class RouteState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a host made of one route: `state` is "serving", "installed", "waiting" or "failed"."""
+    """What a host made of one route: `state` is "serving", "installed", "waiting" or "failed".
+
+    routing_peer: id of the peer that carries it for the host, "" for none.
+    """
 
     route_id: str
     state: str
     error: str = ""
+    routing_peer: str = ""
 
 
 class ReportFact(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="report.v1"):
@@ -50,6 +54,22 @@ class ReportFact(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="repor
     applied_revision: int
     pending: int
     routes: tuple[RouteState, ...] = ()
+    at: float = 0.0
+
+
+class CandidacyFact(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="candidacy.v1"):
+    """What a routing peer says of itself. Producer: its agent. Consumers: management. Key: account, peer.
+
+    epoch: of the agent's run, as in the beats; number: grows within it. An older pair changes nothing. withdrawn: by
+    route id. holds: ids of the routes whose return address it holds. draining: it is about to stop.
+    """
+
+    peer_id: str
+    epoch: int
+    number: int
+    draining: bool = False
+    withdrawn: tuple[Withdrawn, ...] = ()
+    holds: tuple[str, ...] = ()
     at: float = 0.0
 
 

@@ -1,7 +1,7 @@
 """The subject grammar of the bus. Nothing else in the project formats or parses a subject.
 
     log.<account>                                   LOG    one commit
-    fact.<account>.peer.<peer>.session|report       FACTS  last observation
+    fact.<account>.peer.<peer>.session|report|candidacy  FACTS  last observation
     fact.<account>.route.<route>.resolution         FACTS  last observation
     feed.<account>.<audience>.<kind>.<id>           FEED   last document; <audience> is two tokens, see audience
     live.feed.<account>.<audience>.<kind>.<id>      FEED as republished by the server
@@ -31,6 +31,7 @@ FACT_ALL = "fact.>"
 FACT_PEERS = "fact.*.peer.*.*"
 FACT_SESSIONS = "fact.*.peer.*.session"
 FACT_REPORTS = "fact.*.peer.*.report"
+FACT_CANDIDACIES = "fact.*.peer.*.candidacy"
 FACT_RESOLUTIONS = "fact.*.route.*.resolution"
 FEED_ALL = "feed.>"
 LIVE_FEED_ALL = "live.feed.>"
@@ -109,6 +110,10 @@ def session_fact(account: str, peer: str) -> str:
 
 def report_fact(account: str, peer: str) -> str:
     return f"fact.{token(account)}.peer.{token(peer)}.report"
+
+
+def candidacy_fact(account: str, peer: str) -> str:
+    return f"fact.{token(account)}.peer.{token(peer)}.candidacy"
 
 
 def resolution_fact(account: str, route: str) -> str:

@@ -14,7 +14,7 @@ from services.agent.state.statefile import Picture
 from services.management.core.entities import KINDS, Entity, Ref
 from services.management.core.model.commit import Activity, Actor, Commit
 from shared.events.documents import Beacon, Document, FeedMessage, Tombstone
-from shared.events.facts import ReportFact, ResolutionFact, SessionFact
+from shared.events.facts import CandidacyFact, ReportFact, ResolutionFact, SessionFact
 from shared.events.signals import Beat, Candidates, Enrolled, EnrolRefused, EnrolRequest
 
 FILE = Path(__file__).with_suffix(".json")
@@ -23,6 +23,7 @@ WHOLE: tuple[type[msgspec.Struct], ...] = (
     Beacon,
     SessionFact,
     ReportFact,
+    CandidacyFact,
     ResolutionFact,
     EnrolRequest,
     Enrolled,

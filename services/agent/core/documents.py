@@ -18,6 +18,7 @@ from shared.events.documents import (
     Document,
     FeedMessage,
     PeerDoc,
+    PresenceDoc,
     ResolutionDoc,
     RouteDoc,
     RuleDoc,
@@ -29,7 +30,7 @@ from shared.events.subjects import FeedKey
 
 V = TypeVar("V")
 
-Parsed: TypeAlias = SelfDoc | SettingsDoc | Peer | RuleDoc | Route | Resolution
+Parsed: TypeAlias = SelfDoc | SettingsDoc | Peer | RuleDoc | Route | Resolution | PresenceDoc
 
 Ident: TypeAlias = tuple[type[Document], str]
 """A kind of document and the id of one, by which the copies in several audiences belong together."""
@@ -60,6 +61,7 @@ class LastGood(msgspec.Struct, frozen=True, array_like=True):
 
 class Documents(msgspec.Struct, frozen=True, kw_only=True):
     """The merged picture, id → document, sorted by id. peers: without this host itself.
+    presences: by peer id.
 
     revision: newest LOG sequence among all messages ever applied, deletions included. Of two pictures of one FeedView
     a kind, and a document, that is the same in both is the same object.
@@ -72,6 +74,7 @@ class Documents(msgspec.Struct, frozen=True, kw_only=True):
     rules: Mapping[str, RuleDoc] = {}
     routes: Mapping[str, Route] = {}
     resolutions: Mapping[str, Resolution] = {}
+    presences: Mapping[str, PresenceDoc] = {}
 
 
 class FeedView:
@@ -214,6 +217,7 @@ class _Picture:
             rules=of[RuleDoc],
             routes=of[RouteDoc],
             resolutions=of[ResolutionDoc],
+            presences=of[PresenceDoc],
         )
 
     def _merge(self, kind: type[Document], ids: Iterable[str]) -> bool:
@@ -232,7 +236,7 @@ class _Picture:
         return bool(changes)
 
 
-KINDS: tuple[type[Document], ...] = (SelfDoc, SettingsDoc, PeerDoc, RuleDoc, RouteDoc, ResolutionDoc)
+KINDS: tuple[type[Document], ...] = (SelfDoc, SettingsDoc, PeerDoc, RuleDoc, RouteDoc, ResolutionDoc, PresenceDoc)
 
 
 def with_changes(former: Mapping[str, V], changes: Mapping[str, V | None]) -> dict[str, V]:
@@ -270,7 +274,7 @@ def merged(copies: Iterable[Held]) -> Parsed:
 
 def _ident(document: Document) -> Ident:
     match document:
-        case SelfDoc() | PeerDoc():
+        case SelfDoc() | PeerDoc() | PresenceDoc():
             return type(document), document.peer_id
         case RuleDoc():
             return RuleDoc, document.rule_id
