@@ -88,7 +88,13 @@ _CONSUMERS = "$JS.API.CONSUMER"
 _CATCH_UP = (f"{_CONSUMERS}.CREATE.FEED.>", f"{_CONSUMERS}.DELETE.FEED.*", f"{_CONSUMERS}.MSG.NEXT.FEED.*")
 
 _HOSTS_HEAR = (subjects.LIVE_FEED_ALL, subjects.SIGNAL_TO_ALL)
-_HOSTS_SEND = (subjects.FACT_REPORTS, subjects.SIGNAL_FROM_ALL, subjects.BEAT_ALL, subjects.ENROL_ALL)
+_HOSTS_SEND = (
+    subjects.FACT_REPORTS,
+    subjects.FACT_CANDIDACIES,
+    subjects.SIGNAL_FROM_ALL,
+    subjects.BEAT_ALL,
+    subjects.ENROL_ALL,
+)
 """What crosses between the two accounts, beside the requests of _CATCH_UP; each connection may use a part of it."""
 
 _PERMISSIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
