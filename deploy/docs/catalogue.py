@@ -8,7 +8,7 @@ import msgspec
 from services.management.core.model.commit import Commit
 from shared.events import subjects
 from shared.events.documents import KINDS, Beacon, Document, RouteDoc
-from shared.events.facts import ReportFact, ResolutionFact, SessionFact
+from shared.events.facts import CandidacyFact, ReportFact, ResolutionFact, SessionFact
 from shared.events.signals import Beat, Candidates, Enrolled, EnrolRefused, EnrolRequest
 from shared.events.subjects import FeedKey
 
@@ -76,6 +76,14 @@ EVENTS: tuple[Event, ...] = (
     Event(
         struct=ReportFact,
         subject=_pattern(subjects.report_fact("ACCOUNT", "PEER")),
+        stream="FACTS",
+        producers=("agent",),
+        consumers=("management",),
+        key="account, peer",
+    ),
+    Event(
+        struct=CandidacyFact,
+        subject=_pattern(subjects.candidacy_fact("ACCOUNT", "PEER")),
         stream="FACTS",
         producers=("agent",),
         consumers=("management",),

@@ -25,8 +25,11 @@ def test_a_message_is_written_in_the_form_that_is_known(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "form"),
-    [(name, form) for name, forms in GOLDEN.items() for form in forms],
-    ids=lambda part: str(part)[:40],
+    [
+        pytest.param(name, form, id=f"{name}, form {number}")
+        for name, forms in GOLDEN.items()
+        for number, form in enumerate(forms, 1)
+    ],
 )
 def test_a_message_that_was_ever_written_is_read(name: str, form: Any) -> None:
     assert name in SAMPLES, f"{name} is gone, but hosts and streams hold it: go on reading it"
