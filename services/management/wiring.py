@@ -28,7 +28,8 @@ from services.management.ids import new_id, new_setup_key
 from services.management.log import Log
 from services.management.peerfacts import Presence
 from services.management.projector.keeper import Dial
-from services.management.projector.projector import Projector
+from services.management.projector.projector import CONSUMER, Projector
+from services.management.projector.succession import Succession
 from services.management.readmodel.readmodel import ReadModel
 from services.management.serving import serve
 from services.management.settings import ROLE, Settings
@@ -39,7 +40,7 @@ from shared.bus.connection import connect
 from shared.bus.keys import curve_key, read_seed
 from shared.bus.patience import OF_THE_BUS, Patience, Trouble, in_a_line
 from shared.bus.reached import Reached
-from shared.bus.streams import ensure_streams
+from shared.bus.streams import LOG, ensure_streams
 from shared.bus.undecodable import Undecodables
 from shared.directory import held
 from shared.errors import CorruptFile, NoRoom, Taken
@@ -158,6 +159,7 @@ class _Replica:
         tasks.create_task(buswatch.watch(self._connection, self._system, self._troubles))
         tasks.create_task(self._presence.follow(self._connection))
         tasks.create_task(Projector(self._connection, self._dial, self.readmodel, self._undecodables).run())
+        tasks.create_task(Succession(self._connection, self._system, f"{LOG}.{CONSUMER}").run())
         tasks.create_task(factgc.sweep(self._connection, self.readmodel))
         tasks.create_task(Withdrawal(self._system, self.readmodel, self._floods).run())
 

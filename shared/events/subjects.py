@@ -22,6 +22,8 @@ import re
 
 import msgspec
 
+from shared.events.logins import BUS_ACCOUNT
+
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\Z")
 _LIVE = "live."
 _BEACON = "newest"
@@ -55,6 +57,9 @@ SIGNAL_FROM_ALL = "signal.*.from.*.*"
 SIGNAL_TO_ALL = "signal.*.to.*.*"
 BEAT_ALL = "signal.*.beat.*"
 AUTH_CALLOUT = "$SYS.REQ.USER.AUTH"
+SERVICE_GONE = f"$SYS.ACCOUNT.{BUS_ACCOUNT}.DISCONNECT"
+"""The server says that a connection of a service ended."""
+
 SERVER_HEALTH = "$SYS.REQ.SERVER.PING.HEALTHZ"
 HOST_API = "hostapi"
 """What hosts write in place of `$JS.API`: the few requests of the JetStream API that the bus hands on for them."""

@@ -73,3 +73,7 @@ async def test_the_client_is_told_of_a_refused_subject_in_a_way_of_its_own() -> 
     source = inspect.getsource(Client._process_err)
     assert "PERMISSIONS_ERR" in source, "nats-py tells of a refused subject elsewhere now: see shared/bus/client.py"
     assert "_process_err(" in inspect.getsource(parser), "nats-py's parser calls something else for -ERR now"
+
+
+async def test_a_client_knows_the_id_of_its_server() -> None:
+    assert Client()._server_info == {}, "nats-py keeps what its server says elsewhere: see projector/succession.py"

@@ -13,6 +13,7 @@ from services.agent.state.identity import Identity
 from services.agent.state.statefile import Picture
 from services.management.core.entities import KINDS, Entity, Ref
 from services.management.core.model.commit import Activity, Actor, Commit
+from services.management.projector.succession import Claim
 from shared.events.documents import Beacon, Document, FeedMessage, Tombstone
 from shared.events.facts import CandidacyFact, ReportFact, ResolutionFact, SessionFact
 from shared.events.signals import Beat, Candidates, Enrolled, EnrolRefused, EnrolRequest
@@ -21,6 +22,7 @@ FILE = Path(__file__).with_suffix(".json")
 
 WHOLE: tuple[type[msgspec.Struct], ...] = (
     Beacon,
+    Claim,
     SessionFact,
     ReportFact,
     CandidacyFact,

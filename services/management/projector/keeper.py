@@ -12,6 +12,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from services.management.projector.pinned import PinnedConsumer
+from services.management.projector.succession import Connection, connection_of
 
 HUNG_S = 10.0
 """The pin is not kept for a main thread that has not run for this long."""
@@ -57,6 +58,12 @@ class PinKeeper:
         self._on_message = on_message
         self._on_lost = on_lost
         self._alive_at = time.monotonic()
+        self._client: Client | None = None
+
+    @property
+    def connection(self) -> Connection:
+        """The one that the pin is kept on, an empty one while there is none."""
+        return connection_of(self._client) if self._client is not None else Connection()
 
     async def run(self) -> None:
         """Until cancelled; then the pin is given back before it returns."""
@@ -106,7 +113,7 @@ class PinKeeper:
         def lost() -> None:
             main.call_soon_threadsafe(self._on_lost)
 
-        client = await self._dial()
+        self._client = client = await self._dial()
         try:
             await PinnedConsumer(
                 client,
@@ -116,4 +123,5 @@ class PinKeeper:
                 wanted=lambda: time.monotonic() - self._alive_at < HUNG_S,
             ).run()
         finally:
+            self._client = None
             await client.close()

@@ -21,8 +21,9 @@ from shared.tasks import end_if_cancelled
 PIN_TIMEOUT_S = 2.0
 """The server gives the pin to another client when its holder has not asked for this long."""
 
-ACK_WAIT_S = 2.0
-"""The server delivers an unacknowledged message again after this long: to the holder's successor, if it died."""
+ACK_WAIT_S = 1.0
+"""The server delivers an unacknowledged message again after this long: to the holder's successor, if it died. Not much
+sooner, as it also does so while an owner is busy: 256 messages of a request, once a second."""
 
 PULL_S = 0.6
 """One request for messages stands for this long. Well below PIN_TIMEOUT_S: the pin is kept by asking."""
@@ -31,7 +32,9 @@ PULL_SLACK_S = 1.0
 RETRY_S = 0.25
 BATCH = 256
 
-_GROUP = "projector"
+GROUP = "projector"
+"""Of the consumer: the one that pins."""
+
 _API = "$JS.API.CONSUMER"
 _NANOSECONDS = 1_000_000_000
 _LOST, _EXPIRED = "423", "408"
@@ -74,7 +77,7 @@ class PinnedConsumer:
             "ack_policy": "explicit",
             "ack_wait": round(ACK_WAIT_S * _NANOSECONDS),
             "priority_policy": "pinned_client",
-            "priority_groups": [_GROUP],
+            "priority_groups": [GROUP],
             "priority_timeout": round(PIN_TIMEOUT_S * _NANOSECONDS),
         }
         self._create = {"stream_name": stream, "config": self._config}
@@ -121,7 +124,7 @@ class PinnedConsumer:
         self._left = BATCH
         self._status = ""
         self._ended.clear()
-        request: dict[str, Any] = {"batch": BATCH, "expires": round(PULL_S * _NANOSECONDS), "group": _GROUP}
+        request: dict[str, Any] = {"batch": BATCH, "expires": round(PULL_S * _NANOSECONDS), "group": GROUP}
         if self._pin:
             request["id"] = self._pin
         await self._client.publish(
@@ -151,4 +154,9 @@ class PinnedConsumer:
     async def _release(self) -> None:
         if self._pin:
             self._pin = ""
-            await self._client.publish(f"{_API}.UNPIN.{self._consumer}", msgspec.json.encode({"group": _GROUP}))
+            await unpin(self._client, self._consumer)
+
+
+async def unpin(client: Client, consumer: str) -> None:
+    """Have the server give the pin to whoever asks next. consumer: "<stream>.<name>"."""
+    await client.publish(f"{_API}.UNPIN.{consumer}", msgspec.json.encode({"group": GROUP}))

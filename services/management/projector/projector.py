@@ -21,6 +21,7 @@ from services.management.projector.beacons import BeaconSender
 from services.management.projector.facts import Facts
 from services.management.projector.keeper import Delivery, Dial, PinKeeper
 from services.management.projector.snapshot import FeedReader
+from services.management.projector.succession import Claim
 from services.management.projector.writer import FeedWrite, FencedWriter, NotStored, Superseded
 from shared.bus.lastvalues import follow
 from shared.bus.patience import OF_THE_BUS, Patience, Trouble
@@ -32,6 +33,8 @@ from shared.metrics import REGISTRY, Counter, Gauge
 from shared.tasks import end_if_cancelled
 
 CONSUMER = "projector"
+"""The pinned consumer of LOG."""
+
 RETRY_S = 0.25
 """After trouble, how long until the next try."""
 
@@ -174,7 +177,7 @@ class Projector:
             self._wake.set()
 
     async def _take_over(self, pin: str) -> None:
-        claimed = await self._writer.claim()
+        claimed = await self._writer.claim(Claim(pin=pin, holder=self._consumer.connection))
         self._beacons.begin()
         found = await self._reader.read(claimed)
         await self._facts.known()

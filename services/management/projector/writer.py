@@ -9,6 +9,7 @@ import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from services.management.projector.succession import Claim
 from shared.bus.codec import encode
 from shared.events import subjects
 from shared.events.documents import TOMBSTONE_TTL_S, FeedMessage, Tombstone
@@ -98,12 +99,12 @@ class FencedWriter:
         self._numbers = itertools.count()
         self._waiting: dict[str, asyncio.Future[_Answer]] = {}
 
-    async def claim(self) -> int:
+    async def claim(self, claim: Claim) -> int:
         """From now on every other writer is refused. Gives the claim's sequence in FEED.
 
         Raises NotStored or a NatsError.
         """
-        (answer,) = await self._answers([await self._publish(subjects.FEED_OWNER, b"", {})])
+        (answer,) = await self._answers([await self._publish(subjects.FEED_OWNER, encode(claim), {})])
         if answer.error:
             raise NotStored(answer.error.description)
         self._claimed = answer.seq

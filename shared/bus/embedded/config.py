@@ -142,7 +142,7 @@ _PERMISSIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "$SYS.REQ.SERVER.*.KICK",
             subjects.SERVER_HEALTH,
         ),
-        ("_INBOX.system.>",),
+        ("_INBOX.system.>", subjects.SERVICE_GONE),
     ),
 }
 """Role → what it may publish, what it may subscribe to. One writer for each stream, enforced by the server."""

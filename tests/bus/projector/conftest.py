@@ -120,6 +120,6 @@ async def new_replica(bus: Bus, tmp_path: Path) -> AsyncIterator[NewReplica]:
 
         async def start() -> Replica:
             directory = tmp_path / f"replica-{next(numbers)}"
-            return await stack.enter_async_context(running(bus.url, bus.keys.management, directory))
+            return await stack.enter_async_context(running(bus.url, bus.keys.management, bus.keys.system, directory))
 
         yield start

@@ -18,6 +18,7 @@ from services.management.core.state import Change
 from services.management.projector.pinned import PIN_TIMEOUT_S
 from services.management.projector.projector import CONSUMER
 from services.management.projector.snapshot import BATCH, FeedReader
+from services.management.projector.succession import Claim
 from services.management.projector.writer import FEW, FeedWrite, FencedWriter, Superseded
 from shared.bus.streams import FEED, LOG
 from shared.bus.undecodable import Undecodables
@@ -94,7 +95,7 @@ class LateWord:
 async def test_what_the_server_says_of_one_batch_does_not_end_the_next(plane: Plane) -> None:
     """That a batch is completed comes after its last message, when the next one may be asked for already."""
     feed, documents = writer(plane), 20 * BATCH
-    claimed = await feed.claim()
+    claimed = await feed.claim(Claim())
     await feed.write(strays(documents, 100))
     late: Any = LateWord(plane.bus.management)
     found = await FeedReader(late, Undecodables(), lambda _key, _sequence: None).read(claimed)
@@ -107,7 +108,7 @@ async def test_a_feed_larger_than_the_bus_keeps_for_a_client_is_taken_over(impat
     await plane.found(*office())
     large = strays(6_000, 4_000)
     earlier = writer(plane)
-    await earlier.claim()
+    await earlier.claim(Claim())
     for start in range(0, len(large), 200):
         await earlier.write(large[start : start + 200])
     async with process(plane, tmp_path / "process", right=False):
@@ -167,7 +168,7 @@ async def test_a_large_change_goes_on_while_small_ones_never_cease(plane: Plane,
 async def test_a_batch_is_stored_whole_and_told_of_in_order(plane: Plane) -> None:
     told: list[tuple[str, int]] = []
     owner = FencedWriter(plane.bus.management, lambda key, sequence: told.append((key.id, sequence)))
-    claim = await owner.claim()
+    claim = await owner.claim(Claim())
     writes = strays(2_500, 10)
     await owner.write(writes)
     assert [key for key, _ in await plane.in_order()] == [key for key, _ in writes]
@@ -183,8 +184,8 @@ async def test_nothing_of_a_batch_under_an_older_claim_is_stored_or_heard(plane:
     listener = await plane.bus.service("resolver")
     await listener.subscribe(subjects.LIVE_FEED_ROUTES, cb=hear)
     old, new = writer(plane), writer(plane)
-    await old.claim()
-    await new.claim()
+    await old.claim(Claim())
+    await new.claim(Claim())
     routes = [(FeedKey(ACCOUNT, "g.a", "route", f"r{n}"), FeedMessage(9, Tombstone())) for n in range(FEW + 1)]
     with pytest.raises(Superseded):
         await old.write(routes)
@@ -197,7 +198,7 @@ async def test_nothing_of_a_batch_under_an_older_claim_is_stored_or_heard(plane:
 async def test_a_claim_amid_a_batch_refuses_all_of_it(plane: Plane) -> None:
     """The server compares the fence of the first message when it has the last one."""
     bus, old = plane.bus.management, writer(plane)
-    claim = await old.claim()
+    claim = await old.claim(Claim())
     fence = {
         "Nats-Expected-Last-Subject-Sequence": str(claim),
         "Nats-Expected-Last-Subject-Sequence-Subject": subjects.FEED_OWNER,
@@ -206,7 +207,7 @@ async def test_a_claim_amid_a_batch_refuses_all_of_it(plane: Plane) -> None:
     subject = subjects.feed(FeedKey(ACCOUNT, "g.a", "peer", "x"))
     staged = await bus.request(subject, b"first", headers=batch | fence)
     assert staged.data == b""
-    await writer(plane).claim()
+    await writer(plane).claim(Claim())
     commit = {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "2", "Nats-Batch-Commit": "1"}
     refused = await bus.request(subject, b"last", headers=commit)
     assert b'"err_code":10071' in refused.data

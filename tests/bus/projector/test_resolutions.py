@@ -1,6 +1,7 @@
 """The resolver's facts become documents."""
 
 from services.management.core.entities import Ref
+from services.management.projector.succession import Claim
 from services.management.projector.writer import FencedWriter
 from shared.bus.streams import FACTS
 from shared.events.documents import ResolvedAddress, ResolvedName
@@ -103,7 +104,7 @@ async def test_an_owner_that_was_superseded_by_mistake_claims_the_feed_again(
     await new_replica()
     await plane.resolve("db", revision, names())
     await plane.becomes_right()
-    await FencedWriter(plane.bus.management, untold).claim()
+    await FencedWriter(plane.bus.management, untold).claim(Claim())
     await plane.commit(deletes=(Ref("route", "db"),))
     await plane.becomes_right(within_s=1.0)
 

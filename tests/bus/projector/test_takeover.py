@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from services.management.core.entities import Entity, Ref
+from services.management.projector import pinned
+from services.management.projector.succession import Claim
 from services.management.projector.writer import FencedWriter, Superseded
 from shared.bus.streams import FEED
 from shared.events.documents import FeedMessage, RuleDoc
@@ -31,13 +33,16 @@ def lan(metric: int = 100) -> Entity:
 
 
 @asynccontextmanager
-async def process(plane: Plane, directory: Path, *, right: bool = True) -> AsyncIterator[asyncio.subprocess.Process]:
+async def process(
+    plane: Plane, directory: Path, *, right: bool = True, pin_timeout_s: float = pinned.PIN_TIMEOUT_S
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """A replica as a process of its own, once somebody is the owner; there must be a commit to find.
 
     right: once the feed is right, too.
     """
     seed = plane.bus.seeds / "management.nk"
-    arguments = (sys.executable, "-m", "tests.bus.projector.replica", plane.bus.url, str(seed), str(directory))
+    of = (plane.bus.url, str(seed), str(directory), str(pin_timeout_s))
+    arguments = (sys.executable, "-m", "tests.bus.projector.replica", *of)
     started = await asyncio.create_subprocess_exec(*arguments, cwd=ROOT)
     try:
         await eventually(plane.claimed, within_s=20)
@@ -111,6 +116,20 @@ async def log_reaches(plane: Plane, sequence: int) -> bool:
     return await plane.bus.values_ever("LOG") >= sequence
 
 
+async def test_the_pin_goes_to_another_replica_as_soon_as_its_holder_is_gone(
+    plane: Plane, new_replica: NewReplica, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server by itself would wait for longer than the test does."""
+    monkeypatch.setattr(pinned, "PIN_TIMEOUT_S", 600.0)
+    await plane.found(*OFFICE)
+    async with process(plane, tmp_path / "process", pin_timeout_s=600.0) as owner:
+        standby, other = await new_replica(), await new_replica()
+        owner.kill()
+        await eventually(lambda: standby.projector.owner or other.projector.owner)
+        await plane.commit(lan())
+        await plane.becomes_right()
+
+
 async def test_a_commit_after_the_kill_is_shown_within_5_s(
     plane: Plane, new_replica: NewReplica, tmp_path: Path
 ) -> None:
@@ -162,8 +181,8 @@ async def test_a_write_under_an_older_claim_is_refused_even_for_a_document_nobod
         destination_peers=(),
     )
     key = FeedKey(ACCOUNT, "g.office", "rule", "r")
-    await old.claim()
-    await new.claim()
+    await old.claim(Claim())
+    await new.claim(Claim())
     with pytest.raises(Superseded):
         await old.write([(key, FeedMessage(9, rule))])
     assert await plane.stored() == {}
