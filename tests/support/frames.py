@@ -5,7 +5,7 @@ import struct
 from ipaddress import ip_address
 
 UDP, TCP, ICMP, ICMPV6 = 17, 6, 1, 58
-SYN = 0x02
+FIN, SYN, ACK = 0x01, 0x02, 0x10
 _TTL = 64
 
 
@@ -13,9 +13,9 @@ def udp(source: str, destination: str, ports: tuple[int, int], payload: bytes) -
     return _packet(source, destination, UDP, struct.pack("!HHHH", *ports, 8 + len(payload), 0) + payload, 6)
 
 
-def syn(source: str, destination: str, ports: tuple[int, int], payload: bytes) -> bytes:
-    """The first packet of a TCP connection."""
-    head = struct.pack("!HHIIBBHHH", *ports, 1, 0, 5 << 4, SYN, 1024, 0, 0)
+def tcp(source: str, destination: str, ports: tuple[int, int], payload: bytes, flags: int = SYN) -> bytes:
+    """The first packet of a TCP connection, or one of another kind."""
+    head = struct.pack("!HHIIBBHHH", *ports, 1, 1 if flags & ACK else 0, 5 << 4, flags, 1024, 0, 0)
     return _packet(source, destination, TCP, head + payload, 16)
 
 

@@ -54,9 +54,10 @@ class Ports(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="ports")
 
 class Connection(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="connection"):
     """related: the packet belongs to another connection, as an ICMP error does. answer: it comes from the side that did
-    not begin. reply: the same, and it is part of the connection itself."""
+    not begin. reply: the same, and it is part of the connection itself. stray: it is TCP's, from the middle of a
+    connection that was not seen here before. invalid: connection tracking takes it for no connection at all."""
 
-    state: Literal["related", "answer", "reply"]
+    state: Literal["related", "answer", "reply", "stray", "invalid"]
 
 
 class Marked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="marked"):
@@ -107,7 +108,10 @@ class Clamp(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="clamp")
     size: int
 
 
-Verdict: TypeAlias = Literal["accept", "drop", "masquerade"] | Jump | Dispatch | SetMark | Clamp
+Decided: TypeAlias = Literal["accept", "drop", "reset"]
+"""What becomes of a packet. reset: it is dropped, and TCP's sender is told that there is no such connection."""
+
+Verdict: TypeAlias = Decided | Literal["masquerade"] | Jump | Dispatch | SetMark | Clamp
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False, order=True):
@@ -147,7 +151,7 @@ class Rule(msgspec.Struct, frozen=True, gc=False):
     @property
     def counts(self) -> bool:
         """Whether the kernel counts the packets that the rule decides about."""
-        return self.verdict in ("accept", "drop")
+        return self.verdict in ("accept", "drop", "reset")
 
 
 def said(rules: Iterable[Rule]) -> list[object]:

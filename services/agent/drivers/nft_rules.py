@@ -35,7 +35,10 @@ _CONNECTION = {
     "related": "ct state related",
     "answer": "ct direction reply",
     "reply": "ct direction reply ct state established",
+    "stray": "ct state new tcp flags & (syn | rst) == 0",
+    "invalid": "ct state invalid",
 }
+_PLAIN = {"accept": "accept", "drop": "drop", "masquerade": "masquerade", "reset": "reject with tcp reset"}
 
 
 def rule_text(rule: Rule, count: Count = NOTHING_YET) -> str:
@@ -73,7 +76,7 @@ def _condition(condition: Condition) -> str:
 
 def _verdict(verdict: Verdict) -> str:
     if isinstance(verdict, str):
-        return verdict
+        return _PLAIN[verdict]
     match verdict:
         case Jump(chain):
             return f"jump {chain}"

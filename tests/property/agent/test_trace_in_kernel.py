@@ -41,6 +41,8 @@ MEMBERS = {
 }
 STRANGERS = {4: "203.0.113.77", 6: "2001:db9::77"}
 DESTINATIONS = tuple(one for one in worlds.ADDRESSES if not one.startswith(("127.", "0.", "255.")))
+FLAGS = {"stray": frames.ACK, "invalid": frames.FIN | frames.ACK}
+"""Of TCP packets that begin nothing."""
 IN_OVERLAY = ("100.64.", "fd00:64::")
 
 
@@ -51,8 +53,12 @@ def version_of(text: str) -> int:
 @st.composite
 def from_the_tunnel(draw: st.DrawFn) -> Packet:
     destination = draw(st.sampled_from((*DESTINATIONS, *OWN.values(), *OWN.values())))
-    state: State = draw(st.sampled_from(("new", "new", "new", "established", "reply", "related")))
+    state: State = draw(
+        st.sampled_from(("new", "new", "new", "established", "reply", "related", "stray", "stray", "invalid"))
+    )
     protocol = draw(st.sampled_from(("tcp", "udp", "icmp"))) if state == "new" else "udp"
+    if state in FLAGS:
+        protocol = "tcp"
     mine = destination in OWN.values()
     return Packet(
         source=draw(st.sampled_from(MEMBERS[version_of(destination)])),
@@ -62,7 +68,7 @@ def from_the_tunnel(draw: st.DrawFn) -> Packet:
         in_interface="wt0",
         out_interface="" if mine else "wt0" if destination.startswith(IN_OVERLAY) else "lan0",
         state=state,
-        syn=protocol == "tcp",
+        syn=protocol == "tcp" and state == "new",
     )
 
 
@@ -155,8 +161,10 @@ class Sent:
             return frames.unreachable(*ends, self.answer())
         if packet.protocol == "icmp":
             return frames.echo(*ends, self.port, self.token)
-        make = frames.syn if packet.protocol == "tcp" else frames.udp
-        return make(*ends, (self.port, packet.port), self.token)
+        ports = self.port, packet.port
+        if packet.protocol == "udp":
+            return frames.udp(*ends, ports, self.token)
+        return frames.tcp(*ends, ports, self.token, FLAGS.get(packet.state, frames.SYN))
 
     def answer(self) -> bytes:
         return frames.udp(self.packet.destination, self.packet.source, (self.packet.port, self.port), self.token)
@@ -238,7 +246,7 @@ def begin(site: Site, sent: Iterable[Sent]) -> None:
         site.inject("wt0", one.packed())
     wanted = {(one.packet.out_interface, one.number, one.packet.destination) for one in first}
     assert wanted <= seen(site, wanted).keys()
-    answered = [one for one in sent if one.packet.state != "new"]
+    answered = [one for one in sent if one.packet.state in ("established", "reply", "related")]
     for one in answered:
         site.answer(one)
     back = {("wt0", one.number, one.packet.source) for one in answered}

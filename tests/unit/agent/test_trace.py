@@ -139,3 +139,23 @@ def test_without_a_table_everything_passes() -> None:
     assert trace(None, Packet(source=ALICE, destination=LAN, in_interface="wt0")) == Trace(
         verdict="accept", steps=(), masqueraded=False, mark=0, connection_mark=0
     )
+
+
+@pytest.mark.parametrize(
+    ("state", "masquerade", "source", "out", "verdict"),
+    [
+        ("stray", True, ALICE, "lan0", "reset"),
+        ("stray", False, ALICE, "lan0", "accept"),
+        ("stray", True, BOB, "lan0", "drop"),
+        ("stray", True, ALICE, "wt0", "accept"),
+        ("new", True, ALICE, "lan0", "accept"),
+        ("established", True, ALICE, "lan0", "accept"),
+        ("invalid", True, ALICE, "lan0", "drop"),
+        ("invalid", False, ALICE, "lan0", "accept"),
+    ],
+)
+def test_a_connection_that_cannot_be_masqueraded_any_more_is_told_so_where_a_permit_lets_it_in(
+    state: str, masquerade: bool, source: str, out: str, verdict: str
+) -> None:
+    there = gateway(served("r1", "10.1.0.0/16", permit("q1", "office"), masquerade=masquerade))
+    assert through(there, source=source, state=state, out_interface=out).verdict == verdict

@@ -1,8 +1,10 @@
 """Which forwarded traffic gets this host's address, and how large TCP segments may be in the tunnel."""
 
+from typing import Literal
+
 from services.agent.core.intervals import Version
 from services.agent.core.kernel import Hook, NftChain, NftSet
-from services.agent.core.rule import Clamp, Interface, Member, Opening, Rule
+from services.agent.core.rule import Clamp, Connection, Decided, Interface, Member, Opening, Rule
 
 IPV4_TCP_HEADERS = 40
 IPV6_TCP_HEADERS = 60
@@ -30,6 +32,26 @@ def postrouting(interface: str) -> NftChain:
         rules=tuple(
             Rule((*leaving, Member(version, "destination", masquerade_name(version))), "masquerade")
             for version in versions
+        ),
+    )
+
+
+def strays(interface: str) -> NftChain:
+    """End what cannot be masqueraded, of what permits let through: it would leave with its sender's overlay address.
+
+    A connection that this host meets in the middle was translated by another routing peer, and cannot go on from
+    another address. Its sender is told at once, instead of waiting for answers that do not come.
+    """
+    leaving = Interface("in", interface), Interface("out", interface, other=True)
+    versions: tuple[Version, Version] = (4, 6)
+    ends: tuple[tuple[Literal["stray", "invalid"], Decided], ...] = (("stray", "reset"), ("invalid", "drop"))
+    return NftChain(
+        name="strays",
+        hook=Hook("filter", "forward", 1),
+        rules=tuple(
+            Rule((*leaving, Member(version, "destination", masquerade_name(version)), Connection(state)), verdict)
+            for version in versions
+            for state, verdict in ends
         ),
     )
 

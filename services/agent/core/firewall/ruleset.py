@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from services.agent.core.changes import changed
 from services.agent.core.firewall.closing import FORWARD, INPUT, closed_rules, closed_sets, is_closed_set
-from services.agent.core.firewall.nat import clamp, masquerade_set, postrouting
+from services.agent.core.firewall.nat import clamp, masquerade_set, postrouting, strays
 from services.agent.core.firewall.permits import VERSIONS, Match, compiled
 from services.agent.core.firewall.served import Destinations, Served, map_name
 from services.agent.core.firewall.sources import Sources
@@ -118,6 +118,7 @@ def _fixed(around: Around) -> tuple[NftChain, ...]:
         ),
         _forward(),
         *marked(interface, listen_port),
+        strays(interface),
         clamp(interface, around.mtu),
         postrouting(interface),
     )

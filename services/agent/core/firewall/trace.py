@@ -15,6 +15,7 @@ from services.agent.core.rule import (
     Clamp,
     Condition,
     Connection,
+    Decided,
     Dispatch,
     Interface,
     IpProtocol,
@@ -30,9 +31,10 @@ from services.agent.core.rule import (
     Within,
 )
 
-State: TypeAlias = Literal["new", "established", "reply", "related"]
+State: TypeAlias = Literal["new", "established", "reply", "related", "stray", "invalid"]
 """new: it begins a connection. established: more from the side that began. reply: from the other side. related: an ICMP
-error about what the side that began has sent."""
+error about what the side that began has sent. stray: TCP's, from the middle of a connection that this host has not
+seen. invalid: of no connection, as the end of one that is not known."""
 
 Place: TypeAlias = Literal["prerouting", "input", "forward", "output", "postrouting"]
 
@@ -78,12 +80,12 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a packet. steps: in the order they were taken, the last one of a "drop" is the rule that drops it.
+    """What became of a packet. steps: in the order they were taken, the last one is that which ends it, if one does.
 
     masqueraded: it leaves with an address of this host. mark, connection_mark: what they are in the end.
     """
 
-    verdict: Literal["accept", "drop"]
+    verdict: Decided
     steps: tuple[Step, ...]
     masqueraded: bool
     mark: int
@@ -124,20 +126,23 @@ class _Walk:
         self.masqueraded = False
         self.steps: list[Step] = []
 
-    def run(self) -> Literal["accept", "drop"]:
-        """An accept ends the chain of its hook, a drop everything."""
+    def run(self) -> Decided:
+        """An accept ends the chain of its hook, anything else the packet."""
         for place in _places(self._packet):
-            if any(self._chain(name, None) == "drop" for name in self._asked(place)):
-                return "drop"
+            for name in self._asked(place):
+                decided = self._chain(name, None)
+                if decided is not None and decided != "accept":
+                    return decided
         return "accept"
 
     def _asked(self, place: Place) -> list[str]:
         """The base chains of the place, in order. What translates addresses is asked once for each connection."""
         hooks = [(chain.hook, name) for name, chain in self._chains.items() if chain.hook and chain.hook.at == place]
-        asked = [(hook.priority, name) for hook, name in hooks if hook.type != "nat" or self._packet.state == "new"]
+        is_first = self._packet.state in ("new", "stray")
+        asked = [(hook.priority, name) for hook, name in hooks if hook.type != "nat" or is_first]
         return [name for _, name in sorted(asked)]
 
-    def _chain(self, name: str, routes: frozenset[str] | None) -> Literal["accept", "drop"] | None:
+    def _chain(self, name: str, routes: frozenset[str] | None) -> Decided | None:
         """What the rules decide, None when they do not. routes: ids of those that led here, None when none did."""
         for number, rule in enumerate(self._chains[name].rules):
             if not all(map(self._holds, rule.conditions)):
@@ -151,9 +156,9 @@ class _Walk:
                 return decided
         return None
 
-    def _do(self, rule: Rule, element: str) -> Literal["accept", "drop"] | None:
+    def _do(self, rule: Rule, element: str) -> Decided | None:
         match rule.verdict:
-            case "accept" | "drop":
+            case "accept" | "drop" | "reset":
                 return rule.verdict
             case "masquerade":
                 self.masqueraded = True
@@ -168,7 +173,7 @@ class _Walk:
                 pass  # changes what the packet asks for, and not where it goes
         return None
 
-    def _dispatched(self, one: NftMap, element: str) -> Literal["accept", "drop"] | None:
+    def _dispatched(self, one: NftMap, element: str) -> Decided | None:
         verdict = one.elements[element]
         match verdict.split():
             case ["jump", chain]:
