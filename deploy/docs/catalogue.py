@@ -8,8 +8,17 @@ import msgspec
 from services.management.core.model.commit import Commit
 from shared.events import subjects
 from shared.events.documents import KINDS, Beacon, Document, RouteDoc
-from shared.events.facts import CandidacyFact, ReportFact, ResolutionFact, SessionFact
-from shared.events.signals import Beat, Candidates, Enrolled, EnrolRefused, EnrolRequest
+from shared.events.facts import CandidacyFact, LeaseFact, ReportFact, ResolutionFact, SessionFact
+from shared.events.signals import (
+    Beat,
+    Candidates,
+    Enrolled,
+    EnrolRefused,
+    EnrolRequest,
+    Lease,
+    LeaseRefused,
+    LeaseRequest,
+)
 from shared.events.subjects import FeedKey
 
 Party: TypeAlias = Literal["management", "signal", "resolver", "agent"]
@@ -97,6 +106,14 @@ EVENTS: tuple[Event, ...] = (
         consumers=("management", "resolver"),
         key="account, route",
     ),
+    Event(
+        struct=LeaseFact,
+        subject=_pattern(subjects.lease_fact("ACCOUNT", "LEASE")),
+        stream="FACTS",
+        producers=("management",),
+        consumers=("management",),
+        key="account, lease",
+    ),
     *map(_document, KINDS),
     Event(
         struct=Beacon,
@@ -114,6 +131,15 @@ EVENTS: tuple[Event, ...] = (
         consumers=("management",),
         key="hash of the setup key",
         replies=(Enrolled, EnrolRefused),
+    ),
+    Event(
+        struct=LeaseRequest,
+        subject=_pattern(subjects.lease("ACCOUNT", "PEER")),
+        stream=None,
+        producers=("agent",),
+        consumers=("management",),
+        key="account, peer",
+        replies=(Lease, LeaseRefused),
     ),
     Event(
         struct=Candidates,
@@ -148,6 +174,7 @@ PARAMETERS: dict[str, str] = {
     "audience": "Two tokens: `g.<group>`, `p.<peer>` or `s.<policy>`.",
     "id": "Id of what the document describes.",
     "key_hash": "SHA-256 of the setup key in hexadecimal. The key itself is on no subject and in no message.",
+    "lease": "Names the return address of one HA set: a digest of its network id and the address.",
     "peer": "Id of the peer.",
     "receiver": "Id of the peer the signal is for.",
     "route": "Id of the route.",

@@ -1,4 +1,4 @@
-"""Facts of what is no more: the last words of deleted peers and routes, which nobody would ever replace."""
+"""Facts of what is no more: what deleted peers and routes leave behind, which nobody would ever replace."""
 
 import asyncio
 
@@ -6,6 +6,7 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 
+from services.management.core.leases import leases_of
 from services.management.core.state import AccountState
 from services.management.ports import NewestFold
 from shared.bus.streams import FACTS
@@ -50,4 +51,9 @@ def _is_old(subject: str, state: AccountState) -> bool:
         key: FactKey = subjects.parse_fact(subject)
     except BadSubject:
         return False
-    return key.id not in (state.peers if key.owner == "peer" else state.routes)
+    match key.owner:
+        case "peer":
+            return key.id not in state.peers
+        case "route":
+            return key.id not in state.routes
+    return key.id not in leases_of(state)

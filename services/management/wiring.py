@@ -25,6 +25,7 @@ from services.management.drain import drained
 from services.management.enrolment import Enrolment
 from services.management.errors import LogChanged
 from services.management.ids import new_id, new_setup_key
+from services.management.leases import Leases
 from services.management.log import Log
 from services.management.peerfacts import Presence
 from services.management.projector.keeper import Dial
@@ -126,6 +127,7 @@ class _Replica:
         self._log = Log(connection, self.readmodel, self._troubles.require_changeable)
         self._presence = Presence(self._undecodables)
         self._floods = Floods()
+        self._leases = Leases(connection, self.readmodel, self._undecodables)
 
     def deps(self) -> Deps:
         """What the API needs."""
@@ -158,13 +160,14 @@ class _Replica:
         tasks.create_task(self._wholeness.watch())
         tasks.create_task(buswatch.watch(self._connection, self._system, self._troubles))
         tasks.create_task(self._presence.follow(self._connection))
+        tasks.create_task(self._leases.follow())
         tasks.create_task(Projector(self._connection, self._dial, self.readmodel, self._undecodables).run())
         tasks.create_task(Succession(self._connection, self._system, f"{LOG}.{CONSUMER}").run())
         tasks.create_task(factgc.sweep(self._connection, self.readmodel))
         tasks.create_task(Withdrawal(self._system, self.readmodel, self._floods).run())
 
     async def serve(self) -> tuple[Leave, ...]:
-        """Answer who connects and who enrols; gives what ends each."""
+        """Answer who connects, who enrols and who holds what; gives what ends each."""
         broker = await over(self._connection, self._undecodables)
         callout = Callout(self.readmodel, self._seeds.issuer, curve_key(self._seeds.callout), self._floods)
         leaving = [await callout.serve(broker)]
@@ -175,6 +178,7 @@ class _Replica:
             self._troubles.end(START)
             enrolment = Enrolment(self.readmodel, self._log.commit, new_id, callout.standing, self._undecodables)
             leaving.append(await enrolment.serve(broker))
+            leaving.append(await self._leases.serve(broker))
             await self._insist("log", self.readmodel.catch_up)
         except BaseException:  # the connection stays, and another replica of this process may follow on it
             await _hand_over(*leaving)

@@ -73,6 +73,20 @@ class CandidacyFact(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="ca
     at: float = 0.0
 
 
+class LeaseFact(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="lease.v1"):
+    """Who answers for a return address in the LAN. Producer and consumer: management. Key: account, lease.
+
+    holder: peer id, "" for nobody. contender: who wants it, "" for nobody; preferred: because it ranks first, else
+    because it finds the holder silent in the LAN. hears: whether the contender hears anybody there.
+    """
+
+    holder: str
+    contender: str = ""
+    preferred: bool = False
+    hears: bool = False
+    at: float = 0.0
+
+
 class ResolutionFact(msgspec.Struct, frozen=True, kw_only=True, tag="resolution.v1"):
     """The addresses a route's names have. Producer: resolver. Consumers: the projector. Key: account, route.
 

@@ -1,4 +1,4 @@
-"""Enrolment, introductions and heartbeats: what passes on the bus and is not kept."""
+"""Enrolment, leases, introductions and heartbeats: what passes on the bus and is not kept."""
 
 from typing import Literal, TypeAlias
 
@@ -59,6 +59,48 @@ class EnrolRefused(msgspec.Struct, frozen=True, kw_only=True, tag="enrol-refused
 
 
 EnrolReply: TypeAlias = Enrolled | EnrolRefused
+
+
+LeaseWish: TypeAlias = Literal["watch", "contest", "claim", "keep", "release"]
+"""watch: answer when the lease is another one. contest: the holder shall say whether it is there. claim: of a lease
+that nobody holds, or that was contested in vain. keep: the holder is there. release: it gives the lease back."""
+
+
+class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True, tag="lease-request.v1"):
+    """Ask about the lease of a route's return address. Producer: agent of a routing peer. Consumer: management.
+
+    Key: account, peer. known: number of the lease that the wish goes by, -1 for none; when it is another one by now,
+    nothing is changed. preferred, hears: of a contest, as in LeaseFact.
+    """
+
+    route_id: str
+    wish: LeaseWish
+    known: int
+    preferred: bool = False
+    hears: bool = False
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True, tag="lease-state.v1"):
+    """How the lease stands. number: another one after each change, 0 where there is none; the rest as in LeaseFact."""
+
+    number: int
+    holder: str
+    contender: str = ""
+    preferred: bool = False
+    hears: bool = False
+
+
+class LeaseRefused(msgspec.Struct, frozen=True, kw_only=True, tag="lease-refused.v1"):
+    """There is no such lease for this peer. message: one line for a person."""
+
+    message: str
+
+
+LeaseReply: TypeAlias = Lease | LeaseRefused
+
+LEASE_ANSWER_WITHIN_S = 4.0
+"""A watch of a lease that stays the same is answered after this long, so that who asks knows that somebody is there.
+The bus takes an answer for 10 s."""
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat.v1"):

@@ -3,11 +3,13 @@
     log.<account>                                   LOG    one commit
     fact.<account>.peer.<peer>.session|report|candidacy  FACTS  last observation
     fact.<account>.route.<route>.resolution         FACTS  last observation
+    fact.<account>.lease.<lease>.holder             FACTS  who answers for a return address
     feed.<account>.<audience>.<kind>.<id>           FEED   last document; <audience> is two tokens, see audience
     live.feed.<account>.<audience>.<kind>.<id>      FEED as republished by the server
     live.feed.<account>.<audience>.newest           a beacon: what FEED holds for that audience
     live.leader                                     FEED   has another leader (a cluster's own word): copies may be lost
     feed.owner                                      FEED   claim of the projector that writes everything else there
+    lease.<account>.<peer>                          request/reply, what a routing peer asks about a return address
     enrol.<key hash>                                request/reply, the hash of the setup key that was presented
     signal.<account>.from.<sender>.<receiver>       a sealed signal on its way to the introducer
     signal.<account>.to.<receiver>.<sender>         the same, delivered
@@ -35,6 +37,7 @@ FACT_SESSIONS = "fact.*.peer.*.session"
 FACT_REPORTS = "fact.*.peer.*.report"
 FACT_CANDIDACIES = "fact.*.peer.*.candidacy"
 FACT_RESOLUTIONS = "fact.*.route.*.resolution"
+FACT_LEASES = "fact.*.lease.*.holder"
 FEED_ALL = "feed.>"
 LIVE_FEED_ALL = "live.feed.>"
 NO_ACCOUNT = "none"
@@ -53,6 +56,7 @@ BEACON_ALL = "live.feed.*.*.*.newest"
 
 LIVE_FEED_ROUTES = "live.feed.*.*.*.route.*"
 ENROL_ALL = "enrol.*"
+LEASE_ALL = "lease.*.*"
 SIGNAL_FROM_ALL = "signal.*.from.*.*"
 SIGNAL_TO_ALL = "signal.*.to.*.*"
 BEAT_ALL = "signal.*.beat.*"
@@ -125,12 +129,16 @@ def resolution_fact(account: str, route: str) -> str:
     return f"fact.{token(account)}.route.{token(route)}.resolution"
 
 
+def lease_fact(account: str, lease: str) -> str:
+    return f"fact.{token(account)}.lease.{token(lease)}.holder"
+
+
 def facts_of_account(account: str) -> str:
     return f"fact.{token(account)}.>"
 
 
 class FactKey(msgspec.Struct, frozen=True):
-    """What a fact is about: `owner` is "peer" or "route", `fact` the last token."""
+    """What a fact is about: `owner` is "peer", "route" or "lease", `fact` the last token."""
 
     account: str
     owner: str
@@ -140,7 +148,7 @@ class FactKey(msgspec.Struct, frozen=True):
 
 def parse_fact(subject: str) -> FactKey:
     match subject.split("."):
-        case ["fact", account, ("peer" | "route") as owner, entity, fact]:
+        case ["fact", account, ("peer" | "route" | "lease") as owner, entity, fact]:
             return FactKey(account, owner, entity, fact)
     raise BadSubject(subject)
 
@@ -228,6 +236,23 @@ def parse_enrol(subject: str) -> str:
     if head != "enrol" or not _TOKEN.match(key_hash):
         raise BadSubject(subject)
     return key_hash
+
+
+def lease(account: str, peer: str) -> str:
+    """Where a peer asks about the leases of routes that it serves, in its own name."""
+    return f"lease.{token(account)}.{token(peer)}"
+
+
+class LeaseKey(msgspec.Struct, frozen=True):
+    account: str
+    peer: str
+
+
+def parse_lease(subject: str) -> LeaseKey:
+    match subject.split("."):
+        case ["lease", account, peer]:
+            return LeaseKey(account, peer)
+    raise BadSubject(subject)
 
 
 def signal_from(account: str, sender: str, receiver: str) -> str:

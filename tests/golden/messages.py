@@ -15,8 +15,17 @@ from services.management.core.entities import KINDS, Entity, Ref
 from services.management.core.model.commit import Activity, Actor, Commit
 from services.management.projector.succession import Claim
 from shared.events.documents import Beacon, Document, FeedMessage, Tombstone
-from shared.events.facts import CandidacyFact, ReportFact, ResolutionFact, SessionFact
-from shared.events.signals import Beat, Candidates, Enrolled, EnrolRefused, EnrolRequest
+from shared.events.facts import CandidacyFact, LeaseFact, ReportFact, ResolutionFact, SessionFact
+from shared.events.signals import (
+    Beat,
+    Candidates,
+    Enrolled,
+    EnrolRefused,
+    EnrolRequest,
+    Lease,
+    LeaseRefused,
+    LeaseRequest,
+)
 
 FILE = Path(__file__).with_suffix(".json")
 
@@ -26,7 +35,11 @@ WHOLE: tuple[type[msgspec.Struct], ...] = (
     SessionFact,
     ReportFact,
     CandidacyFact,
+    LeaseFact,
     ResolutionFact,
+    LeaseRequest,
+    Lease,
+    LeaseRefused,
     EnrolRequest,
     Enrolled,
     EnrolRefused,

@@ -39,6 +39,7 @@ def peering(state: AccountState, peer: Peer) -> Grant:
         publish=(
             subjects.report_fact(account, peer.id),
             subjects.candidacy_fact(account, peer.id),
+            subjects.lease(account, peer.id),
             subjects.signals_from(account, peer.id),
             subjects.beat(account, peer.id),
             *(subjects.create_catch_up(account, peer.id, audience) for audience in audiences),

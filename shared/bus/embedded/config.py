@@ -94,6 +94,7 @@ _HOSTS_SEND = (
     subjects.SIGNAL_FROM_ALL,
     subjects.BEAT_ALL,
     subjects.ENROL_ALL,
+    subjects.LEASE_ALL,
 )
 """What crosses between the two accounts, beside the requests of _CATCH_UP; each connection may use a part of it."""
 
@@ -102,6 +103,7 @@ _PERMISSIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             subjects.LOG_ALL,
             subjects.FEED_ALL,
+            subjects.FACT_LEASES,
             subjects.BEACON_ALL,
             *(f"$JS.API.STREAM.{what}.*" for what in ("CREATE", "UPDATE", "INFO", "MSG.GET", "SNAPSHOT", "RESTORE")),
             "$JS.SNAPSHOT.>",
@@ -111,7 +113,7 @@ _PERMISSIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "$JS.ACK.>",
             "$JS.FC.>",
         ),
-        (subjects.ENROL_ALL, subjects.AUTH_CALLOUT, "_INBOX.management.>"),
+        (subjects.ENROL_ALL, subjects.LEASE_ALL, subjects.AUTH_CALLOUT, "_INBOX.management.>"),
     ),
     "signal": (
         (

@@ -122,6 +122,8 @@ FORBIDDEN_TO_PUBLISH = {
     "another peer's report": subjects.report_fact(ACCOUNT, "bob"),
     "its own session": subjects.session_fact(ACCOUNT, "alice"),
     "a resolution": subjects.resolution_fact(ACCOUNT, "lan"),
+    "a lease": subjects.lease_fact(ACCOUNT, "x"),
+    "asking for a lease in another's name": subjects.lease(ACCOUNT, "bob"),
     "a signal in another's name": subjects.signal_from(ACCOUNT, "bob", "alice"),
     "a signal past the introducer": subjects.signal_to(ACCOUNT, "bob", "alice"),
     "a signal of another account": subjects.signal_from("other", "alice", "bob"),

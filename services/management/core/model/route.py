@@ -25,6 +25,7 @@ class Route(EntityBase, frozen=True, kw_only=True, gc=False, tag="route"):
 
     domains: IDNA ASCII, lower case, in the order given. peer and peer_groups exclude each other; both empty is a
     route without a router. groups: distribution. access_control_groups: policy destinations (decision A1).
+    return_address: see RouteDoc.
     """
 
     network_id: str
@@ -41,6 +42,7 @@ class Route(EntityBase, frozen=True, kw_only=True, gc=False, tag="route"):
     access_control_groups: tuple[str, ...] = ()
     keep_route: bool = False
     skip_auto_apply: bool = False
+    return_address: str = ""
 
     @property
     def title(self) -> str:

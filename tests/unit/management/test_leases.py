@@ -1,0 +1,71 @@
+"""What a routing peer's request changes of a lease."""
+
+import pytest
+
+from services.management.core.leases import asked_for, decide, lease_of, leases_of
+from shared.events.facts import LeaseFact
+from shared.events.signals import LeaseRequest, LeaseWish
+from tests.builders import group, peer, route, state
+
+FREE = LeaseFact(holder="")
+LEFT = LeaseFact(holder="", contender="gw2")
+HELD = LeaseFact(holder="gw1")
+CONTESTED = LeaseFact(holder="gw1", contender="gw2", hears=True)
+
+
+@pytest.mark.parametrize(
+    ("who", "wish", "held", "after"),
+    [
+        ("gw1", "claim", FREE, LeaseFact(holder="gw1", at=5.0)),
+        ("gw1", "claim", LEFT, LeaseFact(holder="gw1", at=5.0)),
+        ("gw2", "claim", HELD, None),
+        ("gw2", "claim", CONTESTED, LeaseFact(holder="gw2", at=5.0)),
+        ("gw3", "claim", CONTESTED, None),
+        ("gw2", "contest", HELD, LeaseFact(holder="gw1", contender="gw2", at=5.0)),
+        ("gw3", "contest", CONTESTED, LeaseFact(holder="gw1", contender="gw3", at=5.0)),
+        ("gw1", "contest", HELD, None),
+        ("gw2", "contest", FREE, None),
+        ("gw1", "keep", CONTESTED, LeaseFact(holder="gw1", at=5.0)),
+        ("gw1", "keep", HELD, None),
+        ("gw2", "keep", CONTESTED, None),
+        ("gw1", "release", HELD, LeaseFact(holder="", at=5.0)),
+        ("gw1", "release", CONTESTED, LeaseFact(holder="", contender="gw2", at=5.0)),
+        ("gw2", "release", HELD, None),
+        ("gw1", "watch", CONTESTED, None),
+    ],
+)
+def test_a_lease_changes_hands_when_it_is_free_or_was_contested_in_vain(
+    who: str, wish: LeaseWish, held: LeaseFact, after: LeaseFact | None
+) -> None:
+    assert decide(LeaseRequest(route_id="lan", wish=wish, known=7), who, held, 7, 5.0) == after
+
+
+@pytest.mark.parametrize("wish", ["claim", "contest", "keep", "release"])
+@pytest.mark.parametrize("who", ["gw1", "gw2"])
+def test_whoever_goes_by_a_former_lease_changes_nothing(who: str, wish: LeaseWish) -> None:
+    assert decide(LeaseRequest(route_id="lan", wish=wish, known=6), who, CONTESTED, 7, 5.0) is None
+
+
+def test_only_routing_peers_of_a_route_with_a_return_address_may_ask() -> None:
+    there = state(
+        group("gws"),
+        peer("gw1", "gws"),
+        peer("alice"),
+        route("lan", peer_groups=("gws",), return_address="10.0.0.254"),
+        route("plain", peer_groups=("gws",)),
+        route("off", peer_groups=("gws",), return_address="10.0.0.254", enabled=False),
+    )
+    assert asked_for(there, "gw1", "lan")
+    assert not asked_for(there, "alice", "lan")
+    assert not asked_for(there, "gw1", "plain")
+    assert not asked_for(there, "gw1", "off")
+    assert not asked_for(there, "gw1", "gone")
+
+
+def test_routes_of_one_set_share_a_lease_and_two_lans_with_the_same_address_do_not() -> None:
+    one = route("a", network_id="office", peer="gw1", return_address="10.0.0.254")
+    other = route("b", network_id="office", peer="gw2", return_address="10.0.0.254")
+    elsewhere = route("c", network_id="branch", peer="gw3", return_address="10.0.0.254")
+    assert lease_of(one) == lease_of(other) != lease_of(elsewhere)
+    there = state(peer("gw1"), peer("gw2"), peer("gw3"), one, other, elsewhere, route("d"))
+    assert leases_of(there) == {lease_of(one), lease_of(elsewhere)}
