@@ -9,7 +9,7 @@ from pathlib import Path
 from deploy.lab.api import Api, answers
 from deploy.lab.probes import leftovers, until
 from deploy.lab.processes import Processes, end_all
-from deploy.lab.topology import API_PORT, BUS_PORT, UNDERLAY_V4, WEB_PORT, Topology
+from deploy.lab.topology import API_PORT, BUS_PORT, HOSTS, UNDERLAY_V4, WEB_PORT, Topology
 from shared.directory import locked
 
 START_LIMIT_S = 30.0
@@ -30,13 +30,14 @@ class NotStarted(LabFailed):
 class Lab:
     """A lab by name. Its folder below HOME holds logs, keys and states, and is removed with it.
 
-    Everything in it can be found again by another process: `whimbrel lab down` needs only the name.
+    Everything in it can be found again by another process: `whimbrel lab down` needs only the name. gateways: how many
+    it has, for who removes one at least as many.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, gateways: int = 1) -> None:
         self.name = name
         self.directory = HOME / name
-        self.topology = Topology(name, self.directory)
+        self.topology = Topology(name, self.directory, gateways)
         self.processes = Processes(self.directory)
         self._api: Api | None = None
 
@@ -73,7 +74,7 @@ class Lab:
         )
 
     def start_agent(self, host: str, setup_key: str = "") -> None:
-        """Start the agent of "client" or "gateway". An enrolled one needs no key."""
+        """Start the agent of the client or of a gateway. An enrolled one needs no key."""
         self.processes.start(
             host,
             self.topology.hosts[host],
@@ -89,7 +90,8 @@ class Lab:
 
     def stop(self) -> dict[str, float]:
         """End all processes by signal, agents first; gives name → seconds."""
-        return self.processes.stop(["client", "gateway", "server", "web"])
+        others = [host for host in HOSTS if host in self.topology.hosts]
+        return self.processes.stop([*others, "server", "web"])
 
     def leftovers(self) -> list[str]:
         """What is still there of a stopped lab, a line each: processes and kernel state."""

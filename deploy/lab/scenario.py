@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from deploy.lab import probes
+from deploy.lab import intent, probes
 from deploy.lab.lab import Lab, LabFailed
 from deploy.lab.topology import (
     LAN_GATEWAY_V4,
@@ -55,9 +55,9 @@ class Scenario:
     def enrol_and_route(self) -> list[Check]:
         api = self.lab.api
         for group in ("clients", "gateways"):
-            self.ids[group] = api("POST", "/groups", {"name": group})["id"]
+            self.ids[group] = intent.group(self.lab, group)
         checks = [self._enrol("client", "clients"), self._enrol("gateway", "gateways")]
-        self._replace_default_policy()
+        self.ids["policy"] = intent.only_policy(self.lab, self.ids["clients"], self.ids["gateways"])
         for name, prefix, metric in (("route", LAN_V4, 100), ("route-v6", LAN_V6, 100)):
             waiting = self.watch_installed(prefix)
             self.ids[name] = api("POST", "/routes", self._route(prefix, metric=metric))["id"]
@@ -65,43 +65,10 @@ class Scenario:
         return checks
 
     def _enrol(self, host: str, group: str) -> Check:
-        key = self.lab.api(
-            "POST",
-            "/setup-keys",
-            {"name": host, "type": "one-off", "expires_in": 86400, "usage_limit": 1, "auto_groups": [self.ids[group]]},
-        )
-        begin = time.perf_counter()
-        self.lab.start_agent(host, key["key"])
-        end = begin + LIMIT_S
-        while time.perf_counter() < end:
-            for peer in self.lab.api("GET", "/peers"):
-                if peer["hostname"] == host and peer["connected"]:
-                    self.ids[host] = peer["id"]
-                    self.overlay[host] = {"v4": peer["ip"], "v6": peer.get("ipv6", "")}
-                    took = time.perf_counter() - begin
-                    return Check(f"{host} enrolled as {peer['ip']} and is connected, {took:.1f} s after its start")
-            if not self.lab.processes.alive(host):
-                break
-            time.sleep(0.05)
-        raise LabFailed(f"{host} did not enrol within {LIMIT_S:g} s: see {self.lab.processes.log(host)}")
-
-    def _replace_default_policy(self) -> None:
-        api = self.lab.api
-        for policy in api("GET", "/policies"):
-            if policy["name"] == "Default":
-                api("DELETE", f"/policies/{policy['id']}")
-        rule = {
-            "name": "clients to gateways",
-            "description": "",
-            "enabled": True,
-            "action": "accept",
-            "bidirectional": True,
-            "protocol": "icmp",
-            "sources": [self.ids["clients"]],
-            "destinations": [self.ids["gateways"]],
-        }
-        policy = {"name": "lab", "description": "", "enabled": True, "rules": [rule]}
-        self.ids["policy"] = api("POST", "/policies", policy)["id"]
+        enrolled = intent.enrol(self.lab, host, self.ids[group])
+        self.ids[host] = enrolled.id
+        self.overlay[host] = {"v4": enrolled.v4, "v6": enrolled.v6}
+        return Check(f"{host} enrolled as {enrolled.v4} and is connected, {enrolled.took_s:.1f} s after its start")
 
     def _route(self, prefix: str, **changes: Any) -> dict[str, Any]:
         route = {
