@@ -89,9 +89,10 @@ class Lab:
         return self.directory / host / "agent.sock"
 
     def stop(self) -> dict[str, float]:
-        """End all processes by signal, agents first; gives name → seconds."""
-        others = [host for host in HOSTS if host in self.topology.hosts]
-        return self.processes.stop([*others, "server", "web"])
+        """End all processes by signal, agents first and the control plane last; gives name → seconds."""
+        agents = [host for host in HOSTS if host in self.topology.hosts]
+        others = {entry.name for entry in self.processes.started} - {*agents, "server", "web"}
+        return self.processes.stop([*agents, *sorted(others), "server", "web"])
 
     def leftovers(self) -> list[str]:
         """What is still there of a stopped lab, a line each: processes and kernel state."""

@@ -14,7 +14,7 @@ from services.agent.core.kernel import INTERFACE, NFT_TABLE, RULE_MAIN, RULE_OVE
 POLL_S = 0.0005
 
 
-def until(condition: Callable[[], bool], limit_s: float) -> float | None:
+def until(condition: Callable[[], bool], limit_s: float, poll_s: float = POLL_S) -> float | None:
     """The moment (time.perf_counter) at which the condition was first seen to hold; None if it never did."""
     end = time.perf_counter() + limit_s
     while True:
@@ -22,7 +22,7 @@ def until(condition: Callable[[], bool], limit_s: float) -> float | None:
             return time.perf_counter()
         if time.perf_counter() > end:
             return None
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
 
 
 def source_towards(destination: str) -> str:

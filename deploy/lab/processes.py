@@ -66,6 +66,17 @@ class Processes:
         return took
 
 
+def running(host: Namespace, word: str) -> list[psutil.Process]:
+    """The processes of a host that have the word in their command line."""
+    found = []
+    for pid in host.processes():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            process = psutil.Process(pid)
+            if word in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
 def _process(entry: Started) -> psutil.Process | None:
     try:
         process = psutil.Process(entry.pid)

@@ -6,9 +6,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from deploy.lab import intent, probes
+from deploy.lab.checks import Check
 from deploy.lab.lab import Lab, LabFailed
 from deploy.lab.topology import (
     LAN_GATEWAY_V4,
@@ -22,16 +21,6 @@ from deploy.lab.topology import (
 
 LIMIT_S = 15.0
 REQUEST_LIMIT_S = 2.0
-
-
-class Check(msgspec.Struct, frozen=True):
-    """One thing that was looked at. after_ms: from the API's answer to the moment it was so, None if not timed.
-
-    A negative time says that the kernel was there before the API's answer.
-    """
-
-    text: str
-    after_ms: float | None = None
 
 
 class Scenario:

@@ -1,19 +1,35 @@
-"""The plain HTTP server of the LAN host: answers every GET with the address the request came from."""
+"""The plain HTTP server of the LAN host: answers a GET with the address the request came from.
 
+GET /endless answers with that address, a line every LINE_S, until one of the two ends it.
+"""
+
+import contextlib
 import socket
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+LINE_S = 0.01
 
 
 class Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        source = self.client_address[0].removeprefix("::ffff:")
-        body = source.encode()
+        body = self.client_address[0].removeprefix("::ffff:").encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/plain")
+        if self.path == "/endless":
+            self.end_headers()
+            self._go_on(body + b"\n")
+            return
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _go_on(self, line: bytes) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(line)
+                time.sleep(LINE_S)
 
 
 class DualStack(ThreadingHTTPServer):

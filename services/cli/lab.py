@@ -1,20 +1,25 @@
 """`whimbrel lab`: hosts out of network namespaces on this machine, with real agents in them."""
 
+import contextlib
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 from rich.console import Console
 
 from deploy.lab.api import ApiRefused
+from deploy.lab.checks import Check
+from deploy.lab.ha.scenes import Scene, scenes
+from deploy.lab.ha.stage import Stage
 from deploy.lab.lab import Lab, LabFailed, NotStarted, lock, unlock
 from deploy.lab.netns import CommandFailed
-from deploy.lab.scenario import Check, Scenario
-from deploy.lab.topology import API_PORT, LAN_HOST_V4, UNDERLAY_V4, WEB_PORT
+from deploy.lab.scenario import Scenario
+from deploy.lab.topology import API_PORT, GATEWAYS, LAN_HOST_V4, UNDERLAY_V4, WEB_PORT
 from services.cli.errors import Failed
 
 app = App(name="lab", help="Build hosts out of network namespaces on this machine and run real agents in them.")
@@ -24,31 +29,69 @@ Name = Annotated[str, Parameter(help="Name of the lab; several may stand side by
 
 
 @app.command
-def run(*, name: Name = "run") -> None:
+def run(
+    what: Annotated[
+        Literal["path", "ha", "all"], Parameter(help="The path into the LAN, gateways that die, or both.")
+    ] = "path",
+    *,
+    scene: Annotated[list[str] | None, Parameter(negative="", help="Of `ha`, these scenes alone.")] = None,
+    name: Name = "run",
+) -> None:
     """Build a lab, check that traffic flows the way it should, and remove everything.
 
     Prints what each step checked, with the time from the API's answer to the kernel state. Ends with 1 when a step
-    fails; its logs then stay and are named.
+    fails; its logs then stay and are named. `ha` takes some minutes.
 
     ```
     whimbrel lab run
+    whimbrel lab run ha
+    whimbrel lab run ha --scene machine-off --scene drain
     ```
     """
+    wanted = _scenes(scene or [])
     with _locked(name):
-        lab = Lab(name)
         begin = time.monotonic()
-        try:
-            scenario = _started(lab)
-            for number, (title, step) in enumerate(scenario.steps(), 1):
-                console.print(f"[bold]{number}. {title}[/bold]")
-                with console.status("working"):
-                    checks = step()
-                _show(checks)
-            console.print(f"[bold]{len(scenario.steps()) + 1}. everything stops, and nothing is left behind[/bold]")
-            _show(_stopped(lab))
-        except (LabFailed, CommandFailed, ApiRefused, KeyboardInterrupt) as problem:
-            _fail(lab, problem)
-        console.print(f"[green]the whole path works[/green], {time.monotonic() - begin:.1f} s")
+        if what in ("path", "all"):
+            _path(Lab(name))
+        if what in ("ha", "all"):
+            _ha(Lab(name, len(GATEWAYS)), wanted)
+        works = {"path": "the whole path works", "ha": "gateways may die", "all": "everything works"}
+        console.print(f"[green]{works[what]}[/green], {time.monotonic() - begin:.1f} s")
+
+
+def _scenes(names: list[str]) -> list[Scene]:
+    known = {scene.name: scene for scene in scenes()}
+    unknown = sorted(set(names) - known.keys())
+    if unknown:
+        raise Failed(f"no such scene: {', '.join(unknown)}; there are {', '.join(known)}", 2)
+    return [scene for scene in known.values() if not names or scene.name in names]
+
+
+def _path(lab: Lab) -> None:
+    with _failing(lab):
+        _play(lab, _started(lab).steps())
+
+
+def _ha(lab: Lab, wanted: list[Scene]) -> None:
+    stage = Stage(lab)
+    with _failing(lab), contextlib.closing(stage):
+        with console.status("building hosts, starting the control plane and two gateways"):
+            begin = time.monotonic()
+            stage.build()
+        console.print(f"a client reaches the LAN, two gateways lead there, after {time.monotonic() - begin:.1f} s")
+        _play(lab, [(f"{scene.title} [dim]({scene.name})[/dim]", partial(scene.play, stage)) for scene in wanted])
+
+
+def _play(lab: Lab, steps: list[tuple[str, Callable[[], list[Check]]]]) -> None:
+    """Every step, and then the end of the lab."""
+    end: list[tuple[str, Callable[[], list[Check]]]] = [
+        ("everything stops, and nothing is left behind", partial(_stopped, lab))
+    ]
+    for number, (title, step) in enumerate([*steps, *end], 1):
+        console.print(f"[bold]{number}. {title}[/bold]", soft_wrap=True)
+        with console.status("working"):
+            checks = step()
+        _show(checks)
 
 
 @app.command
@@ -61,14 +104,12 @@ def up(*, name: Name = "lab") -> None:
     """
     with _locked(name):
         lab = Lab(name)
-        try:
+        with _failing(lab):
             scenario = _started(lab)
             for title, step in scenario.steps()[:2]:
                 with console.status(title):
                     checks = step()
                 _show(checks)
-        except (LabFailed, CommandFailed, ApiRefused, KeyboardInterrupt) as problem:
-            _fail(lab, problem)
     _explain(lab)
 
 
@@ -81,7 +122,7 @@ def down(*, name: Name = "lab") -> None:
     ```
     """
     with _locked(name):
-        lab = Lab(name)
+        lab = Lab(name, len(GATEWAYS))
         if not lab.exists:
             console.print(f"there is no lab {name}")
             return
@@ -129,14 +170,18 @@ def _show(checks: list[Check]) -> None:
         console.print(f"   [green]ok[/green] {check.text}{timed}", soft_wrap=True)
 
 
-def _fail(lab: Lab, problem: BaseException) -> None:
-    """Say what failed, keep the logs, remove the rest, end with 1."""
-    print(f"error: {'interrupted' if isinstance(problem, KeyboardInterrupt) else problem}", file=sys.stderr)
-    if not isinstance(problem, NotStarted):
-        lab.stop()
-        lab.remove(keep_logs=True)
-        print(f"logs are in {lab.directory}; `whimbrel lab down --name {lab.name}` removes them", file=sys.stderr)
-    sys.exit(1)
+@contextmanager
+def _failing(lab: Lab) -> Iterator[None]:
+    """Whoever fails says what, keeps the logs, removes the rest, and ends with 1."""
+    try:
+        yield
+    except (LabFailed, CommandFailed, ApiRefused, KeyboardInterrupt) as problem:
+        print(f"error: {'interrupted' if isinstance(problem, KeyboardInterrupt) else problem}", file=sys.stderr)
+        if not isinstance(problem, NotStarted):
+            lab.stop()
+            lab.remove(keep_logs=True)
+            print(f"logs are in {lab.directory}; `whimbrel lab down --name {lab.name}` removes them", file=sys.stderr)
+        sys.exit(1)
 
 
 def _explain(lab: Lab) -> None:

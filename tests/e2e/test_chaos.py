@@ -17,9 +17,10 @@ import pytest
 from deploy.lab import probes
 from deploy.lab.api import ApiRefused
 from deploy.lab.netns import CommandFailed, Namespace, run
+from deploy.lab.processes import running
 from deploy.lab.scenario import Scenario
 from deploy.lab.topology import LAN_GATEWAY_V4, LAN_GATEWAY_V6, LAN_HOST_V4, LAN_HOST_V6, LAN_V4, LAN_V6, WEB_PORT
-from tests.support.lab import eventually, kill, processes, routed_lab
+from tests.support.lab import eventually, kill, routed_lab
 
 FIRST, _, LAST = os.environ.get("WHIMBREL_CHAOS_SEEDS", "1").partition("-")
 ROUNDS = int(os.environ.get("WHIMBREL_CHAOS_ROUNDS", "8"))
@@ -113,12 +114,12 @@ class Chaos:
     def _restart_server(self) -> None:
         lab = self._scenario.lab
         _kill_all(lab.topology.underlay, "whimbrel server")
-        assert eventually(lambda: not any(processes(lab.topology.underlay, one) for one in SERVICES))
+        assert eventually(lambda: not any(running(lab.topology.underlay, one) for one in SERVICES))
         lab.start_server()
 
 
 def _kill_all(host: Namespace, word: str) -> None:
-    for process in processes(host, word):
+    for process in running(host, word):
         kill(process)
 
 

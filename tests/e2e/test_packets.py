@@ -10,9 +10,10 @@ import pytest
 from deploy.lab import probes
 from deploy.lab.api import answers
 from deploy.lab.netns import Namespace
+from deploy.lab.processes import running
 from deploy.lab.scenario import Scenario
 from deploy.lab.topology import LAN_HOST_V4, LAN_V4, WEB_PORT
-from tests.support.lab import LIMIT_S, eventually, kill, processes, reaches_the_lan, routed_lab
+from tests.support.lab import LIMIT_S, eventually, kill, reaches_the_lan, routed_lab
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -78,7 +79,7 @@ def test_a2_a_host_that_leaves_the_distribution_group_is_shut_out_also_with_rout
 def test_traffic_goes_on_while_an_agent_is_dead_and_the_next_one_takes_its_state_over(scenario: Scenario) -> None:
     for name in ("client", "gateway"):
         host = scenario.lab.topology.hosts[name]
-        (agent,) = processes(host, "services.agent")
+        (agent,) = running(host, "services.agent")
         kill(agent)
         assert reaches_the_lan(scenario)
         scenario.lab.start_agent(name)
@@ -91,7 +92,7 @@ def test_traffic_goes_on_while_an_agent_is_dead_and_the_next_one_takes_its_state
 
 def test_g2_traffic_goes_on_without_a_control_plane_and_changes_arrive_when_it_is_back(scenario: Scenario) -> None:
     underlay = scenario.lab.topology.underlay
-    (bus,) = processes(underlay, "nats-server --config")
+    (bus,) = running(underlay, "nats-server --config")
     kill(bus)
     assert reaches_the_lan(scenario)
     assert eventually(lambda: underlay.call(answers, 1.0))

@@ -9,7 +9,6 @@ import psutil
 
 from deploy.lab import probes
 from deploy.lab.lab import Lab
-from deploy.lab.netns import Namespace
 from deploy.lab.scenario import Scenario
 from deploy.lab.topology import LAN_GATEWAY_V4, LAN_HOST_V4, WEB_PORT
 
@@ -37,17 +36,6 @@ def eventually(condition: Callable[[], bool], limit_s: float = LIMIT_S) -> bool:
 
 def reaches_the_lan(scenario: Scenario) -> bool:
     return scenario.lab.topology.client.call(probes.fetch, LAN_HOST_V4, WEB_PORT, 1.0) == LAN_GATEWAY_V4
-
-
-def processes(host: Namespace, word: str) -> list[psutil.Process]:
-    """Those with the word in their command line."""
-    found = []
-    for pid in host.processes():
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            process = psutil.Process(pid)
-            if word in " ".join(process.cmdline()):
-                found.append(process)
-    return found
 
 
 def kill(process: psutil.Process) -> None:
