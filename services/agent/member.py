@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, NamedTuple
 
+from services.agent.asking import Asking, new_identifier
 from services.agent.bus.dial import Dialer
 from services.agent.bus.feed import Feed
 from services.agent.bus.moving import Moving
@@ -16,6 +17,7 @@ from services.agent.bus.signalling import Signalling
 from services.agent.core.documents import FeedView
 from services.agent.core.paths.pathbook import PathBook
 from services.agent.drivers.addresses import whereabouts
+from services.agent.drivers.icmp import Icmp
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.nft import Nft
 from services.agent.drivers.notifications import KernelNotifications
@@ -25,6 +27,7 @@ from services.agent.loop.loop import Loop
 from services.agent.monitor import Monitor
 from services.agent.paths import Paths
 from services.agent.ports import WireGuardDriver
+from services.agent.probes import Probes
 from services.agent.settings import Settings
 from services.agent.situation import Situation
 from services.agent.state import statefile
@@ -91,6 +94,7 @@ class Member:
             self.keeper.run,
             Following(situation, Ways(host.rtnl)).run,
             Monitor(situation, notifications).run,
+            Probes(situation, _asking_gateways(host.settings.interface)).run,
         )
 
     async def run(self) -> None:
@@ -99,3 +103,8 @@ class Member:
         gc.collect()
         gc.freeze()
         await first_of(*(task() for task in self._tasks))
+
+
+def _asking_gateways(interface: str) -> Asking:
+    identifier = new_identifier()
+    return Asking("gateway", identifier, Icmp(identifier, interface))

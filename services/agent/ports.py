@@ -7,11 +7,13 @@ A driver raises only MechanismMissing (services/agent/errors.py), when the mecha
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Literal, Protocol, TypeAlias, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from nats.aio.client import Client
 
+from services.agent.core.ha.probing import Targets
+from services.agent.core.ha.standing import Health
 from services.agent.core.kernel import ObservedRuleset, PeerStats, Ruleset, SetOrMap, WireGuardDevice, WireGuardPeer
 from services.agent.core.reconcile.steps import Kind
 from services.agent.core.routing.following import Answer, OtherRule
@@ -109,6 +111,73 @@ class Notifications(Protocol):
     def filenos(self) -> tuple[int, ...]: ...
 
     def read(self) -> frozenset[Kind | HostChange]: ...
+
+    def close(self) -> None: ...
+
+
+class Heard(NamedTuple):
+    """An ICMP message that came in. source: canonical address. at: monotonic seconds of its arrival."""
+
+    source: str
+    message: bytes
+    at: float
+
+
+class EchoDriver(Protocol):
+    """Sends ICMP messages and hears echo replies of one identifier: drivers/icmp.py.
+
+    `send` gives "", or why the message did not leave this host. `read` takes what has come in, without waiting.
+    """
+
+    def filenos(self) -> tuple[int, ...]: ...
+
+    def send(self, address: str, message: bytes) -> str: ...
+
+    def read(self) -> Iterable[Heard]: ...
+
+    def close(self) -> None: ...
+
+
+class Accepted(NamedTuple):
+    """A TCP connection that the address accepted. number: as it was sent with. at: monotonic seconds."""
+
+    address: str
+    number: int
+    at: float
+
+
+class ConnectDriver(Protocol):
+    """Begins TCP connections and ends each as soon as it is accepted: drivers/tcp_probe.py. As EchoDriver."""
+
+    def filenos(self) -> tuple[int, ...]: ...
+
+    def send(self, address: str, port: int, number: int) -> str: ...
+
+    def read(self) -> Iterable[Accepted]: ...
+
+    def close(self) -> None: ...
+
+
+class Asking(Protocol):
+    """Asks targets whether they are there, and hears their answers: asking.py.
+
+    `open` before anything else; `heard` is called when a verdict changed between two calls of `ask`; `close` ends it.
+    `ask` takes who is to be asked from now on, asks those who are due, and gives the monotonic second at which it is to
+    be called again, None for whenever the targets change. `nudge` has some asked with the next `ask`.
+    asked: key → questions that left this host for the target so far.
+    """
+
+    @property
+    def health(self) -> Mapping[str, Health]: ...
+
+    @property
+    def asked(self) -> Mapping[str, int]: ...
+
+    def open(self, heard: Callable[[], None]) -> None: ...
+
+    def ask(self, targets: Targets) -> float | None: ...
+
+    def nudge(self, keys: Iterable[str]) -> None: ...
 
     def close(self) -> None: ...
 

@@ -78,7 +78,13 @@ class Opening(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="openi
     version: Version
 
 
-Condition: TypeAlias = Interface | Member | Within | IpProtocol | Ports | Connection | Marked | Local | Opening
+class Echo(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="echo"):
+    """The packet is an ICMP echo request of the family."""
+
+    version: Version
+
+
+Condition: TypeAlias = Interface | Member | Within | IpProtocol | Ports | Connection | Marked | Local | Opening | Echo
 
 
 class Jump(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="jump"):

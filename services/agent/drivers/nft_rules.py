@@ -10,6 +10,7 @@ from services.agent.core.rule import (
     Condition,
     Connection,
     Dispatch,
+    Echo,
     Field,
     Interface,
     IpProtocol,
@@ -71,6 +72,8 @@ def _condition(condition: Condition) -> str:
             return "fib daddr type local"
         case Opening(version):
             return f"meta nfproto ipv{version} tcp flags & (syn | rst) == syn"
+        case Echo(version):
+            return "icmp type echo-request" if version == 4 else "icmpv6 type echo-request"
     assert_never(condition)
 
 

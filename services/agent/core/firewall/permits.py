@@ -29,16 +29,20 @@ VERSIONS: tuple[Version, Version] = (4, 6)
 
 
 class Selector(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Peers by group or by name; `within`, unless None, are groups they must also be in. All sorted."""
+    """Peers by group or by name; `within`, unless None, are groups they must also be in. All sorted.
+
+    title: names one that may become another without the table's shape becoming another one, "" otherwise.
+    """
 
     groups: tuple[str, ...]
     peers: tuple[str, ...]
     within: tuple[str, ...] | None = None
+    title: str = ""
 
     @property
     def name(self) -> str:
         """Stable for the selector, whoever its members are."""
-        return _name(self.groups, self.peers, self.within)
+        return self.title or _name(self.groups, self.peers, self.within)
 
 
 @lru_cache(maxsize=65536)

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from services.agent.core.changes import changed
 from services.agent.core.firewall.closing import FORWARD, INPUT, closed_rules, closed_sets, is_closed_set
 from services.agent.core.firewall.nat import clamp, masquerade_set, postrouting, strays
-from services.agent.core.firewall.permits import VERSIONS, Match, compiled
+from services.agent.core.firewall.permits import VERSIONS, Match, Selector, compiled
+from services.agent.core.firewall.probes import ANSWERS, clients, questions
 from services.agent.core.firewall.served import Destinations, Served, map_name
 from services.agent.core.firewall.sources import Sources
 from services.agent.core.firewall.underlay import marked, never_inside, never_spoofed
@@ -66,7 +67,8 @@ class Table:
         self._inputs: Mapping[str, tuple[Match, ...]] = {}
         self._served: Mapping[str, Served] = {}
         self._peers: Mapping[str, Peer] = {}
-        self._input = _input(())
+        self._clients: tuple[Selector, ...] = ()
+        self._input = _input((), {})
         self._maps: tuple[NftMap, ...] = ()
         self._ruleset: Ruleset | None = None
 
@@ -80,10 +82,15 @@ class Table:
         routes = {route_id: served.get(route_id) for route_id in changed(self._served, served)}
         before = [*_said(self._inputs, rules), *_permits(self._served, routes)]
         now = [*_said(inputs, rules), *_permits(served, routes)]
+        former = self._clients
+        if routes or not self._clients:
+            self._clients = (clients(served),)
         self._inputs, self._served, self._peers = inputs, served, peers
-        self._sources.update(peers, before, now)
-        if rules:
-            self._input = _input(match for said in inputs.values() for match in said)
+        self._sources.update(
+            peers, [*former, *(one.sources for one in before)], [*self._clients, *(one.sources for one in now)]
+        )
+        if rules or routes:
+            self._input = _input((match for said in inputs.values() for match in said), served)
         if routes or not self._maps:
             for _, dispatch in self._dispatch:
                 dispatch.update(routes)
@@ -215,12 +222,13 @@ def _digest(parts: object) -> str:
     return digest(msgspec.json.encode(parts))
 
 
-def _input(matches: Iterable[Match]) -> NftChain:
+def _input(matches: Iterable[Match], served: Mapping[str, Served]) -> NftChain:
     matches = tuple(matches)
     families = [compiled(matches, version) for version in VERSIONS]
     drops = [rule for family in families for rule in family.drops]
     accepts = [rule for family in families for rule in family.accepts]
-    return NftChain(name=INPUT, rules=(*closed_rules("input"), *drops, *_REPLIES, *accepts, _REST))
+    probes = (*questions(served), ANSWERS)
+    return NftChain(name=INPUT, rules=(*closed_rules("input"), *probes, *drops, *_REPLIES, *accepts, _REST))
 
 
 def _forward() -> NftChain:

@@ -68,6 +68,7 @@ class Serving:
             networks=found.networks,
             masquerade=route.masquerade,
             matches=route_matches(replace(route, permits=usable), self._rules),
+            distribution=route.distribution,
         )
         return one, faults[0] if faults else ""
 

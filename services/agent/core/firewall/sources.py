@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from services.agent.core.changes import changed
-from services.agent.core.firewall.permits import VERSIONS, Match, Selector, set_name
+from services.agent.core.firewall.permits import VERSIONS, Selector, set_name
 from services.agent.core.intervals import Version
 from services.agent.core.kernel import NftSet
 from services.agent.core.parsed import Peer
@@ -20,17 +20,17 @@ class Sources:
         self._selectors: dict[str, Selector] = {}
         self.sets: dict[str, NftSet] = {}
 
-    def update(self, peers: Mapping[str, Peer], gone: Iterable[Match], came: Iterable[Match]) -> None:
-        """Take over the peers, and what rules no longer say and say from now on."""
+    def update(self, peers: Mapping[str, Peer], gone: Iterable[Selector], came: Iterable[Selector]) -> None:
+        """Take over the peers, and whom rules no longer name and name from now on."""
         dirty = self._follow(peers)
-        for match in came:
-            name = match.sources.name
+        for selector in came:
+            name = selector.name
             self._uses[name] += 1
-            if name not in self._selectors:
-                self._selectors[name] = match.sources
+            if self._selectors.get(name) != selector:
+                self._selectors[name] = selector
                 dirty.add(name)
-        for match in gone:
-            name = match.sources.name
+        for selector in gone:
+            name = selector.name
             self._uses[name] -= 1
             if not self._uses[name]:
                 del self._uses[name], self._selectors[name]

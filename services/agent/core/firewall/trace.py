@@ -17,6 +17,7 @@ from services.agent.core.rule import (
     Connection,
     Decided,
     Dispatch,
+    Echo,
     Interface,
     IpProtocol,
     Jump,
@@ -45,9 +46,10 @@ _read = lru_cache(maxsize=65536)(read)
 class Packet(msgspec.Struct, frozen=True, kw_only=True):
     """A packet where this host sees it.
 
-    source, destination: canonical addresses of one family. protocol: "tcp", "udp", "icmp" (of either family) or any
-    other name. port: destination port, 0 where there is none. in_interface: "" when the host itself sends it;
-    out_interface: "" when it is for the host itself. syn: it opens a TCP connection, or agrees to one.
+    source, destination: canonical addresses of one family. protocol: "tcp", "udp", "icmp" (of either family; what
+    begins or goes on is an echo request) or any other name. port: destination port, 0 where there is none.
+    in_interface: "" when the host itself sends it; out_interface: "" when it is for the host itself. syn: it opens a
+    TCP connection, or agrees to one.
     """
 
     source: str
@@ -210,6 +212,10 @@ class _Walk:
                 return not packet.out_interface
             case Opening(version):
                 return version == packet.version and packet.protocol == "tcp" and packet.syn
+            case Echo(version):
+                return (
+                    version == packet.version and packet.protocol == "icmp" and packet.state in ("new", "established")
+                )
 
     def _address(self, condition: Member | Within) -> str:
         return self._packet.source if condition.field == "source" else self._packet.destination

@@ -1,0 +1,76 @@
+"""Asks routing peers over the tunnel whether they are there: their kernels answer, whatever becomes of their agents."""
+
+import time
+from collections.abc import Mapping
+
+from services.agent.cells import Watch
+from services.agent.core.ha.paces import is_news, is_urgent, targets
+from services.agent.core.ha.standing import Health
+from services.agent.core.ha.traffic import Look, Traffic, probe_bytes
+from services.agent.core.kernel import PeerStats
+from services.agent.ports import Asking
+from services.agent.situation import Situation
+from shared.tasks import end_if_cancelled
+
+TOLD_APART_S = 1.0
+"""Between two times that nothing but another round trip time or loss is told."""
+
+
+class Probes:
+    """Keeps `health` true for those in `probed`."""
+
+    def __init__(self, situation: Situation, asking: Asking) -> None:
+        self._situation = situation
+        self._asking = asking
+        self._traffic = Traffic()
+        self._counters: Mapping[str, PeerStats] = {}
+        self._told_at = float("-inf")
+        self._watch = Watch(situation.probed, situation.tunnels, situation.counters)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._asking.open(self._tell)
+        try:
+            while True:
+                end_if_cancelled()
+                self._watch.catch_up()
+                next_at = self.step()
+                await self._watch.wait(None if next_at is None else max(0.0, next_at - time.monotonic()))
+        finally:
+            self._asking.close()
+
+    def step(self) -> float | None:
+        """Ask who is due; the monotonic second of the next step."""
+        situation = self._situation
+        self._look_at_counters()
+        next_at = self._asking.ask(
+            targets(situation.probed.value, situation.tunnels.value.connected, self._traffic.carrying)
+        )
+        self._tell()
+        return next_at
+
+    def _look_at_counters(self) -> None:
+        situation, counters = self._situation, self._situation.counters.value
+        if counters is self._counters:
+            return
+        self._counters = counters
+        asked, probed = self._asking.asked, situation.probed.value
+        looks = {
+            peer_id: Look(
+                stats=counters[one.public_key],
+                probes=asked.get(peer_id, 0),
+                probe_bytes=probe_bytes(one.address),
+            )
+            for peer_id, one in probed.items()
+            if one.public_key in counters
+        }
+        self._traffic.look(looks, time.monotonic(), serves=bool(situation.passed.value.desired.served))
+        self._asking.nudge(self._traffic.moved)
+
+    def _tell(self) -> None:
+        told, now, found = self._situation.health.value, time.monotonic(), self._asking.health
+        health = {peer_id: found.get(peer_id, Health()) for peer_id in self._situation.probed.value}
+        urgent = is_urgent(told, health)
+        if urgent or (now - self._told_at >= TOLD_APART_S and is_news(told, health)):
+            self._told_at = now
+            self._situation.health.set(health)
