@@ -13,7 +13,7 @@ from services.agent.cells import Cell
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
 from services.agent.core.ha.standing import Decision, Health, Probed
-from services.agent.core.kernel import PeerStats
+from services.agent.core.kernel import FloatingAddress, PeerStats
 from services.agent.core.paths.whereabouts import Told, Whereabouts
 from services.agent.core.reconcile.desired import Local
 from services.agent.core.reconcile.steps import Entry, Kind
@@ -106,6 +106,8 @@ class Situation:
         """candidacy.py: id of a route that this host serves and cannot carry now → why."""
         self.held: Cell[frozenset[str]] = Cell(frozenset())
         """holding.py: ids of the routes whose return address this host holds."""
+        self.floating: Cell[Mapping[str, FloatingAddress]] = Cell({})
+        """holding.py: the addresses that this host has in LANs for that."""
         self.draining = Cell(False)
         """lifetime: this host is about to stop, and its clients shall leave."""
         self.passed = Cell(PassResult(local=local))

@@ -16,6 +16,7 @@ from services.agent.core.reconcile.desired import Local
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.nft import Nft
+from services.agent.drivers.rtnl_floating import FloatingAddresses
 from services.agent.drivers.rtnl_links import Links
 from services.agent.drivers.rtnl_routes import Routes
 from services.agent.drivers.rtnl_rules import Rules
@@ -92,6 +93,7 @@ def _built(host: Host, who: Identity, setup_key: str, lifetime: Lifetime) -> tup
             "sysctl": Sysctls(settings.interface),
             "rule": rules,
             "route": Routes(host.rtnl),
+            "floating": FloatingAddresses(host.rtnl),
         },
     )
     view, book = FeedView(picture.value.feed), PathBook(who.public_key)

@@ -16,6 +16,7 @@ from services.agent.core.firewall.ruleset import Elements, Replace, elements, ho
 from services.agent.core.firewall.trace import Packet, State, Trace, trace
 from services.agent.core.kernel import (
     INTERFACE,
+    FloatingAddress,
     Link,
     ObservedRuleset,
     RouteEntry,
@@ -52,6 +53,7 @@ class FakeKernel:
         self.peers: dict[str, WireGuardPeer] = dict(start.peers)
         self.routes: dict[str, RouteEntry] = dict(start.routes)
         self.rules: dict[RuleKey, RuleEntry] = dict(start.rules)
+        self.floating: dict[str, FloatingAddress] = dict(start.floating)
         self.sysctls: dict[str, str] = dict(sysctls or {})
         self.ruleset: Ruleset | None = None
         self.filled: dict[str, dict[str, float]] = {}
@@ -66,6 +68,7 @@ class FakeKernel:
             peers=dict(self.peers),
             routes=dict(self.routes),
             rules=dict(self.rules),
+            floating=dict(self.floating),
             ruleset=ObservedRuleset(shape=shape(table) if table else "", elements=elements(table) if table else {}),
             sysctls={path: SysctlEntry(path=path, value=value) for path, value in self.sysctls.items()},
         )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from services.agent.core.kernel import (
+    FloatingAddress,
     Link,
     ObservedRuleset,
     RouteEntry,
@@ -28,6 +29,7 @@ class Entries(msgspec.Struct, frozen=True, kw_only=True):
     peers: Mapping[str, WireGuardPeer] = {}
     routes: Mapping[str, RouteEntry] = {}
     rules: Mapping[RuleKey, RuleEntry] = {}
+    floating: Mapping[str, FloatingAddress] = {}
     sysctls: Mapping[str, SysctlEntry] = {}
 
 

@@ -80,6 +80,13 @@ class PeerStats(msgspec.Struct, frozen=True, kw_only=True):
     allowed_ips: frozenset[str] = frozenset()
 
 
+class FloatingAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """An address without a length that this host has for a while in a LAN. Key: address."""
+
+    address: str
+    interface: str
+
+
 class RouteEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One route in TABLE. Key: prefix. device: "" for an unreachable route, which is what `unreachable` then says."""
 

@@ -40,6 +40,7 @@ from services.agent.drivers.rtnl import (
     RTN_UNICAST,
     RTN_UNSPEC,
     address_text,
+    is_floating,
     name_of,
     pack_prefix,
     prefix_text,
@@ -62,7 +63,7 @@ def whereabouts(rtnl: Netlink, targets: Iterable[str]) -> Whereabouts:
 
 
 def _addresses(rtnl: Netlink) -> Iterator[InterfaceAddress]:
-    """By interface, IPv4 first."""
+    """By interface, IPv4 first. Those that this host only has for a while are nobody's way to it, and left out."""
     listed = [
         message
         for family in AF.values()
@@ -71,6 +72,8 @@ def _addresses(rtnl: Netlink) -> Iterator[InterfaceAddress]:
     for message in sorted(listed, key=lambda message: int(ADDRESS.unpack_from(message.body)[4])):
         family, length, flags, _, index = ADDRESS.unpack_from(message.body)
         attributes = netlink.attributes(message.body[ADDRESS.size :])
+        if is_floating(attributes):
+            continue
         if IFA_FLAGS in attributes:
             flags = netlink.read_u32(attributes[IFA_FLAGS])
         packed = attributes.get(IFA_LOCAL) or attributes[IFA_ADDRESS]

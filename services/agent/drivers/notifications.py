@@ -36,6 +36,7 @@ from services.agent.drivers.rtnl import (
     RTM_NEWRULE,
     RTPROT_KERNEL,
     index_of,
+    is_floating,
 )
 from services.agent.ports import HostChange
 
@@ -107,6 +108,8 @@ class KernelNotifications:
             return _in_table(message, self._index)
         if message.kind in (RTM_NEWADDR, RTM_DELADDR):
             _, _, _, scope, index = ADDRESS.unpack_from(message.body)
+            if is_floating(netlink.attributes(message.body[ADDRESS.size :])):
+                return frozenset(("floating",))
             if index == self._index:
                 return frozenset(("link",))
             # Those of a link alone come and go with every container.

@@ -7,8 +7,10 @@ import errno
 import ipaddress
 import socket
 import struct
+from collections.abc import Mapping
 
-from services.agent.core.kernel import Family
+from services.agent.core.kernel import ROUTE_PROTOCOL, Family
+from services.agent.drivers.netlink import read_u32
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
@@ -27,8 +29,11 @@ RTEXT_FILTER_SKIP_STATS = 8
 
 ADDRESS = struct.Struct("=BBBBI")
 """ifaddrmsg: family, prefixlen, flags, scope, index."""
-IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
+IFA_ADDRESS, IFA_LOCAL, IFA_CACHEINFO, IFA_FLAGS, IFA_RT_PRIORITY = 1, 2, 6, 8, 9
 IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_F_TENTATIVE = 0x02, 0x08, 0x20, 0x40
+IFA_F_NOPREFIXROUTE = 0x200
+FLOATING_METRIC = 0x57420000 + ROUTE_PROTOCOL
+"""IFA_RT_PRIORITY of the addresses of drivers/rtnl_floating.py: how they are known after a crash."""
 
 ROUTE = struct.Struct("=BBBBBBBBI")
 """rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags."""
@@ -52,6 +57,11 @@ NO_FAMILY = {errno.EAFNOSUPPORT, errno.EOPNOTSUPP}
 
 AF: dict[Family, int] = {"v4": int(socket.AF_INET), "v6": int(socket.AF_INET6)}
 FAMILY: dict[int, Family] = {number: family for family, number in AF.items()}
+
+
+def is_floating(attributes: Mapping[int, memoryview]) -> bool:
+    """Whether an address with these attributes is one of drivers/rtnl_floating.py."""
+    return IFA_RT_PRIORITY in attributes and read_u32(attributes[IFA_RT_PRIORITY]) == FLOATING_METRIC
 
 
 def family_of(address: str) -> Family:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from services.agent.cells import Watch, since
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
-from services.agent.core.kernel import SysctlEntry
+from services.agent.core.kernel import FloatingAddress, SysctlEntry
 from services.agent.core.reconcile import sysctls
 from services.agent.core.reconcile.desired import Computation, Local
 from services.agent.core.reconcile.order import plan
@@ -47,13 +47,14 @@ class Inputs(NamedTuple):
     documents: Documents
     choices: Selection
     tunnels: Tunnels
+    floating: Mapping[str, FloatingAddress]
 
     def are(self, others: "Inputs | None") -> bool:
         return others is not None and all(one is other for one, other in zip(self, others, strict=True))
 
 
 class Loop:
-    """Keeps the kernel as documents, choices and tunnels want it.
+    """Keeps the kernel as the cells want it that are its Inputs.
 
     originals: kernel settings as they were before the agent changed them, path → value.
     """
@@ -66,7 +67,12 @@ class Loop:
         self._computation = Computation()
         self._trouble = Trouble("the kernel cannot be read", "the kernel can be read again")
         self._watch = Watch(
-            situation.documents, situation.choices, situation.tunnels, situation.dirty, situation.counters
+            situation.documents,
+            situation.choices,
+            situation.tunnels,
+            situation.floating,
+            situation.dirty,
+            situation.counters,
         )
         self._went_by: Inputs | None = None
         self._dirty = situation.dirty.value
@@ -184,7 +190,12 @@ class Loop:
 
     def _inputs(self) -> Inputs:
         situation = self._situation
-        return Inputs(situation.documents.value or Documents(), situation.choices.value, situation.tunnels.value)
+        return Inputs(
+            situation.documents.value or Documents(),
+            situation.choices.value,
+            situation.tunnels.value,
+            situation.floating.value,
+        )
 
     def _compute(self, inputs: Inputs) -> tuple[Local, Desired]:
         keys = {peer_id: peer.wireguard_key for peer_id, peer in inputs.documents.peers.items()}
@@ -197,6 +208,7 @@ class Loop:
             routing_peers=self._passed.desired.routing_peers,
             sysctls={path: entry.value for path, entry in self._kernel.observed.sysctls.items()},
             originals=self._originals.value,
+            floating=inputs.floating,
         )
         return local, self._computation.update(inputs.documents, local)
 

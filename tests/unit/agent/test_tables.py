@@ -31,7 +31,7 @@ def test_what_a_table_names_is_a_kind_that_is_read_by_itself_or_a_change_of_the_
         (("peer",), {"device"}),
         (("link",), LINK),
         (("device",), LINK),
-        (("addresses",), {"sysctl"}),
+        (("addresses",), {"sysctl", "floating"}),
         (("ways",), set()),
         (KINDS, {*KINDS} - {"peer"}),
     ],

@@ -5,6 +5,7 @@ from typing import Generic, TypeVar
 
 from services.agent.core.firewall.ruleset import elements, shape
 from services.agent.core.kernel import (
+    FloatingAddress,
     Link,
     ObservedRuleset,
     PeerStats,
@@ -154,6 +155,7 @@ class Memory:
         )
         self.rules: Table[RuleKey, RuleEntry] = Table()
         self.routes: Table[str, RouteEntry] = Table()
+        self.floating: Table[str, FloatingAddress] = Table()
         self.nft = Nftables()
 
     def drivers(self) -> Drivers:
@@ -164,10 +166,11 @@ class Memory:
                 "sysctl": self.sysctls,
                 "rule": self.rules,
                 "route": self.routes,
+                "floating": self.floating,
             },
         )
 
     def is_bare(self) -> bool:
         """Nothing of ours is there."""
-        state = (self.links.entries, self.device.peers.entries, self.rules.entries, self.routes.entries)
-        return not any(state) and self.nft.ruleset is None
+        tables = self.links, self.device.peers, self.rules, self.routes, self.floating
+        return not any(table.entries for table in tables) and self.nft.ruleset is None

@@ -13,7 +13,7 @@ from services.agent.core.documents import Documents
 from services.agent.core.firewall.inputs import Inputs
 from services.agent.core.firewall.ruleset import Around, Table
 from services.agent.core.firewall.serving import Serving
-from services.agent.core.kernel import CONTROL_MARK, INTERFACE, MTU, Link, WireGuardDevice
+from services.agent.core.kernel import CONTROL_MARK, INTERFACE, MTU, FloatingAddress, Link, WireGuardDevice
 from services.agent.core.parsed import address_of, prefix_of
 from services.agent.core.reconcile.known import DevicePeers, Known
 from services.agent.core.reconcile.sysctls import desired_sysctls, has_v6
@@ -31,6 +31,7 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
     public_key: of the device. listen_port: the port the device has. ipv6: whether the host's kernel has IPv6.
     endpoints: PathBook.endpoints(), absent or "" leaves a peer's endpoint alone. connected: PathBook.connected().
     routing_peers: those of the last Desired. sysctls: current values of `sysctls.watched`, originals: the journal.
+    floating: addresses that this host has in LANs, see core/ha/holding.py.
     """
 
     public_key: str
@@ -44,6 +45,7 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
     routing_peers: Mapping[str, str] = {}
     sysctls: Mapping[str, str] = {}
     originals: Mapping[str, str] = {}
+    floating: Mapping[str, FloatingAddress] = {}
 
 
 def desired(documents: Documents, local: Local) -> Desired:
@@ -161,6 +163,7 @@ class _Parts:
             skipped=self._reasons(),
             routing_peers=fib.routing_peers,
             served=serving.ids,
+            floating=local.floating,
         )
 
     def _reasons(self) -> Mapping[str, str]:

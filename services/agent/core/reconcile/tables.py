@@ -3,8 +3,10 @@
 Nothing becomes more open than it was before or shall be after, whichever step the change stops at:
 
 1. the ruleset, in one transaction: what is no longer permitted is cut, what is permitted from now on waits for routes;
-2. what opens, from the inside outwards: link, device, settings, peers with their allowed IPs, rules, routes;
-3. what closes, in reverse: routes, rules, allowed IPs nobody took over, peers, settings, link, and the ruleset last.
+2. what opens, from the inside outwards: link, device, settings, peers with their allowed IPs, rules, routes, and what
+   draws traffic from the LAN;
+3. what closes, in reverse: what draws traffic, routes, rules, allowed IPs nobody took over, peers, settings, link, and
+   the ruleset last.
 
 Replacing comes before removing, so that a route that moves never disappears (make before break).
 
@@ -74,6 +76,8 @@ TABLES: tuple[Table, ...] = (
     RULES,
     # The kernel does not tell that IPv4 routes go with their link.
     Table("route", "routes", _unreachable_first, _unreachable_last, dirty_with=("link",)),
+    # It draws the LAN's traffic, and goes with an interface that is not ours.
+    Table("floating", "floating", upserts, deletes, dirty_with=("addresses",)),
 )
 
 KINDS: tuple[Kind, ...] = tuple(table.kind for table in TABLES)
