@@ -13,7 +13,7 @@ from services.management.core.feed.beacons import Beacons
 from services.management.core.feed.compose import unit_documents, units
 from services.management.core.feed.incremental import FeedIndex
 from services.management.core.feed.published import Published
-from services.management.core.feed.unit import Resolutions, Unit
+from services.management.core.feed.unit import Observed, Resolutions, Unit
 from services.management.core.model.commit import Commit
 from services.management.core.state import AccountState
 from shared.events.documents import TOMBSTONE_TTL_S, FeedMessage
@@ -37,7 +37,7 @@ class World:
         self.bus = Bus()
         self.hosts = {name: Host(name, self.bus) for name in names}
         self._fold = Fold()
-        self._resolutions = resolutions
+        self._observed = Observed(resolutions)
         self._index = FeedIndex(self.state)
         self._published = Published({})
         self._beacons = Beacons()
@@ -58,7 +58,7 @@ class World:
                 host.connect(self.state)
 
     def _publish(self, touched: Iterable[Unit]) -> None:
-        wanted = {unit: unit_documents(self.state, self._resolutions, self._index, unit) for unit in touched}
+        wanted = {unit: unit_documents(self.state, self._observed, self._index, unit) for unit in touched}
         for key, document in self._published.update(ACCOUNT, wanted):
             live = self.bus.write(key, FeedMessage(self._fold.intent.sequence, document))
             self._beacons.stored((key.account, key.audience), live.sequence, self._now)

@@ -122,7 +122,11 @@ class Bus:
         grant = Grant(
             name=f"{account}.{peer}",
             account=HOST_ACCOUNT,
-            publish=(subjects.signals_from(account, peer), subjects.beat(account, peer)),
+            publish=(
+                subjects.signals_from(account, peer),
+                subjects.beat(account, peer),
+                subjects.candidacy_fact(account, peer),
+            ),
             subscribe=(subjects.signals_to(account, peer), f"{subjects.inbox(peer)}.>"),
         )
         answer = admit(request, grant, self.keys.issuer, time.time())

@@ -1,4 +1,4 @@
-"""The routes of one account by what they lead to and by which groups serve them, kept up to date route by route."""
+"""The routes of one account by what they lead to and by who serves them, kept up to date route by route."""
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
@@ -22,12 +22,15 @@ class RouteIndex:
 
     def __init__(self) -> None:
         self._by_destination: dict[_Destination, dict[str, Route]] = {}
+        self._by_peer: dict[str, dict[str, Route]] = {}
         self._by_peer_group: dict[str, dict[str, Route]] = {}
         self._by_place: dict[_Place, dict[str, Route]] = {}
         self._places: list[_Place] = []
 
     def put(self, route: Route) -> None:
         self._by_destination.setdefault(_destination(route), {})[route.id] = route
+        if route.peer:
+            self._by_peer.setdefault(route.peer, {})[route.id] = route
         for group_id in route.peer_groups:
             self._by_peer_group.setdefault(group_id, {})[route.id] = route
         if route.network:
@@ -40,6 +43,8 @@ class RouteIndex:
     def drop(self, route: Route) -> None:
         """Forget the route; it must be there."""
         _drop(self._by_destination, _destination(route), route.id)
+        if route.peer:
+            _drop(self._by_peer, route.peer, route.id)
         for group_id in set(route.peer_groups):
             _drop(self._by_peer_group, group_id, route.id)
         if route.network:
@@ -55,6 +60,12 @@ class RouteIndex:
     def served_by(self, group_id: str) -> list[Route]:
         """The routes that name the group among their routing peers."""
         return _sorted(self._by_peer_group.get(group_id))
+
+    def of_peer(self, peer_id: str, groups: Iterable[str]) -> Iterator[Route]:
+        """The routes that name the peer or one of `groups` as routing peers, enabled or not; one may come twice."""
+        yield from self._by_peer.get(peer_id, {}).values()
+        for group_id in groups:
+            yield from self._by_peer_group.get(group_id, {}).values()
 
     def overlapping(self, prefix: str) -> Iterator[Route]:
         """The routes whose prefix equals `prefix`, holds it, or lies in it; an exit route only meets exit routes."""

@@ -12,14 +12,16 @@ from nats.aio.client import Client
 
 from services.management.core.feed.compose import unit_documents, units
 from services.management.core.feed.incremental import FeedIndex
+from services.management.core.feed.offers import served_by
 from services.management.core.feed.pending import Lane, Pending, look_at
 from services.management.core.feed.published import Published, Write
-from services.management.core.feed.unit import Documents, Unit
+from services.management.core.feed.unit import Documents, Observed, Unit
 from services.management.core.state import Change
 from services.management.ports import Fold
 from services.management.projector.beacons import BeaconSender
 from services.management.projector.facts import Facts
 from services.management.projector.keeper import Delivery, Dial, PinKeeper
+from services.management.projector.lastwords import LastWords
 from services.management.projector.snapshot import FeedReader
 from services.management.projector.succession import Claim
 from services.management.projector.writer import FeedWrite, FencedWriter, NotStored, Superseded
@@ -76,6 +78,7 @@ class Projector:
         self._fold = fold
         self._indexes = {account: FeedIndex(state) for account, state in fold.intent.accounts.items()}
         self._facts = Facts(fold, undecodables, self._resolved)
+        self._last_words = LastWords(fold, undecodables, self._spoken)
         self._beacons = BeaconSender(client)
         self._reader = FeedReader(client, undecodables, self._beacons.stood)
         self._writer = FencedWriter(client, self._beacons.stored)
@@ -99,6 +102,8 @@ class Projector:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(follow(self._client, FACTS, subjects.FACT_RESOLUTIONS, self._facts))
+                for newest in (self._last_words.sessions, self._last_words.candidacies):
+                    tasks.create_task(follow(self._client, FACTS, newest.pattern, newest))
                 tasks.create_task(self._consumer.run())
                 tasks.create_task(self._beacons.run())
                 tasks.create_task(self._work())
@@ -119,6 +124,13 @@ class Projector:
 
     def _resolved(self, account: str, route: str) -> None:
         self._mark(account, (Unit("resolution", route),), self._fold.sequence)
+
+    def _spoken(self, account: str, peer_id: str) -> None:
+        """Most peers serve nothing: ten thousand that connect at once cost no unit."""
+        state = self._fold.intent.accounts.get(account)
+        peer = state.peers.get(peer_id) if state else None
+        if state and peer and any(served_by(state, peer)):
+            self._mark(account, (Unit("presence", peer_id),), self._fold.sequence)
 
     def _mark(self, account: str, touched: Collection[Unit], sequence: int) -> None:
         """Have the units computed anew. A replica that is not the owner will look at all of them when it becomes it."""
@@ -181,11 +193,14 @@ class Projector:
         self._beacons.begin()
         found = await self._reader.read(claimed)
         await self._facts.known()
+        await self._last_words.known()
         await self._fold.wait_for(found.newest)
         if self._pin != pin:
             raise Superseded
         for (account, route), names in found.resolutions.items():
             self._facts.keep(account, route, names)
+        for (account, peer), shown in found.presences.items():
+            self._last_words.keep(account, peer, shown)
         self._published = found.published  # `_mark` collects from here on
         _owner.set(1)
         log.info("projector took over", documents=found.documents, revision=found.newest)
@@ -246,4 +261,5 @@ class Projector:
         state = self._fold.intent.accounts.get(account)
         if state is None:
             return {}
-        return unit_documents(state, self._facts.resolutions(account), self._indexes[account], unit)
+        observed = Observed(self._facts.resolutions(account), self._last_words.of(account))
+        return unit_documents(state, observed, self._indexes[account], unit)

@@ -16,7 +16,7 @@ from shared.bus.streams import ANSWER_WITHIN_S, FEED
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
 from shared.events import subjects
-from shared.events.documents import KINDS, FeedMessage, ResolutionDoc, ResolvedName, Tombstone
+from shared.events.documents import KINDS, FeedMessage, PresenceDoc, ResolutionDoc, ResolvedName, Tombstone
 from shared.events.subjects import BadSubject, FeedKey
 
 SILENCE_S = 5.0
@@ -39,12 +39,14 @@ Stood = Callable[[FeedKey, int], None]
 
 
 class FeedSnapshot:
-    """The documents that stand in FEED. resolutions: names by account and route. documents: how many.
-    newest: revision, among the documents and the tombstones. sequence: of the last message."""
+    """The documents that stand in FEED. resolutions: names by account and route. presences: documents by
+    account and peer. documents: how many. newest: revision, among the documents and the tombstones. sequence: of the
+    last message."""
 
     def __init__(self, undecodables: Undecodables, stood: Stood) -> None:
         self.published = Published()
         self.resolutions: dict[tuple[str, str], tuple[ResolvedName, ...]] = {}
+        self.presences: dict[tuple[str, str], PresenceDoc] = {}
         self.documents = 0
         self.newest = 0
         self.sequence = 0
@@ -72,6 +74,8 @@ class FeedSnapshot:
         self.newest = max(self.newest, held.revision)
         if isinstance(held.document, ResolutionDoc):
             self.resolutions[key.account, key.id] = held.document.names
+        elif isinstance(held.document, PresenceDoc):
+            self.presences[key.account, key.id] = held.document
         if not isinstance(held.document, Tombstone):
             self.published.found(key, held.document if KINDS[type(held.document)] == key.kind else None)
 

@@ -11,15 +11,15 @@ from nats.js.errors import NotFoundError
 
 from services.management.core.entities import Entity, Ref
 from services.management.core.feed.compose import documents
-from services.management.core.feed.unit import Resolutions
+from services.management.core.feed.unit import LastWord, Observed, Resolutions
 from services.management.core.state import Intent
 from shared.bus.codec import decode, encode
 from shared.bus.connection import connect
 from shared.bus.streams import FEED
 from shared.errors import Undecodable
 from shared.events import subjects
-from shared.events.documents import Document, FeedMessage, ResolvedName, Tombstone
-from shared.events.facts import ResolutionFact
+from shared.events.documents import Document, FeedMessage, PresenceDoc, ResolvedName, Tombstone
+from shared.events.facts import CandidacyFact, ResolutionFact, SessionFact
 from shared.events.subjects import FeedKey
 from tests import builders
 from tests.builders import ACCOUNT
@@ -40,6 +40,8 @@ class Plane:
         self.bus = bus
         self.intent = Intent()
         self.resolutions: dict[str, Resolutions] = {}
+        self.last_words: dict[str, LastWord] = {}
+        """Of ACCOUNT; a test says what it expects there."""
 
     async def commit(self, *upserts: Entity, deletes: tuple[Ref, ...] = (), account: str = ACCOUNT) -> int:
         """Append to the log; gives the sequence."""
@@ -55,20 +57,41 @@ class Plane:
     async def resolve(self, route_id: str, revision: int, names: tuple[ResolvedName, ...]) -> None:
         """Publish a fact as the resolver does."""
         fact = ResolutionFact(route_id=route_id, revision=revision, names=names)
-        await self.publish_fact(route_id, encode(fact))
+        await self.publish_fact(subjects.resolution_fact(ACCOUNT, route_id), encode(fact), "resolver")
         self.resolutions[ACCOUNT] = {**self.resolutions.get(ACCOUNT, {}), route_id: names}
 
-    async def publish_fact(self, route_id: str, data: bytes) -> None:
-        resolver = await connect(self.bus.url, self.bus.keys.resolver, "resolver")
-        await resolver.jetstream().publish(subjects.resolution_fact(ACCOUNT, route_id), data)
-        await resolver.close()
+    async def session(self, peer: str, *, connected: bool, epoch: int = 1) -> None:
+        """Publish a fact as signal does."""
+        fact = SessionFact(peer_id=peer, epoch=epoch, connected=connected, since=5.0)
+        await self.publish_fact(subjects.session_fact(ACCOUNT, peer), encode(fact), "signal")
+
+    async def candidacy(self, peer: str, fact: CandidacyFact) -> None:
+        """Publish a fact as the peer's agent does, with its rights."""
+        agent = await self.bus.peer(ACCOUNT, peer)
+        await agent.request(subjects.candidacy_fact(ACCOUNT, peer), encode(fact))
+        await agent.close()
+
+    async def publish_fact(self, subject: str, data: bytes, role: str) -> None:
+        """Publish as one of the services."""
+        service = await connect(self.bus.url, getattr(self.bus.keys, role), role)
+        await service.jetstream().publish(subject, data)
+        await service.close()
+
+    async def presence(self, peer: str) -> PresenceDoc | None:
+        """What FEED says of the routing peer to All."""
+        document = (await self.shown()).get(FeedKey(ACCOUNT, f"g.{builders.ALL}", "presence", peer))
+        assert document is None or isinstance(document, PresenceDoc)
+        return document
 
     def expected(self) -> dict[FeedKey, Document]:
         return {
             key: document
             for account, state in self.intent.accounts.items()
-            for key, document in documents(state, self.resolutions.get(account, {})).items()
+            for key, document in documents(state, self._observed(account)).items()
         }
+
+    def _observed(self, account: str) -> Observed:
+        return Observed(self.resolutions.get(account, {}), self.last_words if account == ACCOUNT else {})
 
     async def stored(self) -> dict[FeedKey, FeedMessage]:
         """Every document in FEED, tombstones too."""

@@ -4,6 +4,7 @@ from services.management.core.entities import Ref
 from services.management.projector.succession import Claim
 from services.management.projector.writer import FencedWriter
 from shared.bus.streams import FACTS
+from shared.events import subjects
 from shared.events.documents import ResolvedAddress, ResolvedName
 from shared.events.subjects import FeedKey
 from tests.builders import ACCOUNT, group, peer, policy, route
@@ -140,6 +141,6 @@ async def test_a_fact_that_cannot_be_decoded_is_dropped_and_the_next_one_taken(
     await new_replica()
     await plane.resolve("db", revision, names())
     await plane.becomes_right()
-    await plane.publish_fact("db", b"not a fact")
+    await plane.publish_fact(subjects.resolution_fact(ACCOUNT, "db"), b"not a fact", "resolver")
     await plane.resolve("db", revision, names("10.9.0.3"))
     await plane.becomes_right()

@@ -3,11 +3,12 @@
 from hypothesis import strategies as st
 
 from services.management.core.entities import Entity, Ref
+from services.management.core.feed.unit import LastWord, Observed
 from services.management.core.model.account import AccountSettings
 from services.management.core.model.commit import Commit
 from services.management.core.model.policy import PolicyRule, ResourceRef
 from services.management.core.state import Change, Intent
-from shared.events.documents import PortRange, ResolvedAddress, ResolvedName
+from shared.events.documents import PortRange, ResolvedAddress, ResolvedName, Withdrawn
 from tests import builders
 from tests.builders import ACCOUNT, ALL
 
@@ -27,7 +28,8 @@ nearly_always = st.sampled_from((True, True, True, False))
 def peers(draw: st.DrawFn, name: str = "") -> Entity:
     name = name or draw(st.sampled_from(PEERS))
     meta = builders.meta(name)
-    return builders.peer(name, *draw(own_groups), meta=type(meta)(hostname=name, version=draw(versions)))
+    meta = type(meta)(hostname=name, version=draw(versions))
+    return builders.peer(name, *draw(own_groups), meta=meta, draining=draw(st.sampled_from((False, False, True))))
 
 
 @st.composite
@@ -130,6 +132,20 @@ resolved = st.fixed_dictionaries(
         )
         for route in ROUTES
     },
+)
+
+some_routes = st.lists(st.sampled_from((*ROUTES, "gone")), max_size=3, unique=True).map(tuple)
+
+last_words = st.builds(
+    LastWord,
+    agent=st.booleans(),
+    draining=st.booleans(),
+    withdrawn=some_routes.map(lambda found: tuple(Withdrawn(route, "no link") for route in found)),
+    holds=some_routes,
+)
+
+observed = st.builds(
+    Observed, resolutions=resolved, last_words=st.dictionaries(st.sampled_from(PEERS), last_words, max_size=len(PEERS))
 )
 
 

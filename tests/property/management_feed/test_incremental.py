@@ -8,7 +8,7 @@ from services.management.core.entities import Entity, Ref
 from services.management.core.feed.compose import documents, unit_documents, unit_of, units
 from services.management.core.feed.incremental import FeedIndex
 from services.management.core.feed.relations import RelationsOf
-from services.management.core.feed.unit import Documents, Resolutions, Unit
+from services.management.core.feed.unit import NOTHING, Documents, Observed, Unit
 from services.management.core.model.commit import Commit
 from shared.events.documents import SETTINGS_ID
 from tests import builders
@@ -24,22 +24,23 @@ def merged(parts: dict[Unit, Documents]) -> Documents:
 @settings(max_examples=200)
 @given(
     before=histories.populations(),
-    after=st.lists(st.tuples(histories.commits(), histories.resolved), min_size=1, max_size=8),
+    after=st.lists(st.tuples(histories.commits(), histories.observed), min_size=1, max_size=8),
 )
 def test_recomputing_what_a_commit_touched_gives_the_same_feed_as_computing_all(
-    before: Commit, after: list[tuple[Commit, Resolutions]]
+    before: Commit, after: list[tuple[Commit, Observed]]
 ) -> None:
     fold = Fold(before)
-    resolutions: Resolutions = {}
+    observed = NOTHING
     index = FeedIndex(fold.state)
-    parts = {unit: unit_documents(fold.state, resolutions, index, unit) for unit in units(fold.state)}
-    assert merged(parts) == documents(fold.state, resolutions)
+    parts = {unit: unit_documents(fold.state, observed, index, unit) for unit in units(fold.state)}
+    assert merged(parts) == documents(fold.state, observed)
     for one, found in after:
         touched = index.touched(fold.apply(one))
-        touched |= {Unit("resolution", route) for route in {*resolutions, *found}}
-        resolutions = found
-        parts |= {unit: unit_documents(fold.state, resolutions, index, unit) for unit in touched}
-        assert merged(parts) == documents(fold.state, resolutions)
+        touched |= {Unit("resolution", route) for route in {*observed.resolutions, *found.resolutions}}
+        touched |= {Unit("presence", peer) for peer in {*observed.last_words, *found.last_words}}
+        observed = found
+        parts |= {unit: unit_documents(fold.state, observed, index, unit) for unit in touched}
+        assert merged(parts) == documents(fold.state, observed)
 
 
 @given(st.lists(histories.commits(), min_size=1, max_size=8))
@@ -58,8 +59,8 @@ def test_an_index_that_followed_a_history_knows_what_a_new_one_knows(commits: li
     assert index.forwarder_port() == expected.forwarder_port()
 
 
-@given(st.lists(histories.commits(), max_size=6), histories.resolved)
-def test_every_document_belongs_to_the_unit_that_makes_it(commits: list[Commit], found: Resolutions) -> None:
+@given(st.lists(histories.commits(), max_size=6), histories.observed)
+def test_every_document_belongs_to_the_unit_that_makes_it(commits: list[Commit], found: Observed) -> None:
     state = Fold(*commits).state
     relations = RelationsOf(state)
     for unit in units(state):
@@ -79,14 +80,15 @@ def touched_by(number_of_peers: int, change: Commit) -> set[Unit]:
     return index.touched(fold.apply(change))
 
 
-known_route = route("new", peer_groups=("office",), groups=("lab",), access_control_groups=("office",))
+known_route = route("new", peer_groups=("lab",), groups=("office",), access_control_groups=("office",))
+gateway = Unit("presence", "gateway")
 
 
 @pytest.mark.parametrize(
     "change, touched",
     [
-        (commit(known_route), {Unit("route", "new"), Unit("resolution", "new")}),
-        (commit(deletes=[Ref("route", "lan")]), {Unit("route", "lan"), Unit("resolution", "lan")}),
+        (commit(known_route), {Unit("route", "new"), Unit("resolution", "new"), gateway}),
+        (commit(deletes=[Ref("route", "lan")]), {Unit("route", "lan"), Unit("resolution", "lan"), gateway}),
         (commit(setup_key("key")), set()),
         (commit(group("another")), set()),
         (commit(builders.account()), {Unit("settings", SETTINGS_ID)}),
@@ -95,10 +97,16 @@ known_route = route("new", peer_groups=("office",), groups=("lab",), access_cont
             commit(policy("more", rule("more-rule", sources=("office",), destinations=("lab",)))),
             {Unit("policy", "more"), Unit("route", "lan"), Unit("resolution", "lan")},
         ),
-        (commit(peer("guest")), {Unit("self", "guest"), Unit("peer", "guest")}),
+        (commit(peer("guest")), {Unit("self", "guest"), Unit("peer", "guest"), Unit("presence", "guest")}),
         (
             commit(peer("gateway")),
-            {Unit("self", "gateway"), Unit("peer", "gateway"), Unit("route", "lan"), Unit("resolution", "lan")},
+            {
+                Unit("self", "gateway"),
+                Unit("peer", "gateway"),
+                gateway,
+                Unit("route", "lan"),
+                Unit("resolution", "lan"),
+            },
         ),
     ],
 )
@@ -115,4 +123,4 @@ def test_a_route_over_known_groups_touches_no_peer(commits: list[Commit], new: E
     fold = Fold(*commits, commit(all_named))
     index = FeedIndex(fold.state)
     touched = index.touched(fold.apply(commit(new)))
-    assert {unit.kind for unit in touched} == {"route", "resolution"}
+    assert {unit.kind for unit in touched} <= {"route", "resolution", "presence"}

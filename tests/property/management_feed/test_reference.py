@@ -33,7 +33,7 @@ def rules_in_force(state: AccountState) -> list[PolicyRule]:
 
 
 def audiences(state: AccountState, peer_id: str) -> tuple[str, ...]:
-    own = [d for d in documents(state, {}).values() if isinstance(d, SelfDoc) and d.peer_id == peer_id]
+    own = [d for d in documents(state).values() if isinstance(d, SelfDoc) and d.peer_id == peer_id]
     assert len(own) == 1
     return own[0].audiences
 
@@ -41,7 +41,7 @@ def audiences(state: AccountState, peer_id: str) -> tuple[str, ...]:
 @given(histories.populations(), st.lists(histories.commits(), max_size=4))
 def test_c3_a_peer_reads_of_exactly_those_a_rule_connects_it_with(start: Commit, commits: list[Commit]) -> None:
     state = Fold(start, *commits).state
-    feed = documents(state, {})
+    feed = documents(state)
     for reader in state.peers.values():
         mine = audiences(state, reader.id)
         read = {d.peer_id for key, d in feed.items() if isinstance(d, PeerDoc) and key.audience in mine}
@@ -58,7 +58,7 @@ def test_c3_a_peer_reads_of_exactly_those_a_rule_connects_it_with(start: Commit,
 @given(histories.populations(), st.lists(histories.commits(), max_size=4))
 def test_a_peer_reads_exactly_the_rules_it_is_a_side_of(start: Commit, commits: list[Commit]) -> None:
     state = Fold(start, *commits).state
-    feed = documents(state, {})
+    feed = documents(state)
     for reader in state.peers.values():
         mine = audiences(state, reader.id)
         read = {d.rule_id for key, d in feed.items() if isinstance(d, RuleDoc) and key.audience in mine}
@@ -75,7 +75,7 @@ def test_a1_a2_a3_a_routing_peer_permits_exactly_the_members_that_the_rules_let_
     start: Commit, commits: list[Commit]
 ) -> None:
     state = Fold(start, *commits).state
-    copies = [d for d in documents(state, {}).values() if isinstance(d, RouteDoc) and d.permits is not None]
+    copies = [d for d in documents(state).values() if isinstance(d, RouteDoc) and d.permits is not None]
     for route in state.routes.values():
         for source in state.peers.values():
             read = {

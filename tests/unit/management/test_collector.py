@@ -10,6 +10,7 @@ from services.management.core.feed.beacons import Beacons
 from services.management.core.feed.compose import unit_documents, units
 from services.management.core.feed.incremental import FeedIndex
 from services.management.core.feed.published import Published
+from services.management.core.feed.unit import NOTHING
 from shared.events.facts import ReportFact, RouteState, SessionFact
 from tests import builders
 from tests.builders import ACCOUNT, NOW, group, peer, policy, route, rule, setup_key, user
@@ -69,7 +70,7 @@ def owner(peers: int) -> tuple[object, ...]:
     beacons.begin()
     index = FeedIndex(state)
     for unit in units(state):
-        writes, _ = published.add(ACCOUNT, unit, unit_documents(state, {}, index, unit))
+        writes, _ = published.add(ACCOUNT, unit, unit_documents(state, NOTHING, index, unit))
         for sequence, (key, _document) in enumerate(writes, 1):
             beacons.stored((ACCOUNT, key.audience), sequence, NOW)
     return intent, index, published, beacons

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from services.management.core.entities import Entity, Ref
 from services.management.core.feed.compose import documents
+from services.management.core.feed.unit import Observed
 from services.management.core.state import AccountState
 from shared.events.documents import Document, PeerDoc, ResolvedName, RouteDoc, SelfDoc
 from tests import builders
@@ -15,7 +16,7 @@ Read = dict[tuple[str, str], Document]
 def read(state: AccountState, peer_id: str, resolutions: Mapping[str, tuple[ResolvedName, ...]] | None = None) -> Read:
     """Every document of the peer's audiences; of a route's two copies the one with permits."""
     found: Read = {}
-    everything = documents(state, resolutions or {})
+    everything = documents(state, Observed(resolutions or {}))
     self_doc = next(d for d in everything.values() if isinstance(d, SelfDoc) and d.peer_id == peer_id)
     for key, document in everything.items():
         held = found.get((key.kind, key.id))

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from services.management.core.entities import Entity, Ref
 from services.management.core.feed.compose import documents
+from services.management.core.feed.unit import Observed
 from services.management.core.model.policy import ResourceRef
 from services.management.core.model.route import Route
 from services.management.core.state import AccountState
@@ -125,7 +126,7 @@ def test_a_group_that_serves_a_route_and_gets_it_holds_the_copy_with_permits() -
     both = route("r", peer_groups=("dev",), groups=("dev", "sales"))
     copies = {
         key.audience: document.permits
-        for key, document in documents(guarded(served=both), {}).items()
+        for key, document in documents(guarded(served=both)).items()
         if isinstance(document, RouteDoc)
     }
     assert copies == {"g.dev": (replace(OPEN, sources=("dev", "sales")),), "g.sales": None}
@@ -141,7 +142,7 @@ def test_a_group_that_serves_a_route_and_gets_it_holds_the_copy_with_permits() -
     ],
 )
 def test_a_route_that_is_disabled_or_that_nobody_serves_has_no_document(nobodys: Route) -> None:
-    written = documents(guarded(group("empty"), served=nobodys), {})
+    written = documents(guarded(group("empty"), served=nobodys))
     assert [key for key in written if key.kind == "route"] == []
 
 
@@ -241,7 +242,7 @@ def test_the_addresses_of_a_domain_route_are_read_by_whoever_reads_the_route() -
 def test_addresses_of_names_the_route_does_not_have_are_not_shown(
     served: Route, found: dict[str, tuple[ResolvedName, ...]]
 ) -> None:
-    written = documents(guarded(served=served), found)
+    written = documents(guarded(served=served), Observed(found))
     assert [key for key in written if key.kind == "resolution"] == []
 
 

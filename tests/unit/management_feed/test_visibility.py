@@ -151,7 +151,7 @@ def test_a_peer_document_names_only_groups_that_a_policy_or_a_route_names() -> N
 
 def test_a_document_is_written_once_per_audience_and_not_once_per_peer() -> None:
     crowd = [peer(f"m{n}", "G0") for n in range(50)]
-    written = documents(account(*crowd, connect("q", "G0", "G1")), {})
+    written = documents(account(*crowd, connect("q", "G0", "G1")))
     assert {key.audience for key in written if (key.kind, key.id) == ("peer", "m7")} == {"g.G1"}
     assert {key.audience for key in written if key.kind == "rule"} == {"g.G0", "g.G1"}
 
@@ -211,5 +211,5 @@ def test_deleting_a_policy_is_news_to_its_sides_only() -> None:
 def test_c5_a_deleted_peer_leaves_no_document() -> None:
     before = account(policy("default"), route("lan", peer="P4"))
     after = changed(before, deletes=[Ref("peer", "P4")])
-    assert not [key for key in documents(after, {}) if "P4" in (key.id, key.audience.removeprefix("p."))]
+    assert not [key for key in documents(after) if "P4" in (key.id, key.audience.removeprefix("p."))]
     assert affected(before, after) == {"P0", "P1", "P2", "P3"}

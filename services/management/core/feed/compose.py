@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from services.management.core.feed.relations import RelationsOf
-from services.management.core.feed.unit import Documents, Given, Relations, Resolutions, Unit
+from services.management.core.feed.unit import NOTHING, Documents, Given, Observed, Relations, Unit
 from services.management.core.feed.units import UNITS
 from services.management.core.state import AccountState
 from shared.events.documents import KINDS, Document
@@ -13,13 +13,13 @@ _BY_NAME = {kind.name: kind for kind in UNITS}
 _BY_DOCUMENT = {kind.makes: kind for kind in UNITS}
 
 
-def documents(state: AccountState, resolutions: Resolutions) -> Documents:
+def documents(state: AccountState, observed: Observed = NOTHING) -> Documents:
     """Every document of the account's feed."""
     relations = RelationsOf(state)
     return {
         key: document
         for unit in units(state)
-        for key, document in unit_documents(state, resolutions, relations, unit).items()
+        for key, document in unit_documents(state, observed, relations, unit).items()
     }
 
 
@@ -34,8 +34,8 @@ def unit_of(key: FeedKey, document: Document) -> Unit:
     return Unit(kind.name, kind.owner_of(key, document))
 
 
-def unit_documents(state: AccountState, resolutions: Resolutions, relations: Relations, unit: Unit) -> Documents:
+def unit_documents(state: AccountState, observed: Observed, relations: Relations, unit: Unit) -> Documents:
     """The documents of one unit; {} for one that the account does not have (any more)."""
     kind, account = _BY_NAME[unit.kind], state.account.id
-    token, copies = KINDS[kind.makes], kind.documents(Given(state, relations, resolutions), unit.id)
+    token, copies = KINDS[kind.makes], kind.documents(Given(state, relations, observed), unit.id)
     return {FeedKey(account, audience, token, id): document for audience, id, document in copies}

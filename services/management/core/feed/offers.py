@@ -1,5 +1,8 @@
 """Who serves a route and who gets it."""
 
+from collections.abc import Iterator
+
+from services.management.core.model.peer import Peer
 from services.management.core.model.route import Route
 from services.management.core.state import AccountState
 from shared.events.subjects import group_audience, peer_audience
@@ -9,6 +12,12 @@ def routing_peers(state: AccountState, route: Route) -> tuple[str, ...]:
     """Ids of the route's routing peers, sorted; () for a route nobody serves."""
     named = {route.peer} & state.peers.keys()
     return tuple(sorted(named.union(*(state.members(group) for group in route.peer_groups))))
+
+
+def served_by(state: AccountState, peer: Peer) -> Iterator[Route]:
+    """The enabled routes that a peer of the account serves, by its name or through a group; one may come twice."""
+    groups = (*peer.groups, state.account.all_group)
+    return (route for route in state.route_index.of_peer(peer.id, groups) if route.enabled)
 
 
 def distribution_audiences(route: Route) -> set[str]:

@@ -13,7 +13,7 @@ from services.management.core.feed.visibility import Sight
 from services.management.core.model.entity import EntityBase
 from services.management.core.model.policy import PolicyRule
 from services.management.core.state import AccountState
-from shared.events.documents import Document, ResolvedName
+from shared.events.documents import Document, ResolvedName, Withdrawn
 from shared.events.subjects import FeedKey
 
 E = TypeVar("E", bound=EntityBase)
@@ -24,6 +24,25 @@ Copies: TypeAlias = Iterator[tuple[str, str, Document]]
 
 Resolutions: TypeAlias = Mapping[str, tuple[ResolvedName, ...]]
 """Route id → what the resolver found for its names. A route without an entry has no resolution document."""
+
+
+class LastWord(msgspec.Struct, frozen=True, gc=False):
+    """What was heard last of a peer: by signal whether its agent is there, by the agent itself what it carries."""
+
+    agent: bool
+    draining: bool = False
+    withdrawn: tuple[Withdrawn, ...] = ()
+    holds: tuple[str, ...] = ()
+
+
+class Observed(msgspec.Struct, frozen=True, gc=False):
+    """The facts of an account. last_words: peer id → what was heard last; nothing for a peer never heard of."""
+
+    resolutions: Resolutions = {}
+    last_words: Mapping[str, LastWord] = {}
+
+
+NOTHING = Observed()
 
 
 class Unit(msgspec.Struct, frozen=True, gc=False):
@@ -71,7 +90,7 @@ class Given(msgspec.Struct, frozen=True, gc=False):
 
     state: AccountState
     relations: Relations
-    resolutions: Resolutions
+    observed: Observed
 
 
 def _id_in_key(key: FeedKey, document: Any) -> str:

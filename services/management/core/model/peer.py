@@ -12,7 +12,7 @@ class Peer(EntityBase, frozen=True, kw_only=True, gc=False, tag="peer"):
     """wireguard_key: base64 public key, unique in the whole installation. bus_key: public nkey, likewise.
 
     groups: ids of its groups without All, sorted. Membership belongs to the peer, so that one enrolment is
-    one small commit. address_v6: "" when the host has no IPv6.
+    one small commit. address_v6: "" when the host has no IPv6. draining: people want its clients to leave it (G6).
     """
 
     name: str
@@ -32,6 +32,7 @@ class Peer(EntityBase, frozen=True, kw_only=True, gc=False, tag="peer"):
     login_expiration_enabled: bool = False
     inactivity_expiration_enabled: bool = False
     extra_dns_labels: tuple[str, ...] = ()
+    draining: bool = False
 
     @property
     def title(self) -> str:

@@ -1,14 +1,15 @@
-"""The kinds of units, in the order in which their documents are written: peers before the rules and routes that name
-them. A new kind is a file here and its place in UNITS."""
+"""The kinds of units, in the order in which their documents are written: how routing peers stand before everything that
+can wait, and peers before the rules and routes that name them. A new kind is a file here and its place in UNITS."""
 
 from typing import Any
 
 from services.management.core.feed.unit import UnitKind
 from services.management.core.feed.units.peer import PEER
 from services.management.core.feed.units.policy import POLICY
+from services.management.core.feed.units.presence import PRESENCE
 from services.management.core.feed.units.resolution import RESOLUTION
 from services.management.core.feed.units.route import ROUTE
 from services.management.core.feed.units.self import SELF
 from services.management.core.feed.units.settings import SETTINGS
 
-UNITS: tuple[UnitKind[Any], ...] = (SETTINGS, SELF, PEER, POLICY, ROUTE, RESOLUTION)
+UNITS: tuple[UnitKind[Any], ...] = (PRESENCE, SETTINGS, SELF, PEER, POLICY, ROUTE, RESOLUTION)

@@ -31,8 +31,14 @@ def _documents(given: Given, peer_id: str) -> Copies:
         groups=tuple(group for group in groups if relations.is_named(group)),
         version=peer.meta.version,
     )
-    for viewer in {v for audience in audiences_of(peer.id, groups) for v in relations.viewers(audience)}:
+    for viewer in seen_by(given, peer):
         yield viewer, peer.id, document
+
+
+def seen_by(given: Given, peer: Peer) -> set[str]:
+    """The audiences that see the peer."""
+    audiences = audiences_of(peer.id, given.state.groups_of(peer))
+    return {viewer for audience in audiences for viewer in given.relations.viewers(audience)}
 
 
 def _raised(state: AccountState, old: Peer | None, new: Peer | None) -> Iterator[Topic]:

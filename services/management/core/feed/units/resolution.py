@@ -9,7 +9,7 @@ from shared.events.documents import ResolutionDoc
 def _documents(given: Given, route_id: str) -> Copies:
     """Nothing while there are no addresses. What was resolved for domains that the route had before is left out."""
     route = given.state.routes.get(route_id)
-    names = given.resolutions.get(route_id)
+    names = given.observed.resolutions.get(route_id)
     if route is None or names is None:
         return
     current = tuple(name for name in names if name.name in route.domains)

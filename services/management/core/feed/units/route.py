@@ -1,5 +1,7 @@
 """A route, for its distribution groups and, with its permits, for its routing peers."""
 
+from collections.abc import Iterator
+
 from msgspec.structs import replace
 
 from services.management.core.feed.offers import distribution_audiences, routing_peers, serving_audiences
@@ -8,7 +10,11 @@ from services.management.core.feed.unit import Copies, Given, Topic, UnitKind
 from services.management.core.feed.units.peer import EXISTS, MEMBERS
 from services.management.core.feed.units.policy import RULES
 from services.management.core.model.route import Route
+from services.management.core.state import AccountState
 from shared.events.documents import RouteDoc
+
+SERVING = "serving"
+"""Topic: which routes the peers of the audience `id` serve."""
 
 
 def _documents(given: Given, route_id: str) -> Copies:
@@ -56,6 +62,11 @@ def _needs(route: Route) -> set[Topic]:
     }
 
 
+def _raised(_state: AccountState, old: Route | None, new: Route | None) -> Iterator[Topic]:
+    before, after = (serving_audiences(route) if route and route.enabled else set() for route in (old, new))
+    return (Topic(SERVING, audience) for audience in before ^ after)
+
+
 def _named(route: Route) -> set[str]:
     return {*route.groups, *route.peer_groups, *route.access_control_groups}
 
@@ -73,5 +84,6 @@ ROUTE = UnitKind(
     late=_for_clients,
     withdrawn_first=True,
     needs=_needs,
+    raises=_raised,
     names=_named,
 )
