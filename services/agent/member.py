@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from services.agent.asking import Asking, new_identifier
+from services.agent.bus.candidacy import CandidacyReporter
 from services.agent.bus.dial import Dialer
 from services.agent.bus.feed import Feed
 from services.agent.bus.moving import Moving
@@ -14,9 +15,11 @@ from services.agent.bus.outbox import Outbox
 from services.agent.bus.report import Reporter
 from services.agent.bus.session import Peer
 from services.agent.bus.signalling import Signalling
+from services.agent.candidacy import CandidacyWatch
 from services.agent.core.documents import FeedView
 from services.agent.core.paths.pathbook import PathBook
 from services.agent.drivers.addresses import whereabouts
+from services.agent.drivers.gateway import Gateway
 from services.agent.drivers.icmp import Icmp
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.nft import Nft
@@ -84,6 +87,8 @@ class Member:
             Undecodables(),
         )
         notifications = KernelNotifications(host.settings.interface, {host.rtnl.port}, lambda: host.nft.accounted)
+        ways, gateway = Ways(host.rtnl), Gateway(host.rtnl, host.settings.interface)
+        own_ways = statefile.own_ways(host.settings.state_dir)
         self._tasks: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (
             base.loop.run,
             self._paths.run,
@@ -92,7 +97,9 @@ class Member:
             self.signalling.beat,
             Reporter(situation, outbox.publish, account, peer_id, host.meta, host.device.name).run,
             self.keeper.run,
-            Following(situation, Ways(host.rtnl)).run,
+            Following(situation, ways).run,
+            CandidacyWatch(situation, ways, gateway, own_ways).run,
+            CandidacyReporter(situation, outbox.publish, account, peer_id, epoch).run,
             Monitor(situation, notifications).run,
             Probes(situation, _asking_gateways(host.settings.interface)).run,
         )

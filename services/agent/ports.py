@@ -12,11 +12,13 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 import msgspec
 from nats.aio.client import Client
 
+from services.agent.core.ha.candidacy import DeviceState
 from services.agent.core.ha.probing import Targets
 from services.agent.core.ha.standing import Health
+from services.agent.core.intervals import Network
 from services.agent.core.kernel import ObservedRuleset, PeerStats, Ruleset, SetOrMap, WireGuardDevice, WireGuardPeer
 from services.agent.core.reconcile.steps import Kind
-from services.agent.core.routing.following import Answer, OtherRule
+from services.agent.core.routing.following import Answer, Entrance, OtherRule
 from shared.events.signals import Candidates
 
 K = TypeVar("K")
@@ -64,9 +66,23 @@ class WireGuardDriver(Protocol):
 class WaysDriver(Protocol):
     """Where the kernel sends packets: drivers/rtnl_ways.py. Raises OSError when the kernel cannot be asked."""
 
-    async def ask(self, addresses: Mapping[str, str]) -> Mapping[str, Answer]: ...
+    async def ask(self, addresses: Mapping[str, str], entrance: Entrance | None = None) -> Mapping[str, Answer]: ...
 
     def others(self) -> tuple[OtherRule, ...]: ...
+
+
+class GatewayDriver(Protocol):
+    """What besides its ways decides what a host can carry: drivers/gateway.py. Raises OSError when it cannot be read.
+
+    device: how the overlay interface is. networks: those that the host's other interfaces have addresses in. settings:
+    path → value of those that the kernel has.
+    """
+
+    def device(self) -> DeviceState: ...
+
+    def networks(self) -> frozenset[Network]: ...
+
+    def settings(self, paths: Iterable[str]) -> Mapping[str, str]: ...
 
 
 class RulesetDriver(Protocol):

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from services.agent.cells import Cell
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
-from services.agent.core.ha.standing import Decision, Health, Probed
+from services.agent.core.ha.standing import Carried, Decision, Health, Probed
 from services.agent.core.kernel import FloatingAddress, PeerStats
 from services.agent.core.paths.whereabouts import Told, Whereabouts
 from services.agent.core.reconcile.desired import Local
@@ -104,6 +105,8 @@ class Situation:
         """choosing.py: who carries each HA group that there is anything to decide about."""
         self.withdrawn: Cell[Mapping[str, str]] = Cell({})
         """candidacy.py: id of a route that this host serves and cannot carry now → why."""
+        self.carried: Cell[Mapping[str, Carried]] = Cell({})
+        """candidacy.py: id of each route that this host serves and that was looked at → whether it carries it."""
         self.held: Cell[frozenset[str]] = Cell(frozenset())
         """holding.py: ids of the routes whose return address this host holds."""
         self.floating: Cell[Mapping[str, FloatingAddress]] = Cell({})
@@ -122,5 +125,6 @@ class Situation:
     @property
     def shown(self) -> Desired:
         """The desired state of the last pass as people are told of it."""
-        passed = self.passed.value
-        return with_reasons(passed.documents, passed.desired, self.unfollowed.value, ipv6=passed.local.ipv6)
+        passed, withdrawn = self.passed.value, self.withdrawn.value
+        shown = with_reasons(passed.documents, passed.desired, self.unfollowed.value, ipv6=passed.local.ipv6)
+        return replace(shown, skipped={**withdrawn, **shown.skipped}) if withdrawn else shown

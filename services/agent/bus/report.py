@@ -53,7 +53,7 @@ class Reporter:
         self._backend = backend
         self._sent: ReportFact | None = None
         self._sent_in = 0
-        self._watch = Watch(situation.passed, situation.unfollowed, situation.bus)
+        self._watch = Watch(situation.passed, situation.unfollowed, situation.withdrawn, situation.bus)
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -22,7 +22,6 @@ from services.agent.drivers.rtnl import (
     IFLA_LINKINFO,
     IFLA_MASTER,
     LINK,
-    NEXT_HOP,
     NO_FAMILY,
     ROUTE,
     RT_SCOPE_UNIVERSE,
@@ -42,6 +41,7 @@ from services.agent.drivers.rtnl import (
     address_text,
     is_floating,
     name_of,
+    next_hops,
     pack_prefix,
     prefix_text,
 )
@@ -56,13 +56,13 @@ def whereabouts(rtnl: Netlink, targets: Iterable[str]) -> Whereabouts:
     """
     names, interfaces = _interfaces(rtnl)
     return Whereabouts(
-        addresses=tuple(_addresses(rtnl)),
+        addresses=tuple(addresses(rtnl)),
         interfaces=interfaces,
         ways={target: _way(rtnl, target, names) for target in targets},
     )
 
 
-def _addresses(rtnl: Netlink) -> Iterator[InterfaceAddress]:
+def addresses(rtnl: Netlink) -> Iterator[InterfaceAddress]:
     """By interface, IPv4 first. Those that this host only has for a while are nobody's way to it, and left out."""
     listed = [
         message
@@ -114,17 +114,7 @@ def _defaults(rtnl: Netlink) -> Iterator[int]:
             attributes = netlink.attributes(message.body[ROUTE.size :])
             if RTA_OIF in attributes:
                 yield netlink.read_u32(attributes[RTA_OIF])
-            yield from _next_hops(attributes.get(RTA_MULTIPATH, memoryview(b"")))
-
-
-def _next_hops(data: memoryview) -> Iterator[int]:
-    at = 0
-    while at + NEXT_HOP.size <= len(data):
-        length, _, _, index = NEXT_HOP.unpack_from(data, at)
-        if length < NEXT_HOP.size:
-            break
-        yield index
-        at += (length + 3) & ~3
+            yield from (index for _, index in next_hops(attributes.get(RTA_MULTIPATH, memoryview(b""))))
 
 
 def _way(rtnl: Netlink, target: str, names: Mapping[int, str]) -> Way:

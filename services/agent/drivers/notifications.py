@@ -34,6 +34,7 @@ from services.agent.drivers.rtnl import (
     RTM_NEWNETCONF,
     RTM_NEWROUTE,
     RTM_NEWRULE,
+    RTN_UNICAST,
     RTPROT_KERNEL,
     index_of,
     is_floating,
@@ -155,16 +156,18 @@ def _empty(listening: socket.socket) -> None:
 
 
 def _in_table(message: Message, ours: int | None) -> frozenset[Kind | HostChange]:
-    _, length, _, _, table, protocol, _, _, _ = ROUTE.unpack_from(message.body)
+    _, length, _, _, table, protocol, _, kind, _ = ROUTE.unpack_from(message.body)
     if table == RT_TABLE_MAIN and length == 0:
         return ADDRESSES
     attributes = netlink.attributes(message.body[ROUTE.size :])
     # A table beyond 255 has RT_TABLE_COMPAT in the old field.
     if table == RT_TABLE_COMPAT and netlink.read_u32(attributes[RTA_TABLE]) == TABLE:
         return frozenset(("route",))
-    # What the kernel makes itself comes with an address, which is told.
-    is_elsewhere = RTA_OIF not in attributes or netlink.read_u32(attributes[RTA_OIF]) != ours
-    return WAYS if is_elsewhere and protocol != RTPROT_KERNEL else NOTHING
+    if RTA_OIF in attributes and netlink.read_u32(attributes[RTA_OIF]) == ours:
+        return NOTHING
+    # What the kernel makes itself comes with an address, which is told, but may be removed by itself.
+    is_lost = message.kind == RTM_DELROUTE and table == RT_TABLE_MAIN and kind == RTN_UNICAST
+    return WAYS if is_lost or protocol != RTPROT_KERNEL else NOTHING
 
 
 def _listen(protocol: int, groups: Collection[int]) -> socket.socket:

@@ -7,7 +7,7 @@ import errno
 import ipaddress
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from services.agent.core.kernel import ROUTE_PROTOCOL, Family
 from services.agent.drivers.netlink import read_u32
@@ -39,7 +39,9 @@ ROUTE = struct.Struct("=BBBBBBBBI")
 """rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags."""
 NEXT_HOP = struct.Struct("=HBBi")
 """rtnexthop: length, flags, hops, index."""
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_MULTIPATH, RTA_TABLE, RTA_MARK, RTA_VIA = 1, 4, 5, 7, 9, 15, 16, 18
+RTA_DST, RTA_SRC, RTA_IIF, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_MULTIPATH = 1, 2, 3, 4, 5, 7, 9
+RTA_TABLE, RTA_MARK, RTA_VIA = 15, 16, 18
+RTNH_F_DEAD, RTNH_F_LINKDOWN = 0x1, 0x10
 RTN_UNSPEC, RTN_UNICAST, RTN_UNREACHABLE = 0, 1, 7
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
 RT_TABLE_UNSPEC, RT_TABLE_COMPAT, RT_TABLE_MAIN = 0, 252, 254
@@ -88,6 +90,17 @@ def address_text(family: int, packed: bytes | memoryview) -> str:
     if family == socket.AF_INET6 and "." in address:  # inet_ntop writes ::a.b.c.d where everything else writes hex
         return str(ipaddress.IPv6Address(bytes(packed)))
     return address
+
+
+def next_hops(data: memoryview) -> Iterator[tuple[int, int]]:
+    """Flags and interface index of each next hop in an RTA_MULTIPATH."""
+    at = 0
+    while at + NEXT_HOP.size <= len(data):
+        length, flags, _, index = NEXT_HOP.unpack_from(data, at)
+        if length < NEXT_HOP.size:
+            break
+        yield flags, index
+        at += (length + 3) & ~3
 
 
 def index_of(device: str) -> int | None:

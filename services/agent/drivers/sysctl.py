@@ -1,5 +1,6 @@
 """Kernel settings under /proc/sys. What they were before is kept by the loop (core/reconcile/sysctls.py)."""
 
+import contextlib
 import errno
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +13,15 @@ PER_INTERFACE = "net/ipv4/conf"
 GROUPS = ("all", "default")
 SHUT = (errno.EROFS, errno.EACCES, errno.EPERM)
 """What a write is answered within a container, which may only read the settings of the machine."""
+
+
+def read(paths: Iterable[str], root: Path = PROC_SYS) -> dict[str, str]:
+    """Path → value of those settings that the kernel has."""
+    found = {}
+    for path in paths:
+        with contextlib.suppress(OSError):  # no IPv6, or the interface went in between
+            found[path] = (root / path).read_text().strip()
+    return found
 
 
 class Sysctls:
@@ -27,14 +37,8 @@ class Sysctls:
 
     async def observe(self) -> dict[str, SysctlEntry]:
         """Path → value of every watched setting that the kernel has."""
-        found = {}
-        for path in watched(self._interfaces(), self._overlay):
-            try:
-                value = (self._root / path).read_text().strip()
-            except OSError:  # no IPv6, or the interface went in between
-                continue
-            found[path] = SysctlEntry(path=path, value=value)
-        return found
+        values = read(watched(self._interfaces(), self._overlay), self._root)
+        return {path: SysctlEntry(path=path, value=value) for path, value in values.items()}
 
     async def upsert(self, entries: Mapping[str, SysctlEntry]) -> dict[str, str]:
         """Write, in the order given. Path → error."""

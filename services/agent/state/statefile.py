@@ -78,6 +78,11 @@ def selection(directory: Path) -> StateFile[Selection]:
     return StateFile(directory / "selection", Selection, Selection())
 
 
+def own_ways(directory: Path) -> StateFile[dict[str, str]]:
+    """Routed networks that this host had a way of its own into → the device it was by (core/ha/candidacy.py)."""
+    return StateFile(directory / "ways", dict[str, str], {})
+
+
 class Originals:
     """Kernel settings as they were before the agent changed them, path → value (core/reconcile/sysctls.py).
 

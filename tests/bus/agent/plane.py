@@ -209,6 +209,7 @@ class Plane(Bus):
         audiences = (*self.audiences.get(peer, ()), subjects.peer_audience(peer))
         publish = [subjects.signals_from(ACCOUNT, peer), subjects.beat(ACCOUNT, peer)]
         publish.append(subjects.report_fact(ACCOUNT, peer))
+        publish.append(subjects.candidacy_fact(ACCOUNT, peer))
         for audience in audiences:
             publish.append(subjects.create_catch_up(ACCOUNT, peer, audience))
             publish.append(subjects.pull_catch_up(peer, audience))

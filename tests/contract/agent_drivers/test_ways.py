@@ -1,5 +1,7 @@
 """drivers/rtnl_ways.py on the real kernel."""
 
+import errno
+
 import pytest
 
 from deploy.lab.netns import Namespace
@@ -27,7 +29,7 @@ def test_many_questions_are_answered_each_with_its_route_of_either_family(tunnel
         assert [(found[prefix].device, found[prefix].table, found[prefix].prefix) for prefix in addresses] == [
             ("wt0", 7120, prefix) for prefix in addresses
         ]
-        assert found["nowhere"] == Answer(refused="Network is unreachable")
+        assert found["nowhere"] == Answer(refused="Network is unreachable", errno=errno.ENETUNREACH)
 
     run_on(tunnel, scenario)
 

@@ -12,7 +12,7 @@ from services.agent.core.desired_state import Desired
 from services.agent.core.kernel import TABLE, RouteEntry
 from services.agent.core.reconcile.desired import Local
 from services.agent.core.reconcile.steps import Kind
-from services.agent.core.routing.following import Answer, OtherRule
+from services.agent.core.routing.following import Answer, Entrance, OtherRule
 from services.agent.loop import following
 from services.agent.loop.following import LIMIT, Following
 from services.agent.ports import HostChange
@@ -30,7 +30,7 @@ class Kernel:
         self.asked: list[int] = []
         self.broken = False
 
-    async def ask(self, addresses: Mapping[str, str]) -> dict[str, Answer]:
+    async def ask(self, addresses: Mapping[str, str], entrance: Entrance | None = None) -> dict[str, Answer]:
         self.asked.append(len(addresses))
         if self.broken:
             raise OSError(5, "Input/output error")

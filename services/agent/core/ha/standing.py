@@ -34,6 +34,16 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     loss: float = 0.0
 
 
+class Carried(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether this host carries a route that it serves. reason: why not, "" when it does.
+
+    probe: what its probe target says, "" for a route without one.
+    """
+
+    reason: str = ""
+    probe: Verdict | Literal[""] = ""
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Who carries an HA group for this host. peer_id: "" for nobody, see decision R2. reason: for people.
 

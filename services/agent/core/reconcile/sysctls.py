@@ -29,6 +29,12 @@ def watched(interfaces: Iterable[str], overlay: str) -> tuple[str, ...]:
     )
 
 
+def forwarding_of(interface: str) -> str:
+    """Whether IPv4 packets that come in there are forwarded; the kernel sets those of all interfaces with FORWARD_V4.
+    IPv6 has one switch for all."""
+    return f"net/ipv4/conf/{interface}/forwarding"
+
+
 def has_v6(current: Mapping[str, str]) -> bool:
     """Whether our interface is to have IPv6: people switch it off and on while the agent runs."""
     return current.get(NO_V6, "0") == "0"

@@ -1,6 +1,7 @@
 """Whether the kernel follows the routes of the overlay's table, and which other route or rule it prefers to one."""
 
 from collections.abc import Iterable, Mapping
+from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -12,18 +13,30 @@ from services.agent.core.kernel import RULE_OVERLAY, TABLE, Family, RouteEntry
 from services.agent.core.routing.destinations import destinations, overlay_of
 from services.agent.core.routing.policyrules import MAIN_TABLE
 
+LinkState: TypeAlias = Literal["up", "down", "no carrier"]
+
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Which route the kernel takes. prefix: that of the route. direct: it leads to a network the host is in itself.
 
-    refused: why there is none, "" when there is.
+    link: how the kernel takes the device to be; of several next hops that of the best, which `device` names then.
+    refused: why there is none, "" when there is; errno: the same as a number, 0 when there is.
     """
 
     device: str = ""
     table: int = 0
     prefix: str = ""
     direct: bool = False
+    link: LinkState = "up"
     refused: str = ""
+    errno: int = 0
+
+
+class Entrance(msgspec.Struct, frozen=True, kw_only=True):
+    """Where packets come in that the kernel is asked about. sources: who sends them, by family."""
+
+    device: str
+    sources: Mapping[Family, str]
 
 
 class OtherRule(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,152 @@
+"""What a gateway's kernel tells when it can carry a network no more, and that the host's word follows (decision G3).
+
+How long each took from the event to the cell is printed: `pytest -s`.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.lab.netns import Namespace, address, connect
+from services.agent.candidacy import CandidacyWatch
+from services.agent.cells import Watch
+from services.agent.core.reconcile.desired import desired
+from services.agent.drivers.gateway import Gateway
+from services.agent.drivers.netlink import Netlink
+from services.agent.drivers.notifications import KernelNotifications
+from services.agent.drivers.rtnl_ways import Ways
+from services.agent.monitor import Monitor
+from services.agent.situation import PassResult, Situation
+from services.agent.state import statefile
+from shared.events.documents import RouteDoc
+from tests.contract.agent_drivers.conftest import run_on
+from tests.support.netns import MakeHost
+from tests.unit.agent import make
+
+pytestmark = pytest.mark.root
+
+LAN, LAN6, FAR = "10.9.0.0/24", "fd00:9::/64", "10.77.0.0/16"
+GONE = "there is no wt0, the WireGuard device"
+NO_WAY = "the kernel has no way there (Network is unreachable), it was by eth1"
+LOST = "its own route into the network, by eth1, is gone: only the default route is left"
+ROUTES = (make.served("lan", LAN), make.served("lan6", LAN6), make.served("far", FAR), make.served("exit", "0.0.0.0/0"))
+
+
+class Host:
+    """A gateway with a part of the agent: what it says of its routes, and the commands of others."""
+
+    def __init__(self, situation: Situation) -> None:
+        self._situation = situation
+        self._watch = Watch(situation.carried)
+
+    @property
+    def withdrawn(self) -> dict[str, str]:
+        return dict(self._situation.withdrawn.value)
+
+    async def says(self, withdrawn: dict[str, str]) -> None:
+        async with asyncio.timeout(5.0):
+            while not self._situation.carried.value or self.withdrawn != withdrawn:
+                await self._watch.wait()
+
+    async def does(self, command: str, withdrawn: dict[str, str]) -> None:
+        """Somebody does this, and the host says that."""
+        process = await asyncio.create_subprocess_shell(command)
+        at = time.monotonic()
+        assert await process.wait() == 0
+        await self.says(withdrawn)
+        print(f"\n{command}: {1000 * (time.monotonic() - at):.1f} ms, of which the command itself is a part")
+
+
+def on(
+    gateway: Namespace,
+    state: Path,
+    scene: Callable[[Host], Coroutine[Any, Any, None]],
+    routes: tuple[RouteDoc, ...] = ROUTES,
+) -> None:
+    async def scenario(rtnl: Netlink) -> None:
+        local, documents = make.local(), make.documents(routes=routes)
+        situation = Situation(local)
+        state.mkdir(exist_ok=True)
+        watch = CandidacyWatch(situation, Ways(rtnl), Gateway(rtnl, "wt0"), statefile.own_ways(state))
+        monitor = Monitor(situation, KernelNotifications("wt0", {rtnl.port}, lambda: 0))
+        running = [asyncio.ensure_future(part.run()) for part in (watch, monitor)]
+        situation.passed.set(PassResult(local=local, documents=documents, desired=desired(documents, local)))
+        try:
+            await scene(Host(situation))
+        finally:
+            for one in running:
+                one.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    run_on(gateway, scenario)
+
+
+@pytest.fixture
+def lan(make_host: MakeHost) -> Namespace:
+    """A host in the routed network."""
+    return make_host()
+
+
+@pytest.fixture
+def gateway(tunnel: Namespace, lan: Namespace, make_host: MakeHost) -> Namespace:
+    """A host with wt0, a leg in LAN and LAN6 by eth1, a route to FAR by way of it, and a default route by eth0."""
+    for interface, prefixes in (("eth1", ("10.9.0.1/24", "fd00:9::1/64")), ("eth0", ("192.0.2.7/24",))):
+        connect(tunnel, interface, lan if interface == "eth1" else make_host(), "eth0")
+        for prefix in prefixes:
+            address(tunnel, interface, prefix)
+    for prefix in ("100.64.0.1/16", "fd00:64::1/64"):
+        address(tunnel, "wt0", prefix)
+    tunnel.ip("route", "add", FAR, "via", "10.9.0.254")
+    for path in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
+        tunnel.call(Path("/proc/sys", path).write_text, "1")
+    tunnel.ip("route", "add", "default", "via", "192.0.2.1")
+    return tunnel
+
+
+def without_default(gateway: Namespace) -> None:
+    gateway.ip("route", "del", "default")
+
+
+ON_ETH1 = {"lan": LOST, "lan6": NO_WAY, "far": LOST}
+
+CASES = {
+    "the leg is set down": (
+        "ip link set eth1 down",
+        ON_ETH1,
+        "ip link set eth1 up; ip address add fd00:9::1/64 dev eth1 nodad; ip route add 10.77.0.0/16 via 10.9.0.254",
+    ),
+    "the leg's address is removed": (
+        "ip address del 10.9.0.1/24 dev eth1",
+        {"lan": LOST, "far": LOST},
+        "ip address add 10.9.0.1/24 dev eth1; ip route add 10.77.0.0/16 via 10.9.0.254",
+    ),
+    "the connected route is removed": (
+        "ip route del 10.9.0.0/24",
+        {"lan": LOST},
+        "ip route add 10.9.0.0/24 dev eth1",
+    ),
+    "the route is removed": ("ip route del 10.77.0.0/16", {"far": LOST}, "ip route add 10.77.0.0/16 via 10.9.0.254"),
+    "a black hole goes first": (
+        "ip route add blackhole 10.77.0.0/16 metric 0; ip route replace blackhole 10.77.0.0/16",
+        {"far": "the kernel has no way there (Invalid argument), it was by eth1"},
+        "ip route replace 10.77.0.0/16 via 10.9.0.254",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_way_that_goes_is_told_and_taken_back_when_it_is_there_again_g3(
+    gateway: Namespace, tmp_path: Path, case: str
+) -> None:
+    harm, reasons, remedy = CASES[case]
+
+    async def scene(host: Host) -> None:
+        await host.says({})
+        await host.does(harm, reasons)
+        await host.does(remedy, {})
+
+    on(gateway, tmp_path, scene)
