@@ -16,6 +16,7 @@ from services.agent.bus.report import Reporter
 from services.agent.bus.session import Peer
 from services.agent.bus.signalling import Signalling
 from services.agent.candidacy import CandidacyWatch
+from services.agent.choosing import Choosing
 from services.agent.core.documents import FeedView
 from services.agent.core.paths.pathbook import PathBook
 from services.agent.drivers.addresses import whereabouts
@@ -89,8 +90,10 @@ class Member:
         notifications = KernelNotifications(host.settings.interface, {host.rtnl.port}, lambda: host.nft.accounted)
         ways, gateway = Ways(host.rtnl), Gateway(host.rtnl, host.settings.interface)
         own_ways = statefile.own_ways(host.settings.state_dir)
+        self._choosing = Choosing(situation)
         self._tasks: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (
             base.loop.run,
+            self._choosing.run,
             self._paths.run,
             feed.run,
             Moving(situation, host.dial, outbox, feed).run,
@@ -107,6 +110,7 @@ class Member:
     async def run(self) -> None:
         """Until cancelled."""
         await self._paths.begin(self._endpoints)
+        self._choosing.begin()
         gc.collect()
         gc.freeze()
         await first_of(*(task() for task in self._tasks))

@@ -73,6 +73,7 @@ class Paths:
         if self._overlay is None:
             self.locate()
         stats = await self._device.stats()
+        self._situation.counters.set(stats)
         self._book.recall(endpoints, stats, time.monotonic(), time.time())
         self._ask_for(())
 

@@ -3,9 +3,11 @@
 import time
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from services.agent.cells import Watch
 from services.agent.core.ha.paces import is_news, is_urgent, targets
-from services.agent.core.ha.standing import Health
+from services.agent.core.ha.standing import Health, Probed
 from services.agent.core.ha.traffic import Look, Traffic, probe_bytes
 from services.agent.core.kernel import PeerStats
 from services.agent.ports import Asking
@@ -25,6 +27,7 @@ class Probes:
         self._traffic = Traffic()
         self._counters: Mapping[str, PeerStats] = {}
         self._told_at = float("-inf")
+        self._probed: Mapping[str, Probed] = {}
         self._watch = Watch(situation.probed, situation.tunnels, situation.counters)
 
     async def run(self) -> None:
@@ -69,8 +72,11 @@ class Probes:
 
     def _tell(self) -> None:
         told, now, found = self._situation.health.value, time.monotonic(), self._asking.health
-        health = {peer_id: found.get(peer_id, Health()) for peer_id in self._situation.probed.value}
-        urgent = is_urgent(told, health)
+        probed = self._situation.probed.value
+        health = {peer_id: found.get(peer_id, Health()) for peer_id in probed}
+        urgent = probed is not self._probed or is_urgent(told, health)
         if urgent or (now - self._told_at >= TOLD_APART_S and is_news(told, health)):
-            self._told_at = now
-            self._situation.health.set(health)
+            self._told_at, self._probed = now, probed
+            self._situation.health.set(
+                {peer_id: replace(one, public_key=probed[peer_id].public_key) for peer_id, one in health.items()}
+            )

@@ -15,12 +15,14 @@ from msgspec.structs import replace
 from services.agent.cells import Watch, since
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
+from services.agent.core.ha.standing import Decision
 from services.agent.core.kernel import FloatingAddress, SysctlEntry
 from services.agent.core.reconcile import sysctls
 from services.agent.core.reconcile.desired import Computation, Local
 from services.agent.core.reconcile.order import plan
 from services.agent.core.reconcile.steps import Entry, Step, entries
 from services.agent.core.routing.choices import Selection
+from services.agent.core.routing.hagroups import HaKey
 from services.agent.loop.failures import Failures
 from services.agent.loop.kernel import Drivers, Kernel
 from services.agent.loop.table import DIFFERS
@@ -48,6 +50,7 @@ class Inputs(NamedTuple):
     choices: Selection
     tunnels: Tunnels
     floating: Mapping[str, FloatingAddress]
+    decisions: Mapping[HaKey, Decision]
 
     def are(self, others: "Inputs | None") -> bool:
         return others is not None and all(one is other for one, other in zip(self, others, strict=True))
@@ -70,6 +73,7 @@ class Loop:
             situation.documents,
             situation.choices,
             situation.tunnels,
+            situation.decisions,
             situation.floating,
             situation.dirty,
             situation.counters,
@@ -195,6 +199,7 @@ class Loop:
             situation.choices.value,
             situation.tunnels.value,
             situation.floating.value,
+            situation.decisions.value,
         )
 
     def _compute(self, inputs: Inputs) -> tuple[Local, Desired]:
@@ -206,6 +211,7 @@ class Loop:
             endpoints={peer_id: endpoints[key] for peer_id, key in keys.items() if key in endpoints},
             connected=frozenset(peer_id for peer_id, key in keys.items() if key in connected),
             routing_peers=self._passed.desired.routing_peers,
+            decisions={key: decision.peer_id for key, decision in inputs.decisions.items()},
             sysctls={path: entry.value for path, entry in self._kernel.observed.sysctls.items()},
             originals=self._originals.value,
             floating=inputs.floating,

@@ -9,11 +9,23 @@ from msgspec.structs import replace
 from services.agent.core import parsed
 from services.agent.core.documents import Documents
 from services.agent.core.reconcile.desired import Computation, Local, desired
+from services.agent.core.routing.hagroups import ha_key
 from tests.property.agent import worlds
 from tests.unit.agent import make
 
 ROUTES = ("r0", "r1", "r2", "r3")
-KINDS = (*("routes",) * 5, "peers", "peers", "rules", "resolutions", "connected", "local", "self_doc")
+KINDS = (
+    *("routes",) * 5,
+    "peers",
+    "peers",
+    "rules",
+    "resolutions",
+    "connected",
+    "decisions",
+    "decisions",
+    "local",
+    "self_doc",
+)
 
 World: TypeAlias = tuple[Documents, Local]
 
@@ -47,7 +59,15 @@ def after(draw: st.DrawFn, world: World) -> World:
             local = replace(local, connected=local.connected ^ {draw(st.sampled_from(worlds.PEERS))})
         case "local":
             other = draw(worlds.locals_())
-            local = replace(other, routing_peers=local.routing_peers, connected=local.connected)
+            local = replace(
+                other, routing_peers=local.routing_peers, connected=local.connected, decisions=local.decisions
+            )
+        case "decisions":
+            key = draw(
+                st.sampled_from(sorted({ha_key(route) for route in documents.routes.values()}) or [("n1", "", ())])
+            )
+            decided = {**local.decisions, key: draw(st.sampled_from(("", *worlds.PEERS)))}
+            local = replace(local, decisions=decided if draw(st.booleans()) else {})
         case "self_doc":
             documents = replace(documents, self_doc=draw(st.one_of(st.none(), st.builds(make.me, st.just("me")))))
         case kind:

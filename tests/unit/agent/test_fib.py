@@ -300,3 +300,36 @@ def test_the_rules_are_those_operators_know() -> None:
         ("v4", 110, 7120, -1, (0x1BD00, 0x1FF00)),
         ("v6", 110, 7120, -1, (0x1BD00, 0x1FF00)),
     }
+
+
+DECIDED = ("r1", "10.1.0.0/16", ())
+
+
+def test_who_was_decided_on_carries_whatever_is_connected_g1() -> None:
+    both = make.route("r1", "10.1.0.0/16", by=("gw", "gw2"))
+    for connected in ([], ["gw"], ["gw", "gw2"]):
+        want = desired(world(both), make.local(connected, decisions={DECIDED: "gw2"}, routing_peers={"r1": "gw"}))
+        assert kernel(want).where("10.1.2.9") == make.key("gw2")
+        assert want.routing_peers == {"r1": "gw2"}
+
+
+def test_a_decision_on_somebody_who_cannot_carry_is_none_g1() -> None:
+    both = make.route("r1", "10.1.0.0/16", by=("gw", "gw2"))
+    want = desired(world(both), make.local(["gw"], decisions={DECIDED: "stranger"}))
+    assert kernel(want).where("10.1.2.9") == make.key("gw")
+
+
+def test_nobody_withdraws_a_route_unless_it_is_to_be_kept_r2() -> None:
+    nobody = {DECIDED: ""}
+    want = desired(world(make.route("r1", "10.1.0.0/16")), make.local(["gw"], decisions=nobody))
+    assert kernel(want).where("10.1.2.9") == OPEN
+    assert (want.skipped, want.routing_peers) == ({"r1": NOBODY_CONNECTED}, {})
+    kept = make.route("r1", "10.1.0.0/16", by=("gw", "gw2"), keep_route=True)
+    want = desired(world(kept), make.local(["gw"], decisions=nobody, routing_peers={"r1": "gw2"}))
+    assert kernel(want).where("10.1.2.9") == make.key("gw2")
+
+
+def test_nobody_makes_an_exit_unreachable_and_never_open_r2() -> None:
+    exit_node = make.route("r1", "0.0.0.0/0")
+    want = desired(world(exit_node), make.local(["gw"], decisions={("r1", "0.0.0.0/0", ()): ""}))
+    assert kernel(want).where("198.51.100.9") == UNREACHABLE

@@ -1,6 +1,6 @@
 """What is known of routing peers besides their documents, and what follows from it for each HA group: values alone."""
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -8,6 +8,31 @@ Verdict: TypeAlias = Literal["unknown", "up", "down"]
 """unknown: nothing was asked, or nothing was ever answered in this session of WireGuard; never a reason to leave."""
 
 Role: TypeAlias = Literal["in use", "standby"]
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A routing peer that could carry an HA group, and all that is known of it.
+
+    connected: by a WireGuard session. withdrawn: why it does not carry the group by its own word, "" if it does.
+    agentless: nobody has heard its agent for a minute. holds: the return address of the group. relayed: not direct.
+    rtt_s: smoothed, 0.0 = not measured.
+    """
+
+    peer_id: str
+    public_key: str
+    metric: int
+    connected: bool
+    verdict: Verdict = "unknown"
+    withdrawn: str = ""
+    draining: bool = False
+    agentless: bool = False
+    holds: bool = False
+    relayed: bool = False
+    rtt_s: float = 0.0
+
+    @property
+    def usable(self) -> bool:
+        return self.connected and self.verdict != "down" and not self.withdrawn
 
 
 class Probed(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,13 +50,15 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """What probes say of a routing peer.
 
     since: monotonic seconds at which the verdict became what it is. rtt_s: smoothed, 0.0 = not measured.
-    loss: share of the last probes that nobody answered, 0.0 to 1.0.
+    loss: share of the last probes that nobody answered, 0.0 to 1.0. public_key: of the one that was asked; what is said
+    of another key is not said of the peer.
     """
 
     verdict: Verdict = "unknown"
     since: float = 0.0
     rtt_s: float = 0.0
     loss: float = 0.0
+    public_key: str = ""
 
 
 class Carried(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,3 +80,36 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     peer_id: str
     reason: str
     at: float = 0.0
+
+
+State: TypeAlias = Literal[
+    "in use", "standby", "ready", "no session", "down", "withdrawn", "draining", "no agent", "damped"
+]
+STATES = get_args(State)
+"""How a candidate of an HA group stands. standby: it would be next, and is asked as well. ready: it would come
+later."""
+
+
+class Ranked(msgspec.Struct, frozen=True, gc=False):
+    """A candidate in its place. why: for people, "" where the state says it all."""
+
+    peer_id: str
+    state: State
+    why: str = ""
+
+
+class Switch(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+    """Another routing peer carries an HA group, or nobody does. at: unix seconds. where: its prefix or domains.
+
+    former, now: peer ids, "" for nobody; the names are theirs at that time. cause: one of choice.Cause.
+    """
+
+    at: float
+    network_id: str
+    where: str
+    former: str
+    former_name: str
+    now: str
+    now_name: str
+    cause: str
+    reason: str

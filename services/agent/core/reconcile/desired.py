@@ -20,7 +20,7 @@ from services.agent.core.reconcile.sysctls import desired_sysctls, has_v6
 from services.agent.core.routing.choices import Selection
 from services.agent.core.routing.destinations import Overlay, overlay_of
 from services.agent.core.routing.fib import Fib, Seen, Terms
-from services.agent.core.routing.hagroups import EXITS
+from services.agent.core.routing.hagroups import EXITS, HaKey
 from services.agent.core.routing.policyrules import policy_rules
 from shared.events.documents import SelfDoc, SettingsDoc
 
@@ -30,8 +30,9 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
 
     public_key: of the device. listen_port: the port the device has. ipv6: whether the host's kernel has IPv6.
     endpoints: PathBook.endpoints(), absent or "" leaves a peer's endpoint alone. connected: PathBook.connected().
-    routing_peers: those of the last Desired. sysctls: current values of `sysctls.watched`, originals: the journal.
-    floating: addresses that this host has in LANs, see core/ha/holding.py.
+    routing_peers: those of the last Desired. decisions: who carries an HA group, see fib.Seen. sysctls: current values
+    of `sysctls.watched`, originals: the journal. floating: addresses that this host has in LANs, see
+    core/ha/holding.py.
     """
 
     public_key: str
@@ -43,6 +44,7 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: Mapping[str, str] = {}
     connected: frozenset[str] = frozenset()
     routing_peers: Mapping[str, str] = {}
+    decisions: Mapping[HaKey, str] = {}
     sysctls: Mapping[str, str] = {}
     originals: Mapping[str, str] = {}
     floating: Mapping[str, FloatingAddress] = {}
@@ -141,6 +143,7 @@ class _Parts:
                 peers=known.peers,
                 connected=local.connected,
                 incumbents=local.routing_peers,
+                decisions=local.decisions,
             )
         )
         rerouted |= {fib.routing_peer_of(address) for address in addresses}

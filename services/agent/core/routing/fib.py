@@ -4,7 +4,7 @@ Computed HA group by HA group: a group depends on its routes and their routing p
 the groups that lead to the same prefix. A change computes the groups that it touches, and nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -13,7 +13,17 @@ from services.agent.core.kernel import RouteEntry
 from services.agent.core.parsed import Peer, Resolution, Route
 from services.agent.core.routing.choices import Selection, choice
 from services.agent.core.routing.destinations import Overlay, destinations
-from services.agent.core.routing.hagroups import V4_EXIT, V6_EXIT, Candidate, HaGroup, HaKey, candidates, choose, ha_key
+from services.agent.core.routing.hagroups import (
+    V4_EXIT,
+    V6_EXIT,
+    Candidate,
+    HaGroup,
+    HaKey,
+    candidates,
+    choose,
+    ha_key,
+    next_to,
+)
 from services.agent.core.routing.offers import Offers
 from shared.events.documents import SelfDoc
 
@@ -34,13 +44,15 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What some groups depend on. peers: those that make sense. connected: peer ids. incumbents: route id → id of the
-    routing peer that the route had so far."""
+    routing peer that the route had so far. decisions: who carries a group, "" for nobody; of the others it is decided
+    here, by what is connected."""
 
     routes: Mapping[str, Route] = {}
     resolutions: Mapping[str, Resolution] = {}
     peers: Mapping[str, Peer] = {}
     connected: frozenset[str] = frozenset()
     incumbents: Mapping[str, str] = {}
+    decisions: Mapping[HaKey, str] = {}
 
 
 class _Placed(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,9 +79,9 @@ class Fib:
     skipped: route id → why it is not installed as it is; an exit without a routing peer is here and unreachable. A
     value that `update` does not change stays the same object, save for `allowed`.
 
-    A group without a connected routing peer is withdrawn, unless a route of it has keep_route on (decision R2). An exit
-    is never withdrawn into the open: it becomes unreachable. With an IPv4 exit and no IPv6 one, IPv6 is unreachable
-    (G8).
+    A group that nobody carries, or without a connected routing peer, is withdrawn, unless a route of it has keep_route
+    on (decision R2). An exit is never withdrawn into the open: it becomes unreachable. With an IPv4 exit and no IPv6
+    one, IPv6 is unreachable (G8).
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -100,6 +112,7 @@ class Fib:
             if now.incumbents.get(route_id) != self.routing_peers.get(route_id, ""):  # else it was chosen here
                 others.add(route_id)
         dirty |= {ha_key(now.routes[route_id]) for route_id in others if route_id in now.routes}
+        dirty |= changed(before.decisions, now.decisions)
         former, self._choice = self._choice, choice(self._terms.selection, self._offers.exits.values())
         for network_id in former.exits.keys() | self._choice.exits.keys():
             if former.uses(network_id) != self._choice.uses(network_id):
@@ -120,9 +133,7 @@ class Fib:
         over_v6 = ":" in group.network
         known = [seen.peers[peer_id] for peer_id in group.routing_peers if peer_id in seen.peers]
         able = [peer.peer_id for peer in known if peer.address_v6 or not over_v6]
-        incumbents = seen.incumbents
-        incumbent = next((incumbents[route.route_id] for route in group.routes if route.route_id in incumbents), None)
-        routing_peer = choose(candidates(group, able, seen.connected), incumbent)
+        routing_peer = self._carrier(group, able)
         if routing_peer is None:
             reason = f"{group.network} needs a routing peer with an IPv6 address in the overlay"
             return _closed(group) if overlay.ipv6 else None, reason
@@ -135,6 +146,17 @@ class Fib:
         has_v6 = seen.peers[routing_peer.peer_id].address_v6 != ""
         prefixes = tuple(str(network) for network in found.networks if network.version == 4 or has_v6)
         return _Placed(group=group, prefixes=prefixes, routing_peer=routing_peer), "" if prefixes else NO_ADDRESSES
+
+    def _carrier(self, group: HaGroup, able: Collection[str]) -> Candidate | None:
+        """The one that was decided on, whatever is connected; one that is not, to keep the route at, for nobody."""
+        seen, incumbents = self._seen, self._seen.incumbents
+        incumbent = next((incumbents[route.route_id] for route in group.routes if route.route_id in incumbents), None)
+        decided = seen.decisions.get(group.key)
+        if decided == "":
+            return next_to(incumbent, candidates(group, able, ()))
+        if decided in able:
+            return next_to(decided, candidates(group, able, able))
+        return choose(candidates(group, able, seen.connected), incumbent)
 
     def _install(self, placed: Mapping[HaKey, tuple[_Placed | None, Mapping[str, str]]]) -> set[str]:
         """One entry for each prefix: of several groups with one prefix, the one with the best routing peer gets it."""

@@ -46,9 +46,17 @@ class HaGroup(msgspec.Struct, frozen=True, kw_only=True):
     def keep_route(self) -> bool:
         return any(route.keep_route for route in self.routes)
 
+    @property
+    def return_address(self) -> str:
+        """Where answers from the LAN come back, "" for wherever the client's packets went."""
+        return next((route.return_address for route in self.routes if route.return_address), "")
+
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A routing peer that could carry an HA group: a peer this host sees, so a policy connects them (decision C4)."""
+    """A routing peer that could carry an HA group: a peer this host sees, so a policy connects them (decision C4).
+
+    metric: its best. connected: by a WireGuard session.
+    """
 
     peer_id: str
     metric: int
@@ -113,9 +121,15 @@ def candidates(group: HaGroup, peers: Collection[str], connected: Collection[str
 
 
 def choose(candidates: Iterable[Candidate], incumbent: str | None) -> Candidate | None:
-    """The routing peer to use: connected, then lowest metric, then the incumbent, then lowest peer id (decision G1)."""
+    """The routing peer to use where nobody decided (core/ha/choice.py does, where there is anything to decide about):
+    connected, then lowest metric, then the incumbent, then lowest peer id (decision G1)."""
     return min(
         candidates,
         key=lambda one: (not one.connected, one.metric, one.peer_id != incumbent, one.peer_id),
         default=None,
     )
+
+
+def next_to(wanted: str | None, candidates: Iterable[Candidate]) -> Candidate | None:
+    """The candidate with that peer id; without one that with the lowest metric, then the lowest peer id."""
+    return min(candidates, key=lambda one: (one.peer_id != wanted, one.metric, one.peer_id), default=None)
