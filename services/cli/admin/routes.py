@@ -7,6 +7,7 @@ from cyclopts import App, Parameter
 from services.cli.admin.client import Client, Connection, Object
 from services.cli.admin.options import one_of
 from services.cli.admin.output import Columns, print_json, print_object, print_table
+from services.cli.errors import USAGE, Failed
 
 app = App(name="routes", help="Networks and names behind routing peers.", help_format="markdown")
 
@@ -36,6 +37,14 @@ KeepRoute = Annotated[
     ),
 ]
 SkipAutoApply = Annotated[bool, Parameter(help="Clients choose this exit route by hand.")]
+Probe = Annotated[
+    str,
+    Parameter(help="What routing peers ask in the LAN: icmp:192.168.77.10 or tcp:192.168.77.10:8080; empty ends it."),
+]
+ProbeInterval = Annotated[int, Parameter(help="Milliseconds between two questions, 100 to 60000.")]
+ReturnAddress = Annotated[
+    str, Parameter(help="Free address of the LAN that the gateway in charge takes over; empty ends it.")
+]
 
 COLUMNS: Columns = {
     "ID": "id",
@@ -91,6 +100,9 @@ def create(
     masquerade: Masquerade = True,
     keep_route: KeepRoute | None = None,
     skip_auto_apply: SkipAutoApply = False,
+    probe: Probe = "",
+    probe_interval: ProbeInterval | None = None,
+    return_address: ReturnAddress = "",
     enabled: bool = True,
     description: str = "",
     connection: Connection = Connection(),
@@ -102,6 +114,9 @@ def create(
       --network 10.0.0.0/24 --peer gw --groups All
     whimbrel admin routes create --network-id wiki \\
       --domain wiki.example.com --peer-group gateways --groups All
+    whimbrel admin routes create --network-id lab --peer-group gateways \\
+      --network 192.168.77.0/24 --groups All --no-masquerade \\
+      --probe icmp:192.168.77.10 --return-address 192.168.77.250
     ```
     """
     one_of({"--network": network, "--domain": domains}, needed=True)
@@ -119,6 +134,7 @@ def create(
         "access_control_groups": client.ids("groups", access_control_groups or [], "group"),
     }
     body |= _destination(network, domains) | _router(client, peer, peer_groups)
+    body |= _probe(probe, probe_interval) | ({"return_address": return_address} if return_address else {})
     _show(connection, client, client.post("/routes", body))
 
 
@@ -138,6 +154,9 @@ def update(
     masquerade: Masquerade | None = None,
     keep_route: KeepRoute | None = None,
     skip_auto_apply: SkipAutoApply | None = None,
+    probe: Probe | None = None,
+    probe_interval: ProbeInterval | None = None,
+    return_address: ReturnAddress | None = None,
     enabled: bool | None = None,
     description: str | None = None,
     connection: Connection = Connection(),
@@ -150,6 +169,7 @@ def update(
     ```
     whimbrel admin routes update office --no-masquerade
     whimbrel admin routes update office --no-enabled
+    whimbrel admin routes update office --probe tcp:10.0.0.9:443
     ```
     """
     one_of({"--network": network, "--domain": domains}, needed=False)
@@ -174,7 +194,13 @@ def update(
         changed |= {"network": None, "domains": None} | _destination(network, domains)
     if peer is not None or peer_groups is not None:
         changed |= {"peer": None, "peer_groups": None} | _router(client, peer, peer_groups)
-    revised = client.revise(f"/routes/{found['id']}", lambda current: _as_request(current) | changed)
+    if return_address is not None:
+        changed["return_address"] = return_address or None
+
+    def change(current: Object) -> Object:
+        return _as_request(current) | changed | _probe(probe, probe_interval, current)
+
+    revised = client.revise(f"/routes/{found['id']}", change)
     _show(connection, client, revised)
 
 
@@ -207,6 +233,25 @@ def _router(client: Client, peer: str | None, peer_groups: list[str] | None) -> 
     if peer_groups is not None:
         router["peer_groups"] = client.ids("groups", peer_groups, "group")
     return router
+
+
+def _probe(given: str | None, interval: int | None, current: Object | None = None) -> Object:
+    """The field as it is to be sent, nothing where nothing was given. current: the route as it is, None
+    for a new one.
+    """
+    if given is None and interval is None:
+        return {}
+    if given is None:
+        known = (current or {}).get("probe")
+        if known is None:
+            raise Failed("--probe-interval is of a probe, and the route has none: give --probe as well", USAGE)
+        return {"probe": known | {"interval_ms": interval}}
+    if not given:
+        return {"probe": None}
+    kind, _, target = given.partition(":")
+    if kind not in ("icmp", "tcp") or not target:
+        raise Failed(f"--probe {given!r}: write icmp:192.168.77.10 or tcp:192.168.77.10:8080", USAGE)
+    return {"probe": {kind: target} | ({} if interval is None else {"interval_ms": interval})}
 
 
 def _as_request(route: Object) -> Object:

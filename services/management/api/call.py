@@ -1,7 +1,7 @@
 """One call of the API: who asks, what the account is, how it is changed, and how it is answered."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,6 +20,7 @@ from services.management.api.pieces import Pieces, accepts_gzip
 from services.management.api.problem import Unauthorized, Unparsable
 from services.management.core.commands.checks import found
 from services.management.core.commands.decision import Context, Decision
+from services.management.core.commands.request import told_by_null
 from services.management.core.model.commit import Actor
 from services.management.core.model.user import User
 from services.management.core.state import AccountState, Owner
@@ -50,7 +51,7 @@ class StrictRequest(Request[User, Owner, State]):
         try:
             given = msgspec.json.decode(body)
             if b"null" in body:
-                body = msgspec.json.encode(_told(given))
+                body = msgspec.json.encode(_told(given, told_by_null(field.annotation) if field else ()))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
             raise Unparsable from problem
         if not isinstance(given, dict):
@@ -58,10 +59,10 @@ class StrictRequest(Request[User, Owner, State]):
         return msgspec.json.decode(body, type=field.annotation) if field else given
 
 
-def _told(given: Any) -> Any:
-    """The JSON without members that are null: NetBird's clients write so what they leave out."""
+def _told(given: Any, by_null: Collection[str] = ()) -> Any:
+    """The JSON without members that are null, but for those named: NetBird's clients write so what they leave out."""
     if isinstance(given, dict):
-        return {name: _told(value) for name, value in given.items() if value is not None}
+        return {name: _told(value) for name, value in given.items() if value is not None or name in by_null}
     return list(map(_told, given)) if isinstance(given, list) else given
 
 

@@ -13,8 +13,10 @@ from services.management.api.wire import Id, Nothing, example
 from services.management.core import warnings
 from services.management.core.commands import routes as commands
 from services.management.core.commands.checks import found
+from services.management.core.commands.lan import shown_target
 from services.management.core.commands.request import about
 from services.management.core.model.route import DOMAIN_PLACEHOLDER, NetworkType, Route
+from shared.events.documents import Probe
 from shared.net.domains import to_unicode
 
 
@@ -25,9 +27,17 @@ class WarningResponse(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
+class ProbeResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """icmp or tcp: the target."""
+
+    icmp: str | msgspec.UnsetType = msgspec.UNSET
+    tcp: str | msgspec.UnsetType = msgspec.UNSET
+    interval_ms: int
+
+
 class RouteResponse(msgspec.Struct, frozen=True, kw_only=True):
     """network: 192.0.2.0/32 stands for the names of a domain route. peer_groups and access_control_groups: absent
-    if empty. warnings: only where one route is answered, not in lists.
+    if empty, probe and return_address if there is none. warnings: only where one route is answered, not in lists.
     """
 
     id: Id
@@ -45,6 +55,8 @@ class RouteResponse(msgspec.Struct, frozen=True, kw_only=True):
     access_control_groups: list[str] | msgspec.UnsetType = msgspec.UNSET
     keep_route: bool
     skip_auto_apply: bool
+    probe: ProbeResponse | msgspec.UnsetType = msgspec.UNSET
+    return_address: str | msgspec.UnsetType = msgspec.UNSET
     warnings: list[WarningResponse] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -131,7 +143,16 @@ def _shown(route: Route) -> RouteResponse:
         access_control_groups=list(route.access_control_groups) or msgspec.UNSET,
         keep_route=route.keep_route,
         skip_auto_apply=route.skip_auto_apply,
+        probe=_shown_probe(route.probe) if route.probe else msgspec.UNSET,
+        return_address=route.return_address or msgspec.UNSET,
     )
+
+
+def _shown_probe(probe: Probe) -> ProbeResponse:
+    target = shown_target(probe)
+    if probe.kind == "icmp":
+        return ProbeResponse(icmp=target, interval_ms=probe.interval_ms)
+    return ProbeResponse(tcp=target, interval_ms=probe.interval_ms)
 
 
 router = resource("routes", list_routes, get_route, create_route, update_route, delete_route)

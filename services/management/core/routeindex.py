@@ -24,6 +24,7 @@ class RouteIndex:
         self._by_destination: dict[_Destination, dict[str, Route]] = {}
         self._by_peer: dict[str, dict[str, Route]] = {}
         self._by_peer_group: dict[str, dict[str, Route]] = {}
+        self._by_return_address: dict[str, dict[str, Route]] = {}
         self._by_place: dict[_Place, dict[str, Route]] = {}
         self._places: list[_Place] = []
 
@@ -33,6 +34,8 @@ class RouteIndex:
             self._by_peer.setdefault(route.peer, {})[route.id] = route
         for group_id in route.peer_groups:
             self._by_peer_group.setdefault(group_id, {})[route.id] = route
+        if route.return_address:
+            self._by_return_address.setdefault(route.return_address, {})[route.id] = route
         if route.network:
             place = _place(route.network)
             if place not in self._by_place:
@@ -47,6 +50,8 @@ class RouteIndex:
             _drop(self._by_peer, route.peer, route.id)
         for group_id in set(route.peer_groups):
             _drop(self._by_peer_group, group_id, route.id)
+        if route.return_address:
+            _drop(self._by_return_address, route.return_address, route.id)
         if route.network:
             place = _place(route.network)
             _drop(self._by_place, place, route.id)
@@ -60,6 +65,10 @@ class RouteIndex:
     def served_by(self, group_id: str) -> list[Route]:
         """The routes that name the group among their routing peers."""
         return _sorted(self._by_peer_group.get(group_id))
+
+    def returning_to(self, address: str) -> list[Route]:
+        """The routes with that return address."""
+        return _sorted(self._by_return_address.get(address))
 
     def of_peer(self, peer_id: str, groups: Iterable[str]) -> Iterator[Route]:
         """The routes that name the peer or one of `groups` as routing peers, enabled or not; one may come twice."""

@@ -16,7 +16,8 @@ from shared.net.routable import unroutable
 class RouteWarning(msgspec.Struct, frozen=True, kw_only=True):
     """message: one line for a person.
 
-    code: "open-route", "overlap", "masquerade-off-in-ha-set", "unroutable" or "host-bits".
+    code: "open-route", "overlap", "masquerade-off-in-ha-set", "return-addresses-differ", "unroutable", "host-bits",
+    "probe-removed" or "return-address-removed".
     """
 
     code: str
@@ -66,7 +67,7 @@ def _overlapping(state: AccountState, route: Route) -> Iterator[Route]:
     """Routes to prefixes that share addresses with the route's, outside its HA set."""
     if route.network:
         others = state.route_index.overlapping(route.network)
-        yield from (other for other in others if not _same_ha_set(route, other))
+        yield from (other for other in others if not route.same_ha_set(other))
 
 
 def _same_audience(state: AccountState, route: Route, other: Route) -> bool:
@@ -78,12 +79,18 @@ def _masquerade(state: AccountState, route: Route) -> Iterator[RouteWarning]:
     """Decision G7."""
     if route.masquerade:
         return
-    members = [other for other in state.route_index.same_destination(route) if _same_ha_set(route, other)]
-    serving = {peer for member in (route, *members) for peer in routing_peers(state, member)}
-    if len(serving) > 1:
+    members = [route, *filter(route.same_ha_set, state.route_index.same_destination(route))]
+    serving = {peer for member in members for peer in routing_peers(state, member)}
+    addresses = sorted({member.return_address for member in members if not member.masquerade})
+    if len(serving) < 2 or (len(addresses) == 1 and addresses[0]):
+        return
+    if all(addresses):
+        message = f"the routes of this HA set have the return addresses {names(addresses)}: the LAN can use one of them"
+        yield RouteWarning(code="return-addresses-differ", message=message)
+    else:
         message = (
-            f"masquerade is off and {len(serving)} peers serve {route.destination}: "
-            "replies must find their way back to whichever of them a client uses"
+            f"masquerade is off and {len(serving)} peers serve {route.destination}: replies must find their "
+            "way back to whichever of them a client uses. With a return_address the one in charge takes it over"
         )
         yield RouteWarning(code="masquerade-off-in-ha-set", message=message)
 
@@ -94,11 +101,6 @@ def _unroutable(state: AccountState, route: Route) -> Iterator[RouteWarning]:
     reason = unroutable(network(route.network), map(network, overlay)) if route.network else ""
     if reason:
         yield RouteWarning(code="unroutable", message=f"no host uses this route: {reason}")
-
-
-def _same_ha_set(route: Route, other: Route) -> bool:
-    """Decision R5."""
-    return route.network_id == other.network_id and route.same_destination(other)
 
 
 def _group_name(state: AccountState, group_id: str) -> str:

@@ -48,6 +48,11 @@ TAKEN = [
     ("a single host", {"network": "10.9.8.7/32"}),
     ("every flag absent", {"masquerade": ABSENT, "enabled": ABSENT, "keep_route": ABSENT}),
     ("every flag null", {"masquerade": None, "enabled": None, "keep_route": None, "description": None}),
+    ("a probe by echo", {"probe": {"icmp": "192.168.1.10"}}),
+    ("a probe by connection", {"probe": {"tcp": "192.168.1.10:8080", "interval_ms": 1000}}),
+    ("an IPv6 probe by connection", {"network": "fd12::/16", "probe": {"tcp": "[fd12::1]:443", "icmp": None}}),
+    ("a return address", {"masquerade": False, "return_address": "192.168.1.250"}),
+    ("neither probe nor return address", {"probe": None, "return_address": None}),
     ("fields nobody knows", {"id": "mine", "network_type": "Domain", "colour": {"deep": [1, {}]}}),
 ]
 REFUSED = [
@@ -74,6 +79,18 @@ REFUSED = [
     ("33 domains", {**DOMAINS, "domains": [f"d{n}.example.com" for n in range(33)]}, 422),
     ("a domain with a dot at its end", {**DOMAINS, "domains": ["example.com."]}, 422),
     ("a wildcard inside a name", {**DOMAINS, "domains": ["www.*.example.com"]}, 422),
+    ("a probe of nothing", {"probe": {}}, 422),
+    ("a probe that is a text", {"probe": "icmp:192.168.1.10"}, 422),
+    ("two probes", {"probe": {"icmp": "192.168.1.10", "tcp": "192.168.1.10:80"}}, 422),
+    ("a probe outside the network", {"probe": {"icmp": "10.1.1.1"}}, 422),
+    ("a probe of a name", {**DOMAINS, "probe": {"icmp": "example.com"}}, 422),
+    ("a probe without a port", {"probe": {"tcp": "192.168.1.10"}}, 422),
+    ("a probe too often", {"probe": {"icmp": "192.168.1.10", "interval_ms": 99}}, 422),
+    ("a probe with an interval that is no number", {"probe": {"icmp": "192.168.1.10", "interval_ms": "200"}}, 422),
+    ("a return address with masquerade", {"return_address": "192.168.1.250"}, 422),
+    ("a return address outside the network", {"masquerade": False, "return_address": "10.1.1.1"}, 422),
+    ("a return address that is a number", {"masquerade": False, "return_address": 7}, 422),
+    ("a return address for names", {**DOMAINS, "masquerade": False, "return_address": "10.1.1.1"}, 422),
     ("metric 0", {"metric": 0}, 422),
     ("metric 10000", {"metric": 10000}, 422),
     ("no metric", {"metric": ABSENT}, 422),
@@ -116,6 +133,24 @@ async def test_a_route_is_refused_when_it_has(what: str, fields: dict[str, Any],
         assert problem(await there.call("PUT", "routes/lan", body(**fields)))[0] == status
     assert there.commits == []
     assert await there.get("routes/lan") == stored
+
+
+async def test_c2_probe_and_return_address_are_shown_as_asked_for_and_left_by_whoever_does_not_know_them() -> None:
+    there = World()
+    fields = {
+        "network": "fd12::/64",
+        "masquerade": False,
+        "probe": {"tcp": "[fd12::1]:443", "interval_ms": 1000},
+        "return_address": "fd12::250",
+    }
+    added = {name: fields[name] for name in ("probe", "return_address")}
+    created = (await there.call("POST", "routes", body(**fields))).json()
+    assert {name: created[name] for name in added} == added
+    netbirds = body(network="fd12::/64", masquerade=False, description="as its clients write it")
+    left = (await there.call("PUT", "routes/new-1", netbirds)).json()
+    assert {name: left[name] for name in added} == added
+    ended = (await there.call("PUT", "routes/new-1", netbirds | {"probe": None, "return_address": None})).json()
+    assert not added.keys() & ended.keys()
 
 
 async def test_a_network_route_is_answered_as_netbird_does() -> None:

@@ -160,6 +160,15 @@ def test_ids_and_names_are_both_taken(admin: Run) -> None:
         (["--peer-group", "gateways"], {"peer": "", "peer_groups": ["gateways"]}),
         (["--groups", "All", "--groups", "office"], {"groups": ["all", "office"]}),
         (["--access-control-group", "unused"], {"access_control_groups": ["unused"]}),
+        (["--probe", "icmp:10.0.0.9"], {"probe": {"icmp": "10.0.0.9", "interval_ms": 200}}),
+        (
+            ["--probe", "tcp:10.0.0.9:443", "--probe-interval", "1000"],
+            {"probe": {"tcp": "10.0.0.9:443", "interval_ms": 1000}},
+        ),
+        (
+            ["--no-masquerade", "--return-address", "10.0.0.250"],
+            {"masquerade": False, "return_address": "10.0.0.250"},
+        ),
     ],
 )
 def test_an_update_changes_what_is_given_and_leaves_the_rest(
@@ -181,6 +190,18 @@ def test_an_empty_access_control_group_takes_all_away(admin: Run) -> None:
     admin("routes", "update", "lan", "--access-control-group", "unused")
     after = json.loads(admin("routes", "update", "lan", "--access-control-group", "", "--json").out)
     assert "access_control_groups" not in after
+
+
+def test_probe_and_return_address_come_with_a_route_stay_and_go(admin: Run) -> None:
+    ends = ("--network", "fd77::/64", "--peer", "gw", "--no-masquerade")
+    asked = ("--probe", "tcp:[fd77::9]:443", "--return-address", "fd77::250")
+    fields = {"probe": {"tcp": "[fd77::9]:443", "interval_ms": 200}, "return_address": "fd77::250"}
+    assert created(admin, *ends, *asked).items() >= fields.items()
+    assert json.loads(admin("routes", "update", "new", "--metric", "5", "--json").out).items() >= fields.items()
+    slower = json.loads(admin("routes", "update", "new", "--probe-interval", "500", "--json").out)
+    assert slower["probe"] == {"tcp": "[fd77::9]:443", "interval_ms": 500}
+    after = json.loads(admin("routes", "update", "new", "--probe", "", "--return-address", "", "--json").out)
+    assert not fields.keys() & after.keys()
 
 
 def test_an_update_is_made_anew_when_somebody_else_was_faster(admin: Run, world: World) -> None:
@@ -365,6 +386,14 @@ ERRORS = [
         "give either --peer or --peer-group, not both",
     ),
     (["routes", "delete", ""], "there is no route ''"),
+    (
+        ["routes", "update", "lan", "--probe", "10.0.0.9"],
+        "--probe '10.0.0.9': write icmp:192.168.77.10 or tcp:192.168.77.10:8080",
+    ),
+    (
+        ["routes", "update", "lan", "--probe-interval", "500"],
+        "--probe-interval is of a probe, and the route has none: give --probe as well",
+    ),
     (["groups", "delete", "All"], "group all holds every peer and cannot be deleted"),
     (["groups", "create", "--name", "office"], "a group with the name office exists already: choose another name"),
     (

@@ -11,7 +11,7 @@ _NEEDED = {"needed": True}
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of a request. A member that is absent or null has the default.
+    """The body of a request. A member that is absent or null has the default, but null is none where that is UNSET.
 
     Every field has one: what is absent is for the command to judge, in NetBird's order and with its status.
     """
@@ -20,6 +20,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 def about(text: str, *examples: Any, needed: bool = False) -> msgspec.Meta:
     """What the API's description says of a field. needed: without it the command always refuses."""
     return msgspec.Meta(description=text, examples=list(examples) or None, extra=_NEEDED if needed else None)
+
+
+def told_by_null(request: type[Any]) -> list[str]:
+    """The names of the fields whose null says something else than leaving them out."""
+    return [field.encode_name for field in msgspec.structs.fields(request) if field.default is msgspec.UNSET]
 
 
 def needed(request: type[Request]) -> list[str]:

@@ -7,6 +7,7 @@ import msgspec
 from services.management.core import warnings
 from services.management.core.commands.checks import existing_groups, existing_peers, found, unique
 from services.management.core.commands.decision import Context, Decision, changed, unchanged
+from services.management.core.commands.lan import ProbeRequest, equipped
 from services.management.core.commands.request import Integer, Request, about
 from services.management.core.commands.routing_peers import check_routing_peers
 from services.management.core.entities import ref
@@ -58,6 +59,20 @@ class RouteRequest(Request, frozen=True, kw_only=True):
         bool, about("Names: keep addresses that they no longer have. Prefix: stay without a routing peer.", False)
     ] = False
     skip_auto_apply: Annotated[bool | None, about("Clients choose this exit route by hand.", False)] = None
+    probe: Annotated[
+        ProbeRequest | msgspec.UnsetType | None,
+        about(
+            "What routing peers ask in the LAN to know that they reach it. A PUT without it leaves it, null ends it."
+        ),
+    ] = msgspec.UNSET
+    return_address: Annotated[
+        str | msgspec.UnsetType | None,
+        about(
+            "Free address of the LAN that the routing peer in charge takes over, for replies without masquerade. "
+            "A PUT without it leaves it, null ends it.",
+            "192.168.77.250",
+        ),
+    ] = msgspec.UNSET
 
 
 class SavedRoute(msgspec.Struct, frozen=True):
@@ -70,18 +85,21 @@ class SavedRoute(msgspec.Struct, frozen=True):
 
 def create_route(state: AccountState, request: RouteRequest, context: Context) -> Decision[SavedRoute]:
     """Raises Invalid, Unsuitable or AlreadyThere."""
-    route = _route(state, context.new_id(), request)
+    route, told = _route(state, context.new_id(), request, None)
     check_routing_peers(state, route)
-    return _saved(state, None, route, request, context)
+    return _saved(state, None, route, told, context)
 
 
 def update_route(state: AccountState, id: str, request: RouteRequest, context: Context) -> Decision[SavedRoute]:
-    """The route becomes what the request says, as a whole. Raises Unknown, Invalid, Unsuitable or AlreadyThere."""
+    """The route becomes what the request says, as a whole but for what it may leave out (lan.py).
+
+    Raises Unknown, Invalid, Unsuitable or AlreadyThere.
+    """
     old = found(state.routes, id, "route")
-    route = _route(state, id, request)
+    route, told = _route(state, id, request, old)
     if not old.served_alike(route):  # who came in by enrolling must not keep a route from being switched off
         check_routing_peers(state, route)
-    return _saved(state, old, route, request, context)
+    return _saved(state, old, route, told, context)
 
 
 def delete_route(state: AccountState, id: str, context: Context) -> Decision[None]:
@@ -92,16 +110,19 @@ def delete_route(state: AccountState, id: str, context: Context) -> Decision[Non
 
 
 def _saved(
-    state: AccountState, old: Route | None, route: Route, request: RouteRequest, context: Context
+    state: AccountState, old: Route | None, route: Route, told: tuple[warnings.RouteWarning, ...], context: Context
 ) -> Decision[SavedRoute]:
-    saved = SavedRoute(route, warnings.of_request(request.network or "", route), warnings.of_route(state, route))
+    saved = SavedRoute(route, told, warnings.of_route(state, route))
     if route == old:
         return unchanged(saved)
     activity = Activity(code="route.update" if old else "route.add", target_id=route.id, meta=_meta(route))
     return changed(context, state.account.id, saved, [activity], upserts=[route])
 
 
-def _route(state: AccountState, id: str, request: RouteRequest) -> Route:
+def _route(
+    state: AccountState, id: str, request: RouteRequest, old: Route | None
+) -> tuple[Route, tuple[warnings.RouteWarning, ...]]:
+    """The route that is asked for, and warnings of how it is."""
     _check_presence(request)
     check_network_id(request.network_id)
     network, domains, network_type = _destination(state, request)
@@ -124,7 +145,8 @@ def _route(state: AccountState, id: str, request: RouteRequest) -> Route:
         skip_auto_apply=bool(request.skip_auto_apply),
     )
     _check_references(state, route)
-    return route
+    route, gone = equipped(state, route, old, request.probe, request.return_address)
+    return route, (*warnings.of_request(request.network or "", route), *gone)
 
 
 def _check_presence(request: RouteRequest) -> None:

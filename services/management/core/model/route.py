@@ -6,6 +6,7 @@ from services.management.core.model.entity import EntityBase, References
 from services.management.core.model.group import Group
 from services.management.core.model.peer import Peer
 from services.management.errors import Invalid
+from shared.events.documents import Probe
 from shared.net.domains import BadDomain, parse_domain, to_unicode
 from shared.net.prefix import BadPrefix, parse_prefix, version
 
@@ -25,7 +26,7 @@ class Route(EntityBase, frozen=True, kw_only=True, gc=False, tag="route"):
 
     domains: IDNA ASCII, lower case, in the order given. peer and peer_groups exclude each other; both empty is a
     route without a router. groups: distribution. access_control_groups: policy destinations (decision A1).
-    return_address: see RouteDoc.
+    probe, return_address: see RouteDoc.
     """
 
     network_id: str
@@ -43,6 +44,7 @@ class Route(EntityBase, frozen=True, kw_only=True, gc=False, tag="route"):
     keep_route: bool = False
     skip_auto_apply: bool = False
     return_address: str = ""
+    probe: Probe | None = None
 
     @property
     def title(self) -> str:
@@ -63,6 +65,10 @@ class Route(EntityBase, frozen=True, kw_only=True, gc=False, tag="route"):
     def same_destination(self, other: "Route") -> bool:
         """Whether both lead to the same prefix or the same set of names (decision R4)."""
         return self.network == other.network and set(self.domains) == set(other.domains)
+
+    def same_ha_set(self, other: "Route") -> bool:
+        """Decision R5."""
+        return self.network_id == other.network_id and self.same_destination(other)
 
     def served_alike(self, other: "Route") -> bool:
         """Whether the same peers and groups serve the same destination."""

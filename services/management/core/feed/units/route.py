@@ -51,6 +51,8 @@ def _document(route: Route, serving: tuple[str, ...]) -> RouteDoc:
         routing_peers=serving,
         distribution=tuple(sorted(set(route.groups))),
         permits=None,
+        probe=route.probe,
+        return_address=route.return_address,
     )
 
 
