@@ -121,6 +121,20 @@ def test_equals_are_left_for_one_that_is_nearer_by_more_than_20_ms_g1(
     assert found.last.next_deadline is None
 
 
+@pytest.mark.parametrize(
+    ("incumbent_ms", "other_ms", "moves"), [(25.0, 9.9, False), (9.9, 25.0, False), (12.0, 12.9, True)]
+)
+def test_a_path_is_nearer_only_by_more_than_single_round_trips_differ_g1(
+    incumbent_ms: float, other_ms: float, moves: bool
+) -> None:
+    found = Group(
+        one("a", rtt_s=0.06, spread_s=incumbent_ms / 1000),
+        one("b", rtt_s=0.015, spread_s=other_ms / 1000),
+        incumbent="a",
+    )
+    assert found.after(3600) == ("b" if moves else "a")
+
+
 def test_what_is_nearer_has_to_be_so_for_3_s_without_a_break_g1() -> None:
     found = Group(one("a", rtt_s=0.03), one("b", rtt_s=0.005), incumbent="a")
     assert found.after(2.9, one("b", rtt_s=0.015)) == "a"

@@ -241,6 +241,7 @@ class HaSets:
             agentless=peer_id in self._agents.agentless,
             holds=is_returned and any(route_id in presence.holds for _, route_id in member.routes),
             rtt_s=health.rtt_s,
+            spread_s=health.spread_s,
         )
 
     def _found_at(self, group: HaGroup) -> str:

@@ -65,7 +65,7 @@ class Line:
     def health(self) -> Health:
         decided = len(self._lost) + len(self._answered)
         loss = len(self._lost) / decided if decided else 0.0
-        return Health(verdict=self.verdict, since=self.since, rtt_s=self.rtt_s, loss=loss)
+        return Health(verdict=self.verdict, since=self.since, rtt_s=self.rtt_s, loss=loss, spread_s=self._variance_s)
 
     @property
     def timeout_s(self) -> float:

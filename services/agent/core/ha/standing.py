@@ -15,7 +15,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     connected: by a WireGuard session. withdrawn: why it does not carry the group by its own word, "" if it does.
     agentless: nobody has heard its agent for a minute. holds: the return address of the group. relayed: not direct.
-    rtt_s: smoothed, 0.0 = not measured.
+    rtt_s: smoothed, 0.0 = not measured. spread_s: how far single round trips are from it, on average.
     """
 
     peer_id: str
@@ -29,6 +29,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     holds: bool = False
     relayed: bool = False
     rtt_s: float = 0.0
+    spread_s: float = 0.0
 
     @property
     def usable(self) -> bool:
@@ -51,7 +52,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
     since: monotonic seconds at which the verdict became what it is. rtt_s: smoothed, 0.0 = not measured.
     loss: share of the last probes that nobody answered, 0.0 to 1.0. public_key: of the one that was asked; what is said
-    of another key is not said of the peer.
+    of another key is not said of the peer. spread_s: how far single round trips are from the smoothed one, on average.
     """
 
     verdict: Verdict = "unknown"
@@ -59,6 +60,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     rtt_s: float = 0.0
     loss: float = 0.0
     public_key: str = ""
+    spread_s: float = 0.0
 
 
 class Carried(msgspec.Struct, frozen=True, kw_only=True):
