@@ -64,7 +64,7 @@ class Topology:
         self._plug("client", "eth0", self.underlay, "wan", (f"{CLIENT_V4}/24", "fd00:99::10/64"))
         for number, gateway in enumerate(self.gateways):
             self._plug(
-                gateway, "eth0", self.underlay, "wan", (f"10.99.0.{20 + number}/24", f"fd00:99::{20 + number}/64")
+                gateway, "eth0", self.underlay, "wan", (f"{underlay_address(gateway)}/24", f"fd00:99::{20 + number}/64")
             )
             lan_v4, lan_v6 = lan_addresses(gateway)
             self._plug(gateway, "lan0", self.lan, "lan", (f"{lan_v4}/24", f"{lan_v6}/64"))
@@ -89,6 +89,10 @@ class Topology:
         """Remove every host that exists. Processes in them must have ended."""
         for host in self.hosts.values():
             host.remove()
+
+
+def underlay_address(gateway: str) -> str:
+    return f"10.99.0.{20 + GATEWAYS.index(gateway)}"
 
 
 def lan_addresses(gateway: str) -> tuple[str, str]:

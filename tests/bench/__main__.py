@@ -10,6 +10,7 @@ from rich.table import Table
 
 from tests.bench import agent_desired, answers, fanout, feed_latency, feed_rewrite, firewall, lab_latency, replicas
 from tests.bench.figures import Figure
+from tests.bench.ha import bench as ha
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "lab": lab_latency.measure,
@@ -21,21 +22,25 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "answers": answers.measure,
     "replicas": replicas.measure,
 }
+HA = "ha"
+"""Takes hours, and only when it is named."""
+NAMES = (*BENCHMARKS, HA)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)}; all without one")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(NAMES)}; all but {HA} without one")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    ha.options(parser)
     wanted = parser.parse_args()
-    unknown = sorted(set(wanted.names) - set(BENCHMARKS))
+    unknown = sorted(set(wanted.names) - set(NAMES))
     if unknown:
-        parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+        parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(NAMES)}")
     console = Console(stderr=True)
     figures: list[Figure] = []
     for name in wanted.names or BENCHMARKS:
         with console.status(f"measuring {name}"):
-            figures += BENCHMARKS[name]()
+            figures += ha.measure(ha.wanted(wanted)) if name == HA else BENCHMARKS[name]()
     if wanted.json:
         sys.stdout.buffer.write(msgspec.json.encode(figures) + b"\n")
     else:

@@ -164,22 +164,21 @@ STOP = Fault(name="stop", words="is stopped with `whimbrel down`", happen=_stop,
 DRAIN = Fault(name="drain", words="is drained", happen=_drain, mend=_undrain, planned=True)
 PLANNED = (STOP, DRAIN)
 
-HARMLESS = (
-    Fault(
-        name="agent-frozen",
-        words="has its agent frozen",
-        happen=_agent_frozen,
-        mend=_agent_thawed,
-        moves=False,
-        planned=True,
-    ),
-    Fault(
-        name="agent-killed",
-        words="has its agent killed",
-        happen=_agent_killed,
-        mend=_agent_started,
-        moves=False,
-        planned=True,
-    ),
+AGENT_FROZEN = Fault(
+    name="agent-frozen",
+    words="has its agent frozen",
+    happen=_agent_frozen,
+    mend=_agent_thawed,
+    moves=False,
+    planned=True,
 )
+AGENT_KILLED = Fault(
+    name="agent-killed",
+    words="has its agent killed",
+    happen=_agent_killed,
+    mend=_agent_started,
+    moves=False,
+    planned=True,
+)
+HARMLESS = (AGENT_FROZEN, AGENT_KILLED)
 """The kernel carries on: nobody moves."""

@@ -24,7 +24,8 @@ WAITING = round(BEAT_S / SPACING_S)
 """Of the newest requests, those that may still be answered."""
 WORSE = 2 * METRIC
 LIMIT_S = 30.0
-FAILBACK_LIMIT_S = 60.0
+FAILBACK_LIMIT_S = 90.0
+"""A gateway that fell often waits for a minute."""
 LOOK_S = 0.05
 BUS_CUT = "whimbrel-lab-bus"
 
@@ -55,16 +56,22 @@ def begin(stage: Stage, fault: Fault) -> Incident:
     return _watched(stage, before, partial(fault.happen, stage, before), moves=fault.moves)
 
 
-def fail_back(stage: Stage, limit_s: float = FAILBACK_LIMIT_S) -> Incident:
-    """The gateway that carries has the better metric, loses its link and gets it back; the incident is its return."""
-    better = stage.carrier()
+def fail_back(stage: Stage, better: str = "") -> Incident:
+    """A gateway has the better metric, loses its link and gets it back; the incident is its return.
+
+    better: which one, "" for the one that carries. Raises LabFailed when it does not carry to begin with, or nobody
+    does meanwhile.
+    """
+    better = better or stage.carrier()
     stage.put_routes({name: WORSE for name in stage.gateways if name != better})
-    stage.settle()
     try:
+        if not until(lambda: stage.carrier() == better, FAILBACK_LIMIT_S, LOOK_S):
+            raise LabFailed(f"{better} has the better metric, and {stage.carrier()} carries")
+        stage.settle()
         LINK_DOWN.happen(stage, better)
         if _moved(stage, better, LIMIT_S) is None:
             raise LabFailed(f"{better} lost its link, and its clients stay")
-        incident = _watched(stage, stage.carrier(), partial(LINK_DOWN.mend, stage, better), limit_s=limit_s)
+        incident = _watched(stage, stage.carrier(), partial(LINK_DOWN.mend, stage, better), limit_s=FAILBACK_LIMIT_S)
         stage.settle()
     finally:
         stage.put_routes()

@@ -10,6 +10,7 @@ from deploy.lab.lab import Lab, LabFailed
 from deploy.lab.netns import Namespace, run
 from deploy.lab.probes import until
 from deploy.lab.topology import GATEWAYS, LAN_HOST_V4, LAN_V4
+from services.agent.core.kernel import INTERFACE
 
 NETWORK_ID = "lab-lan"
 METRIC = 100
@@ -30,6 +31,7 @@ class Stage:
         self.lab = lab
         self.gateways: list[str] = []
         self._ids: dict[str, str] = {}
+        self._overlay: dict[str, str] = {}
         self._routes: dict[str, str] = {}
         self._pulse: Pulse | None = None
         client = lab.topology.client
@@ -61,7 +63,7 @@ class Stage:
         """Enrol the next gateway and give it a route into the LAN."""
         name = GATEWAYS[len(self.gateways)]
         enrolled = intent.enrol(self.lab, name, self._ids["gateways"])
-        self._ids[name] = enrolled.id
+        self._ids[name], self._overlay[name] = enrolled.id, enrolled.v4
         self.gateways.append(name)
         self._routes[name] = self.lab.api("POST", "/routes", self._route(name))["id"]
         return name
@@ -90,13 +92,17 @@ class Stage:
         """The id of a host's peer."""
         return self._ids[host]
 
+    def overlay(self, gateway: str) -> str:
+        """Its IPv4 address in the overlay."""
+        return self._overlay[gateway]
+
     def host(self, name: str) -> Namespace:
         return self.lab.topology.hosts[name]
 
     def carrier(self) -> str:
         """The gateway that the client's kernel sends to the LAN, "" for none."""
         keys = {key: name for name in self.gateways if (key := self._key(name))}
-        for line in self._look.call(run, "wg", "show", "wt0", "allowed-ips").splitlines():
+        for line in self._look.call(run, "wg", "show", INTERFACE, "allowed-ips").splitlines():
             key, _, prefixes = line.partition("\t")
             if LAN_V4 in prefixes.split():
                 return keys.get(key, "")
@@ -113,6 +119,10 @@ class Stage:
         peers = status["peers"]["details"] if status else []
         connected = {peer["peerId"] for peer in peers if peer["status"] == "Connected"}
         return {name for name in self.gateways if self._ids[name] in connected}
+
+    def switches(self) -> int:
+        """How often the client changed its gateway so far."""
+        return self.lab.processes.log("client").read_text().count("routing peer")
 
     def on_the_bus(self) -> set[str]:
         """The hosts that have a session."""
