@@ -56,7 +56,7 @@ class Agent:
     async def _clean_up(self) -> Mapping[str, str]:
         left = await self._base.loop.stop()
         if self._member is not None:
-            self._member.keeper.keep()
+            self._member.keep()
         return left
 
     async def _enrol(self) -> None:

@@ -23,15 +23,16 @@ _switches = Counter(
     "whimbrel_agent_switches", "HA sets that went to another routing peer, or to none", ["reason"], registry=REGISTRY
 )
 _candidates = Gauge(
-    "whimbrel_agent_candidates", "Candidates of HA sets with more than one", ["state"], registry=REGISTRY
+    "whimbrel_agent_candidates", "Routing peers of the HA sets that this host uses", ["state"], registry=REGISTRY
 )
 
 
 class Choosing:
-    """Writes `decisions`, `ranked`, `probed` and `switches`."""
+    """Writes `decisions`, `rankings`, `probed` and `switches`. switches: the last ones of the runs before."""
 
-    def __init__(self, situation: Situation) -> None:
+    def __init__(self, situation: Situation, switches: tuple[Switch, ...] = ()) -> None:
         self._situation = situation
+        self._former = switches
         self._sets = HaSets()
         self._watch = Watch(
             situation.documents,
@@ -50,7 +51,8 @@ class Choosing:
         """Take up where the last run ended, before the kernel is touched: who carries a set is what the device says."""
         counters = self._situation.counters.value
         found = {prefix: key for key, peer in counters.items() for prefix in peer.allowed_ips}
-        self._sets = HaSets(found, self._situation.switches.value)
+        self._sets = HaSets(found, self._former)
+        self._situation.switches.set(self._former)
         self.step()
 
     async def run(self) -> None:
@@ -68,8 +70,8 @@ class Choosing:
         switches = sets.update(self._known(), time.monotonic(), time.time())
         if sets.decisions is not situation.decisions.value:
             situation.decisions.set(sets.decisions)
-        if sets.ranked is not situation.ranked.value:
-            situation.ranked.set(sets.ranked)
+        if sets.rankings is not situation.rankings.value:
+            situation.rankings.set(sets.rankings)
         if sets.probed is not situation.probed.value:
             situation.probed.set(sets.probed)
         if switches:
@@ -91,8 +93,8 @@ class Choosing:
         )
 
     def _count(self, state: str) -> int:
-        ranked = self._situation.ranked.value.values()
-        return sum(one.state == state for candidates in ranked for one in candidates)
+        rankings = self._situation.rankings.value.values()
+        return sum(one.state == state for ranking in rankings for one in ranking.candidates)
 
 
 def _tell(one: Switch) -> None:

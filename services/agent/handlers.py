@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from services.agent.core.paths.pathbook import PathBook
 from services.agent.core.routing.choices import DESELECT_ALL, SELECT_ALL, Selection, deselect, select
 from services.agent.core.routing.hagroups import HaGroup, offered
+from services.agent.core.show.hasets import history
 from services.agent.core.show.status import About, networks, status
 from services.agent.ports import Kept, Request, WireGuardDriver
 from services.agent.situation import Situation
@@ -41,6 +42,7 @@ class Handlers:
         return {
             "status": self._status,
             "networks": self._networks,
+            "history": self._history,
             "select": self._select,
             "deselect": self._deselect,
             "down": self._down,
@@ -52,7 +54,12 @@ class Handlers:
 
     async def _networks(self, _: Request) -> object:
         passed, shown = self._situation.passed.value, self._situation.shown
-        return networks(passed.documents, passed.local, shown, self._book.statuses())
+        rankings, health = self._situation.rankings.value, self._situation.health.value
+        return networks(passed.documents, passed.local, shown, self._book.statuses(), rankings, health)
+
+    async def _history(self, request: Request) -> object:
+        """Switches, oldest first; of one network where one is named."""
+        return history(self._situation.switches.value, *request.ids[:1])
 
     async def _select(self, request: Request) -> object:
         """Ids that are not offered."""
@@ -97,6 +104,7 @@ class Handlers:
             applied_revision=passed.applied_revision,
             pending=passed.pending,
             limit=self._device.limit,
+            health=self._situation.health.value,
             told=self._situation.addresses.value.told,
             now=time.monotonic(),
             wall=time.time(),

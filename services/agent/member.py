@@ -38,6 +38,7 @@ from services.agent.state import statefile
 from services.agent.state.identity import Identity
 from services.agent.state.lastgood import LastGoodKeeper
 from services.agent.state.statefile import Picture, StateFile
+from services.agent.state.switches import SwitchKeeper
 from shared.bus.undecodable import Undecodables
 from shared.events.signals import PeerMeta
 from shared.tasks import first_of
@@ -76,7 +77,7 @@ class Member:
         self._endpoints = base.picture.value.endpoints
         self.signalling = Signalling(situation, outbox.publish, account, peer_id, who.private_key, epoch)
         self._paths = Paths(situation, book, self.signalling, host.device, partial(whereabouts, host.rtnl), bus)
-        self.keeper = LastGoodKeeper(situation, base.picture, base.view, book, host.dial.known)
+        self._picture = LastGoodKeeper(situation, base.picture, base.view, book, host.dial.known)
         feed = Feed(
             situation,
             host.dial,
@@ -90,7 +91,8 @@ class Member:
         notifications = KernelNotifications(host.settings.interface, {host.rtnl.port}, lambda: host.nft.accounted)
         ways, gateway = Ways(host.rtnl), Gateway(host.rtnl, host.settings.interface)
         own_ways = statefile.own_ways(host.settings.state_dir)
-        self._choosing = Choosing(situation)
+        switches = statefile.switches(host.settings.state_dir)
+        self._choosing, self._switches = Choosing(situation, switches.value), SwitchKeeper(situation, switches)
         self._tasks: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (
             base.loop.run,
             self._choosing.run,
@@ -99,7 +101,8 @@ class Member:
             Moving(situation, host.dial, outbox, feed).run,
             self.signalling.beat,
             Reporter(situation, outbox.publish, account, peer_id, host.meta, host.device.name).run,
-            self.keeper.run,
+            self._picture.run,
+            self._switches.run,
             Following(situation, ways).run,
             CandidacyWatch(situation, ways, gateway, own_ways).run,
             CandidacyReporter(situation, outbox.publish, account, peer_id, epoch).run,
@@ -114,6 +117,11 @@ class Member:
         gc.collect()
         gc.freeze()
         await first_of(*(task() for task in self._tasks))
+
+    def keep(self) -> None:
+        """Write to disk now what is written some time after it changed."""
+        self._picture.keep()
+        self._switches.keep()
 
 
 def _asking_gateways(interface: str) -> Asking:

@@ -262,7 +262,7 @@ class Kept(Protocol[V]):
 class Request(msgspec.Struct, frozen=True):
     """What is asked on the agent's socket.
 
-    do: "status", "networks", "select", "deselect" or "down". ids: network ids, ("all",) for all of them.
+    do: "status", "networks", "history", "select", "deselect" or "down". ids: network ids, ("all",) for all of them.
     """
 
     do: str

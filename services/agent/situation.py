@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from services.agent.cells import Cell
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
-from services.agent.core.ha.standing import Carried, Decision, Health, Probed, Ranked, Switch
+from services.agent.core.ha.standing import Carried, Decision, Health, Probed, Ranking, Switch
 from services.agent.core.kernel import FloatingAddress, PeerStats
 from services.agent.core.paths.whereabouts import Told, Whereabouts
 from services.agent.core.reconcile.desired import Local
@@ -75,11 +75,11 @@ class PassResult(msgspec.Struct, frozen=True, kw_only=True):
 class Situation:
     """The cells, each with its writer.
 
-    local: of this host, and what of it changes is in cells. documents, switches: as the last run kept them; without a
-    document of this host's own there is nothing to go by.
+    local: of this host, and what of it changes is in cells. documents: as the last run kept them; without this host's
+    own there is nothing to go by.
     """
 
-    def __init__(self, local: Local, documents: Documents = Documents(), switches: tuple[Switch, ...] = ()) -> None:
+    def __init__(self, local: Local, documents: Documents = Documents()) -> None:
         self.local = local
         self.documents: Cell[Documents | None] = Cell(documents if documents.self_doc else None)
         """bus/feed.py: what management tells this host; None until anything is known of it."""
@@ -103,9 +103,9 @@ class Situation:
         """probes.py: peer id → what its answers say, for those in `probed`."""
         self.decisions: Cell[Mapping[HaKey, Decision]] = Cell({})
         """choosing.py: who carries each HA group that there is anything to decide about."""
-        self.ranked: Cell[Mapping[HaKey, tuple[Ranked, ...]]] = Cell({})
-        """choosing.py: the candidates of the groups in `decisions`, the one in use first."""
-        self.switches: Cell[tuple[Switch, ...]] = Cell(switches)
+        self.rankings: Cell[Mapping[HaKey, Ranking]] = Cell({})
+        """choosing.py: how the candidates of each HA group stand that this host uses."""
+        self.switches = Cell[tuple[Switch, ...]](())
         """choosing.py: the last switches, of the runs before as well, oldest first."""
         self.withdrawn: Cell[Mapping[str, str]] = Cell({})
         """candidacy.py: id of a route that this host serves and cannot carry now → why."""

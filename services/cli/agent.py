@@ -154,17 +154,50 @@ networks = App(name="networks", help="Show and choose the routes offered to this
 def ls(*, json: Json = False, interface: Interface = "wt0", socket: Socket = None) -> None:
     """List the routes offered to this host, and which of them it uses through whom.
 
+    Of a route with several routing peers each one is listed: which is in use, which would be next, and what keeps the
+    others from it.
+
     ```
     whimbrel networks ls
+    whimbrel networks ls --json | jq '.[] | {id, choice, routingPeers}'
     ```
     """
     offered = _ask(_path(socket, interface), "networks")
     if json:
         print_json(offered)
-    elif offered:
-        print_table(offered, NETWORKS)
-    else:
+        return
+    if not offered:
         print("No networks available.")
+        return
+    print_table(offered, NETWORKS)
+    ranked = [{"id": one["id"], **peer} for one in offered if len(one["routingPeers"]) > 1 for peer in _told(one)]
+    if ranked:
+        print()
+        print_table(ranked, ROUTING_PEERS)
+
+
+@networks.command
+def history(
+    network: Annotated[str, Parameter(help="Network id, as `whimbrel networks ls` shows it; all by default.")] = "",
+    *,
+    json: Json = False,
+    interface: Interface = "wt0",
+    socket: Socket = None,
+) -> None:
+    """List the last 50 times that another routing peer carried a network, or nobody did, and why.
+
+    ```
+    whimbrel networks history
+    whimbrel networks history office --json
+    ```
+    """
+    switches = _ask(_path(socket, interface), "history", ids=[network] if network else [])
+    if json:
+        print_json(switches)
+    elif switches:
+        print_table(switches, SWITCHES)
+    else:
+        print("Nothing was switched.")
 
 
 @networks.command
@@ -200,6 +233,7 @@ PEERS: Columns = {
     "ADDRESS": lambda peer: " ".join(filter(None, (peer["netbirdIp"], peer["netbirdIpv6"]))),
     "STATUS": "status",
     "ENDPOINT": lambda peer: peer["iceCandidateEndpoint"]["remote"],
+    "RTT": lambda peer: f"{peer['latency'] / 1e6:.1f} ms" if peer["latency"] else "",
     "LAST HANDSHAKE": lambda peer: "never" if peer["lastWireguardHandshake"][:4] == "0001" else _ago(peer),
     "RECEIVED": lambda peer: _bytes(peer["transferReceived"]),
     "SENT": lambda peer: _bytes(peer["transferSent"]),
@@ -217,6 +251,41 @@ NETWORKS: Columns = {
     "ADDRESSES": lambda one: ", ".join(address for found in one["resolvedIPs"].values() for address in found),
     "REASON": "reason",
 }
+
+
+ROUTING_PEERS: Columns = {
+    "ID": "id",
+    "NETWORK": lambda one: one["network"] or "names",
+    "RANK": "rank",
+    "ROUTING PEER": "fqdn",
+    "STATE": "state",
+    "RTT": lambda one: f"{one['latency'] / 1e6:.1f} ms" if one["latency"] else "",
+    "LOSS": lambda one: f"{one['loss']:.0%}" if one["latency"] else "",
+    "PATH": "path",
+    "METRIC": "metric",
+    "SINCE": "since",
+    "WHY": "why",
+}
+
+SWITCHES: Columns = {
+    "TIME": lambda one: _time(one["at"]),
+    "ID": "id",
+    "NETWORK": "network",
+    "FROM": lambda one: one["from"]["fqdn"] or "nobody",
+    "TO": lambda one: one["to"]["fqdn"] or "nobody",
+    "REASON": "reason",
+}
+
+
+def _told(network: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The routing peers of the network; beside the one in use stands why it is that one, and since when."""
+    chosen = {"since": _time(network["chosenAt"])}
+    return [
+        {**peer, **chosen, "why": "; ".join(filter(None, (network["choice"], peer["why"])))}
+        if peer["state"] == "in use"
+        else peer
+        for peer in network["routingPeers"]
+    ]
 
 
 def _summary(shown: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,7 +329,12 @@ def _in_the_way(bus: Mapping[str, Any]) -> str:
 
 
 def _ago(peer: Mapping[str, Any]) -> str:
-    return str(peer["lastWireguardHandshake"]).partition(".")[0].replace("T", " ").removesuffix("Z")
+    return _time(peer["lastWireguardHandshake"])
+
+
+def _time(text: str) -> str:
+    """A time as people read it, in UTC."""
+    return text.partition(".")[0].replace("T", " ").removesuffix("Z")
 
 
 def _bytes(count: int) -> str:

@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from services.agent.core.documents import LastGood
+from services.agent.core.ha.standing import Switch
 from services.agent.core.routing.choices import Selection
 from shared import files
 
@@ -81,6 +82,11 @@ def selection(directory: Path) -> StateFile[Selection]:
 def own_ways(directory: Path) -> StateFile[dict[str, str]]:
     """Routed networks that this host had a way of its own into → the device it was by (core/ha/candidacy.py)."""
     return StateFile(directory / "ways", dict[str, str], {})
+
+
+def switches(directory: Path) -> StateFile[tuple[Switch, ...]]:
+    """The last switches between routing peers, oldest first."""
+    return StateFile(directory / "switches", tuple[Switch, ...], ())
 
 
 class Originals:

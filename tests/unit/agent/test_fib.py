@@ -10,7 +10,7 @@ from services.agent.core.kernel import CONTROL_MARK, TABLE, RouteEntry
 from services.agent.core.reconcile.desired import desired
 from services.agent.core.routing.choices import Selection
 from services.agent.core.routing.destinations import covers
-from services.agent.core.routing.fib import NO_ADDRESSES, NO_POLICY, NOBODY_CONNECTED
+from services.agent.core.routing.fib import NO_ADDRESSES, NO_POLICY, NOBODY_CONNECTED, NOBODY_USABLE
 from services.agent.core.routing.policyrules import policy_rules
 from shared.events.documents import RouteDoc
 from tests.fakes.kernel import NOBODY, OPEN, UNREACHABLE, FakeKernel
@@ -323,7 +323,7 @@ def test_nobody_withdraws_a_route_unless_it_is_to_be_kept_r2() -> None:
     nobody = {DECIDED: ""}
     want = desired(world(make.route("r1", "10.1.0.0/16")), make.local(["gw"], decisions=nobody))
     assert kernel(want).where("10.1.2.9") == OPEN
-    assert (want.skipped, want.routing_peers) == ({"r1": NOBODY_CONNECTED}, {})
+    assert (want.skipped, want.routing_peers) == ({"r1": NOBODY_USABLE}, {})
     kept = make.route("r1", "10.1.0.0/16", by=("gw", "gw2"), keep_route=True)
     want = desired(world(kept), make.local(["gw"], decisions=nobody, routing_peers={"r1": "gw2"}))
     assert kernel(want).where("10.1.2.9") == make.key("gw2")

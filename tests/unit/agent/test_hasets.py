@@ -247,10 +247,10 @@ def test_a_path_that_drifts_slowly_is_looked_at_when_it_has_drifted_far_g1() -> 
 
 def test_what_stays_is_the_same_object() -> None:
     host = Host(health=health(a="up", b="up"))
-    before = host.sets.decisions, host.sets.ranked, host.sets.probed
+    before = host.sets.decisions, host.sets.rankings, host.sets.probed
     host.look(1.0, health=health(a=("up", 0.0108), b="up"))
     host.look(5.0)
-    after = host.sets.decisions, host.sets.ranked, host.sets.probed
+    after = host.sets.decisions, host.sets.rankings, host.sets.probed
     assert all(one is other for one, other in zip(before, after, strict=True))
 
 

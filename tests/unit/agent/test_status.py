@@ -1,6 +1,7 @@
 """What people and programs are shown of a host."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -8,11 +9,14 @@ import pytest
 from msgspec.structs import replace
 
 from services.agent.core.documents import Documents
+from services.agent.core.ha.standing import Health, Ranked, Ranking, Switch
 from services.agent.core.paths.pathbook import PathStatus
 from services.agent.core.paths.whereabouts import Told
 from services.agent.core.reconcile.desired import Local, desired
 from services.agent.core.routing.choices import Selection
 from services.agent.core.routing.fib import NO_POLICY, NOBODY_CONNECTED
+from services.agent.core.routing.hagroups import HaKey
+from services.agent.core.show.hasets import history
 from services.agent.core.show.status import About, networks, route_states, status
 from shared.events.documents import RouteDoc
 from shared.events.facts import RouteState
@@ -187,8 +191,65 @@ def test_a_network_shows_who_carries_it() -> None:
             "resolvedIPs": {},
             "carriedBy": {"peerId": "gw", "fqdn": "gw.whimbrel.test", "status": "Connected"},
             "reason": "",
+            "choice": "",
+            "chosenAt": "0001-01-01T00:00:00Z",
+            "routingPeers": [],
         }
     ]
+
+
+def test_a_network_shows_how_each_of_its_routing_peers_stands_best_first() -> None:
+    there = world(make.route("r1", network_id="office", by=("gw", "gw2"), metric=7))
+    states = (Ranked("gw2", "in use"), Ranked("gw", "withdrawn", "eth1 is gone"))
+    rankings: dict[HaKey, Ranking] = {
+        ("office", "10.1.0.0/16", ()): Ranking("the one before withdrew: eth1 is gone", WALL, states)
+    }
+    health = {"gw2": Health(verdict="up", rtt_s=0.0123, loss=0.05)}
+    local = make.local(["gw", "gw2"])
+    (found,) = networks(there, local, desired(there, local), PATHS, rankings, health)
+    assert (found.choice, found.chosen_at.timestamp()) == ("the one before withdrew: eth1 is gone", WALL)
+    assert msgspec.to_builtins(found.routing_peers[0]) == {
+        "peerId": "gw2",
+        "fqdn": "gw2.whimbrel.test",
+        "network": "10.1.0.0/16",
+        "rank": 1,
+        "state": "in use",
+        "why": "",
+        "metric": 7,
+        "latency": 12_300_000,
+        "loss": 0.05,
+        "path": "direct",
+    }
+    assert (found.routing_peers[1].rank, found.routing_peers[1].why) == (2, "eth1 is gone")
+    deselected = replace(local, selection=Selection(none=True))
+    (found,) = networks(there, deselected, desired(there, deselected), PATHS, rankings, health)
+    assert found.routing_peers == ()
+
+
+def test_a_connected_peer_that_answers_probes_shows_how_long_that_takes() -> None:
+    there, local, about = world(), make.local(), replace(ABOUT, health={"gw": Health(rtt_s=0.0123)})
+    details = status(there, local, desired(there, local), PATHS, about).peers.details
+    assert [(one.peer_id, one.latency) for one in details] == [("gw", 12_300_000), ("gw2", 0)]
+
+
+def test_the_history_tells_who_followed_whom_and_why() -> None:
+    plain = {"where": "10.1.0.0/16", "former": "gw", "former_name": "gw.test", "now": "", "now_name": ""}
+    switches = [
+        Switch(at=WALL, network_id=name, cause="down", reason="the one before does not answer", **plain)
+        for name in ("office", "home")
+    ]
+    assert msgspec.to_builtins(history(switches, "office"), builtin_types=(datetime,)) == (
+        {
+            "at": datetime.fromtimestamp(WALL, tz=UTC),
+            "id": "office",
+            "network": "10.1.0.0/16",
+            "from": {"peerId": "gw", "fqdn": "gw.test"},
+            "to": {"peerId": "", "fqdn": ""},
+            "cause": "down",
+            "reason": "the one before does not answer",
+        },
+    )
+    assert [one.id for one in history(switches)] == ["office", "home"]
 
 
 def test_a_network_of_names_shows_what_they_resolve_to() -> None:
@@ -251,9 +312,9 @@ def test_a_host_reports_what_became_of_each_route() -> None:
     local = make.local(["gw"], selection=Selection(deselected=frozenset({"deselected"})))
     assert route_states(there, desired(there, local), {"10.3.0.0/16": "busy"}) == (
         RouteState(route_id="failed", state="failed", error="169.254.0.0/16 is link-local"),
-        RouteState(route_id="installed", state="installed"),
+        RouteState(route_id="installed", state="installed", routing_peer="gw"),
         RouteState(route_id="not-served", state="failed", error="127.0.0.0/8 is loopback"),
-        RouteState(route_id="refused-by-kernel", state="failed", error="busy"),
+        RouteState(route_id="refused-by-kernel", state="failed", error="busy", routing_peer="gw"),
         RouteState(route_id="serving", state="serving"),
         RouteState(route_id="unseen", state="waiting", error=NO_POLICY),
         RouteState(route_id="waiting", state="waiting", error="no routing peer is connected"),

@@ -12,6 +12,7 @@ import pytest
 import structlog.testing
 
 from services.agent.core.documents import Documents, FeedView, Held, LastGood
+from services.agent.core.ha.standing import Switch
 from services.agent.core.kernel import PeerStats
 from services.agent.core.paths.pathbook import PathBook, Reset
 from services.agent.core.reconcile.desired import Local
@@ -20,6 +21,7 @@ from services.agent.situation import Bus, Situation
 from services.agent.state import lastgood, statefile
 from services.agent.state.lastgood import LastGoodKeeper
 from services.agent.state.statefile import Picture, StateFile
+from services.agent.state.switches import SwitchKeeper
 from shared import files
 from shared.events.documents import FeedMessage, PeerDoc
 from shared.events.subjects import FeedKey
@@ -211,3 +213,14 @@ def test_a_write_that_finds_no_room_names_the_file(disk: SmallDisk) -> None:
         files.write(disk.root / "identity", bytes(100_000))
     assert problem.value.filename == str(disk.root / "identity")
     assert not (disk.root / "identity").exists()
+
+
+async def test_the_last_switches_are_there_after_a_restart(tmp_path: Path) -> None:
+    situation = Situation(Local(public_key="", listen_port=1))
+    keeper = SwitchKeeper(situation, statefile.switches(tmp_path))
+    one = Switch(
+        at=1.0, network_id="n", where="w", former="a", former_name="A", now="b", now_name="B", cause="down", reason="r"
+    )
+    situation.switches.set((one,))
+    keeper.keep()
+    assert statefile.switches(tmp_path).value == (one,)

@@ -18,7 +18,7 @@ from services.cli import agent
 from tests.unit.agent import make
 from tests.unit.cli.conftest import Run
 
-ASKING = (("status",), ("networks", "ls"), ("networks", "select", "office"), ("down",))
+ASKING = (("status",), ("networks", "ls"), ("networks", "history"), ("networks", "select", "office"), ("down",))
 
 
 @pytest.fixture
@@ -101,19 +101,24 @@ def test_the_check_says_what_is_amiss(shown: dict[str, object], reason: str) -> 
     assert agent.amiss(shown) == reason
 
 
-def test_a_check_that_fails_ends_with_one_and_the_reason(
-    listener: socket.socket, whimbrel: Run, tmp_path: Path
-) -> None:
-    answer = {"result": WELL | {"appliedRevision": 4, "desiredRevision": 7}}
+def answering(listener: socket.socket, result: object) -> threading.Thread:
+    """An agent that answers one question."""
 
     def tell() -> None:
         connection, _ = listener.accept()
         connection.recv(4096)  # closing with a question unread would take the answer back
-        connection.sendall(json.dumps(answer).encode() + b"\n")
+        connection.sendall(json.dumps({"result": result}).encode() + b"\n")
         connection.close()
 
     telling = threading.Thread(target=tell)
     telling.start()
+    return telling
+
+
+def test_a_check_that_fails_ends_with_one_and_the_reason(
+    listener: socket.socket, whimbrel: Run, tmp_path: Path
+) -> None:
+    telling = answering(listener, WELL | {"appliedRevision": 4, "desiredRevision": 7})
     asked = whimbrel("status", "--check", "--socket", str(tmp_path / "agent.sock"))
     telling.join()
     assert (asked.code, asked.out, asked.err) == (1, "", "error: revision 4 of 7 is applied\n")
@@ -156,3 +161,58 @@ def test_where_a_host_is_told_to_be_reached_is_shown_or_why_it_is_nowhere(
     assert [one for one in asked.out.splitlines() if one.startswith("not told: ")] == [
         f"not told: {address}: {reason}" for address, reason in told.left_out.items()
     ]
+
+
+STANDING = {"network": "10.1.0.0/16", "metric": 100, "path": "direct", "loss": 0.02}
+OFFICE = {
+    "id": "office",
+    "network": "10.1.0.0/16",
+    "domains": [],
+    "status": "Selected",
+    "resolvedIPs": {},
+    "carriedBy": {"peerId": "b", "fqdn": "gw-b.test", "status": "Connected"},
+    "reason": "",
+    "choice": "the one before withdrew: eth1 is gone",
+    "chosenAt": "2026-01-02T03:04:05.678Z",
+    "routingPeers": [
+        {**STANDING, "rank": 1, "fqdn": "gw-b.test", "state": "in use", "why": "", "latency": 12_340_000},
+        {**STANDING, "rank": 2, "fqdn": "gw-a.test", "state": "withdrawn", "why": "eth1 is gone", "latency": 0},
+    ],
+}
+
+
+@pytest.mark.timeout(20)
+def test_networks_ls_lists_each_routing_peer_of_a_set_and_why_it_is_this_one(
+    listener: socket.socket, whimbrel: Run, tmp_path: Path
+) -> None:
+    telling = answering(listener, [OFFICE, OFFICE | {"id": "alone", "routingPeers": OFFICE["routingPeers"][:1]}])  # type: ignore[index]
+    lines = whimbrel("networks", "ls", "--socket", str(tmp_path / "agent.sock")).out.splitlines()
+    telling.join()
+    table = [" ".join(line.split()) for line in lines[4:]]
+    assert table == [
+        "ID NETWORK RANK ROUTING PEER STATE RTT LOSS PATH METRIC SINCE WHY",
+        "office 10.1.0.0/16 1 gw-b.test in use 12.3 ms 2% direct 100 2026-01-02 03:04:05 "
+        "the one before withdrew: eth1 is gone",
+        "office 10.1.0.0/16 2 gw-a.test withdrawn direct 100 eth1 is gone",
+    ]
+
+
+@pytest.mark.timeout(20)
+def test_networks_history_says_who_followed_whom_and_why(
+    listener: socket.socket, whimbrel: Run, tmp_path: Path
+) -> None:
+    switch = {
+        "at": "2026-01-02T03:04:05.678Z",
+        "id": "office",
+        "network": "10.1.0.0/16",
+        "from": {"peerId": "a", "fqdn": "gw-a.test"},
+        "to": {"peerId": "", "fqdn": ""},
+        "cause": "down",
+        "reason": "the one before does not answer, and no other is usable",
+    }
+    telling = answering(listener, [switch])
+    lines = whimbrel("networks", "history", "office", "--socket", str(tmp_path / "agent.sock")).out.splitlines()
+    telling.join()
+    assert " ".join(lines[1].split()) == (
+        "2026-01-02 03:04:05 office 10.1.0.0/16 gw-a.test nobody the one before does not answer, and no other is usable"
+    )

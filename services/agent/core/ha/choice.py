@@ -40,7 +40,7 @@ LEFT: Mapping[Cause, str] = {
     "holder": "it holds the return address",
     "path": "it is reached directly",
     "back": "it is usable again, and nobody was",
-    "first": "the best one at first sight",
+    "first": "the best one when it was first looked at",
 }
 
 

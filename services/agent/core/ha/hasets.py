@@ -13,7 +13,7 @@ from services.agent.core.changes import changed, patched
 from services.agent.core.documents import Documents
 from services.agent.core.ha.agents import Agents
 from services.agent.core.ha.choice import Chosen, Memory, choose
-from services.agent.core.ha.standing import Candidate, Decision, Health, Probed, Ranked, Role, Switch
+from services.agent.core.ha.standing import Candidate, Decision, Health, Probed, Ranking, Role, Switch
 from services.agent.core.parsed import Peer
 from services.agent.core.routing.choices import Choice, Selection, choice
 from services.agent.core.routing.hagroups import HaGroup, HaKey
@@ -58,7 +58,8 @@ class _Asked(NamedTuple):
 
 class HaSets:
     """decisions: who carries a group, of those that there is anything to decide about: with several candidates, or one
-    that is not usable. ranked: the candidates of the same groups. probed: whom to ask over the tunnel.
+    that is not usable. rankings: how the candidates of each group stand that is used. probed: whom to ask over the
+    tunnel.
 
     found: prefix → public key of the peer that the device led it to when this agent began. switches: the last ones of
     the runs before, oldest first.
@@ -84,7 +85,7 @@ class HaSets:
         self._others: Counter[str] = Counter()
         self._rtts: dict[str, float] = {}
         self.decisions: Mapping[HaKey, Decision] = {}
-        self.ranked: Mapping[HaKey, tuple[Ranked, ...]] = {}
+        self.rankings: Mapping[HaKey, Ranking] = {}
         self.probed: Mapping[str, Probed] = {}
 
     def update(self, known: Known, now: float, wall: float) -> tuple[Switch, ...]:
@@ -101,10 +102,10 @@ class HaSets:
         dirty |= {key for key, at in self._deadlines.items() if at <= now}
         switches: list[Switch] = []
         decisions: dict[HaKey, Decision | None] = {}
-        ranked: dict[HaKey, tuple[Ranked, ...] | None] = {}
+        rankings: dict[HaKey, Ranking | None] = {}
         for key in sorted(dirty):
-            decisions[key], ranked[key] = self._decide(key, now, wall, switches)
-        self.decisions, self.ranked = patched(self.decisions, decisions), patched(self.ranked, ranked)
+            decisions[key], rankings[key] = self._decide(key, now, wall, switches)
+        self.decisions, self.rankings = patched(self.decisions, decisions), patched(self.rankings, rankings)
         self._ask()
         return tuple(switches)
 
@@ -153,7 +154,7 @@ class HaSets:
 
     def _decide(
         self, key: HaKey, now: float, wall: float, switches: list[Switch]
-    ) -> tuple[Decision | None, tuple[Ranked, ...] | None]:
+    ) -> tuple[Decision | None, Ranking | None]:
         group = self._offers.groups.get(key)
         candidates = self._candidates(group) if group and self._choice and self._choice.uses(key[0]) else ()
         if group is None or not candidates:
@@ -169,10 +170,11 @@ class HaSets:
         else:
             self._deadlines[key] = chosen.next_deadline
         self._note_asked(key, _asked(candidates, chosen))
-        if len(candidates) == 1 and candidates[0].usable:
-            return None, None
         reason, at = self._reasons[key]
-        return Decision(peer_id=chosen.peer_id, reason=SILENT if chosen.is_silent else reason, at=at), chosen.ranked
+        reason = SILENT if chosen.is_silent else reason
+        decided = len(candidates) > 1 or not candidates[0].usable
+        decision = Decision(peer_id=chosen.peer_id, reason=reason, at=at) if decided else None
+        return decision, Ranking(reason, at, chosen.ranked)
 
     def _note(
         self, group: HaGroup, incumbent: str, chosen: Chosen, wall: float, switches: list[Switch]

@@ -100,6 +100,14 @@ class Ranked(msgspec.Struct, frozen=True, gc=False):
     why: str = ""
 
 
+class Ranking(msgspec.Struct, frozen=True, gc=False):
+    """The candidates of an HA group, the one in use first, and why and when (unix seconds) it became that one."""
+
+    reason: str
+    at: float
+    candidates: tuple[Ranked, ...]
+
+
 class Switch(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """Another routing peer carries an HA group, or nobody does. at: unix seconds. where: its prefix or domains.
 

@@ -29,6 +29,7 @@ from shared.events.documents import SelfDoc
 
 NO_POLICY = "no policy connects this host with a routing peer of the route"
 NOBODY_CONNECTED = "no routing peer is connected"
+NOBODY_USABLE = "no routing peer is usable"
 NO_ADDRESSES = "none of its names has an address that can be routed"
 
 
@@ -142,7 +143,7 @@ class Fib:
         if found.refused:
             return None, found.refused
         if not routing_peer.connected and not group.keep_route:
-            return _closed(group), NOBODY_CONNECTED
+            return _closed(group), NOBODY_CONNECTED if seen.connected.isdisjoint(able) else NOBODY_USABLE
         has_v6 = seen.peers[routing_peer.peer_id].address_v6 != ""
         prefixes = tuple(str(network) for network in found.networks if network.version == 4 or has_v6)
         return _Placed(group=group, prefixes=prefixes, routing_peer=routing_peer), "" if prefixes else NO_ADDRESSES

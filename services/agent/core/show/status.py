@@ -5,12 +5,13 @@ added. A time that never was is 0001-01-01T00:00:00Z, as Go writes it.
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
+from services.agent.core.ha.standing import Health, Ranking
 from services.agent.core.kernel import MTU
 from services.agent.core.parsed import Peer, Route, prefix_of
 from services.agent.core.paths.candidates import local_endpoints
@@ -19,11 +20,12 @@ from services.agent.core.paths.whereabouts import Told
 from services.agent.core.reconcile.desired import Local
 from services.agent.core.routing.choices import exit_bases, selected
 from services.agent.core.routing.destinations import covers
-from services.agent.core.routing.fib import NO_ADDRESSES, NO_POLICY, NOBODY_CONNECTED
-from services.agent.core.routing.hagroups import HaGroup, offered, serves
+from services.agent.core.routing.fib import NO_ADDRESSES, NO_POLICY, NOBODY_CONNECTED, NOBODY_USABLE
+from services.agent.core.routing.hagroups import HaGroup, HaKey, offered, serves
+from services.agent.core.show.hasets import RankedPeer, nanoseconds, ranked_peers
+from services.agent.core.show.times import NEVER, time_of
 from shared.events.facts import RouteState
 
-NEVER = datetime(1, 1, 1, tzinfo=UTC)
 NAMED = 3
 NARROW = (
     f"if large packets stall, a path is narrower than {MTU + 80} bytes and its ICMPv6 is filtered: "
@@ -37,7 +39,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     """What only the running agent knows. backend: "kernel" or "wireguard-go".
 
     pending: kernel entries that differ or failed, "kind key" → error or "". told: where other hosts may reach this one.
-    now: monotonic seconds, wall: unix seconds, both at this moment.
+    health: peer id → what probes say of it. now: monotonic seconds, wall: unix seconds, both at this moment.
     """
 
     version: str
@@ -49,6 +51,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     pending: Mapping[str, str] = {}
     told: Told = Told()
     limit: str = ""
+    health: Mapping[str, Health] = {}
     now: float = 0.0
     wall: float = 0.0
 
@@ -146,6 +149,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     path_limit: str
 
 
+NAMES = {
+    "resolved_ips": "resolvedIPs",
+    "routing_peer": "carriedBy",
+    "chosen_at": "chosenAt",
+    "routing_peers": "routingPeers",
+}
+
+
 class RoutingPeer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The routing peer that carries a network for this host."""
 
@@ -154,12 +165,11 @@ class RoutingPeer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     status: str
 
 
-class NetworkStatus(
-    msgspec.Struct, frozen=True, kw_only=True, rename={"resolved_ips": "resolvedIPs", "routing_peer": "carriedBy"}
-):
+class NetworkStatus(msgspec.Struct, frozen=True, kw_only=True, rename=NAMES):
     """An HA group, or an exit node of both families. network: "" for domains, "0.0.0.0/0, ::/0" for such an exit node.
 
     status: "Selected" or "Not Selected", as NetBird prints it. reason: why a selected one is not carried as it is.
+    routing_peers: who may carry a selected one, best first. choice, chosen_at: why and when it became the first.
     """
 
     id: str
@@ -170,6 +180,9 @@ class NetworkStatus(
     resolved_ips: Mapping[str, tuple[str, ...]]
     routing_peer: RoutingPeer | None
     reason: str
+    choice: str
+    chosen_at: datetime
+    routing_peers: tuple[RankedPeer, ...]
 
 
 def status(
@@ -216,7 +229,12 @@ def status(
 
 
 def networks(
-    documents: Documents, local: Local, desired: Desired, paths: Mapping[str, PathStatus]
+    documents: Documents,
+    local: Local,
+    desired: Desired,
+    paths: Mapping[str, PathStatus],
+    rankings: Mapping[HaKey, Ranking] = {},
+    health: Mapping[str, Health] = {},
 ) -> tuple[NetworkStatus, ...]:
     """The HA groups offered to this host, by prefix length, then address, then id; domains first."""
     if documents.self_doc is None:
@@ -231,7 +249,7 @@ def networks(
         )
     used = selected(local.selection, groups)
     shown = [
-        _network(network_id, members, network_id in used, documents, desired, paths)
+        _network(network_id, members, network_id in used, documents, desired, paths, rankings, health)
         for (network_id, _, _), members in entries.items()
     ]
     return tuple(sorted(shown, key=_by_prefix))
@@ -242,13 +260,15 @@ def route_states(documents: Documents, desired: Desired, errors: Mapping[str, st
     me = documents.self_doc
     states = []
     for route_id, route in documents.routes.items():
+        carrier = desired.routing_peers.get(route_id, "")
         reason = desired.skipped.get(route_id, "") or errors.get(route.canonical, "")
         if me is not None and serves(me.peer_id, route):
             states.append(RouteState(route_id=route_id, state="failed" if reason else "serving", error=reason))
-        elif reason in (NO_POLICY, NOBODY_CONNECTED, NO_ADDRESSES):
+        elif reason in (NO_POLICY, NOBODY_CONNECTED, NOBODY_USABLE, NO_ADDRESSES):
             states.append(RouteState(route_id=route_id, state="waiting", error=reason))
-        elif reason or route_id in desired.routing_peers:
-            states.append(RouteState(route_id=route_id, state="failed" if reason else "installed", error=reason))
+        elif reason or carrier:
+            state = "failed" if reason else "installed"
+            states.append(RouteState(route_id=route_id, state=state, error=reason, routing_peer=carrier))
     return tuple(states)
 
 
@@ -271,15 +291,15 @@ def _peer(peer: Peer, documents: Documents, desired: Desired, path: PathStatus, 
         netbird_ipv6=peer.address_v6,
         public_key=peer.wireguard_key,
         status=path.word,
-        last_status_update=_time(about.wall - about.now + path.changed_at) if path is not ABSENT else NEVER,
+        last_status_update=time_of(about.wall - about.now + path.changed_at) if path is not ABSENT else NEVER,
         connection_type="P2P" if up else "-",
         ice_candidate_type=Pair(),
         ice_candidate_endpoint=Pair(remote=path.endpoint if up else ""),
         relay_address="",
-        last_wireguard_handshake=_time(path.last_handshake) if up else NEVER,
+        last_wireguard_handshake=time_of(path.last_handshake) if up else NEVER,
         transfer_received=path.rx_bytes if up else 0,
         transfer_sent=path.tx_bytes if up else 0,
-        latency=0,
+        latency=nanoseconds(about.health.get(peer.peer_id)) if up else 0,
         quantum_resistance=False,
         networks=tuple(sorted({_where(documents.routes[route_id]) for route_id in carried})),
     )
@@ -307,7 +327,11 @@ def _network(
     documents: Documents,
     desired: Desired,
     paths: Mapping[str, PathStatus],
+    rankings: Mapping[HaKey, Ranking],
+    health: Mapping[str, Health],
 ) -> NetworkStatus:
+    ranked = [(group, rankings[group.key]) for group in groups if is_selected and group.key in rankings]
+    latest = max((ranking for _, ranking in ranked), key=lambda ranking: ranking.at, default=None)
     routes = [route for group in groups for route in group.routes]
     chosen = (desired.routing_peers.get(route.route_id, "") for route in routes)
     peer = documents.peers.get(next(filter(None, chosen), ""))
@@ -321,6 +345,11 @@ def _network(
         resolved_ips=_resolved(routes, documents),
         routing_peer=_routing_peer(peer, paths) if peer else None,
         reason=next(reasons, "") if is_selected else "",
+        choice=latest.reason if latest else "",
+        chosen_at=time_of(latest.at) if latest else NEVER,
+        routing_peers=tuple(
+            one for group, ranking in ranked for one in ranked_peers(group, ranking, documents.peers, health)
+        ),
     )
 
 
@@ -348,7 +377,3 @@ def _by_prefix(one: NetworkStatus) -> tuple[int, str, str]:
     first = one.network.partition(",")[0]
     network = prefix_of(first)
     return network.prefixlen if network else -1, first, one.id
-
-
-def _time(unix: float) -> datetime:
-    return datetime.fromtimestamp(unix, tz=UTC)
