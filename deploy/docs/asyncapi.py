@@ -101,7 +101,7 @@ def _message(event: Event) -> tuple[str, Json]:
         message["payload"] = _in_the_feed(event.struct)
     if event.sealed:
         message["contentType"] = "application/octet-stream"
-        message["payload"] = _sealed(event.struct)
+        message["payload"] = _sealed((event.struct, *event.others))
     return name(event), message
 
 
@@ -115,12 +115,12 @@ def _described(struct: type[msgspec.Struct]) -> Json:
     }
 
 
-def _sealed(struct: type[msgspec.Struct]) -> Json:
-    inside = f"{struct.__name__} (see {_SCHEMA}{struct.__name__})"
+def _sealed(inside: tuple[type[msgspec.Struct], ...]) -> Json:
+    named = " or ".join(f"{struct.__name__} (see {_SCHEMA}{struct.__name__})" for struct in inside)
     return {
         "type": "string",
         "format": "binary",
-        "description": f"24 nonce bytes and the NaCl box of {inside}, sender's to receiver's WireGuard key.",
+        "description": f"24 nonce bytes and the NaCl box of {named}, sender's to receiver's WireGuard key.",
     }
 
 

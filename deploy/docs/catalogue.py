@@ -12,6 +12,7 @@ from shared.events.facts import CandidacyFact, LeaseFact, ReportFact, Resolution
 from shared.events.signals import (
     Beat,
     Candidates,
+    Departed,
     Enrolled,
     EnrolRefused,
     EnrolRequest,
@@ -30,7 +31,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     subject: as in shared.events.subjects, variable tokens in braces. stream: where it is kept, None for what only
     passes. key: the tokens that name the thing it is about. replies: the structs of the answer, for a request.
-    sealed: the bus carries it as bytes that only the receiver can open.
+    sealed: the bus carries it as bytes that only the receiver can open. others: what may be inside instead.
     """
 
     struct: type[msgspec.Struct]
@@ -41,6 +42,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     replies: tuple[type[msgspec.Struct], ...] = ()
     sealed: bool = False
+    others: tuple[type[msgspec.Struct], ...] = ()
 
 
 ALSO_READ_BY: dict[type[Document], tuple[Party, ...]] = {RouteDoc: ("resolver",)}
@@ -149,6 +151,7 @@ EVENTS: tuple[Event, ...] = (
         consumers=("signal",),
         key="account, sender, receiver",
         sealed=True,
+        others=(Departed,),
     ),
     Event(
         struct=Candidates,
@@ -158,6 +161,7 @@ EVENTS: tuple[Event, ...] = (
         consumers=("agent",),
         key="account, sender, receiver",
         sealed=True,
+        others=(Departed,),
     ),
     Event(
         struct=Beat,
@@ -196,4 +200,5 @@ def parties(event: Event) -> list[tuple[Party, Literal["send", "receive"]]]:
 
 def structs() -> list[type[msgspec.Struct]]:
     """Everything that is a message, each once, in the order of the catalogue."""
-    return list(dict.fromkeys(struct for event in EVENTS for struct in (event.struct, *event.replies)))
+    found = (struct for event in EVENTS for struct in (event.struct, *event.others, *event.replies))
+    return list(dict.fromkeys(found))

@@ -105,6 +105,9 @@ class Handlers:
             pending=passed.pending,
             limit=self._device.limit,
             health=self._situation.health.value,
+            connection_limit="; ".join(
+                filter(None, (self._situation.unended.value, self._situation.unforgotten.value))
+            ),
             told=self._situation.addresses.value.told,
             now=time.monotonic(),
             wall=time.time(),

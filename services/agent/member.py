@@ -17,15 +17,20 @@ from services.agent.bus.session import Peer
 from services.agent.bus.signalling import Signalling
 from services.agent.candidacy import CandidacyWatch
 from services.agent.choosing import Choosing
+from services.agent.connections import Connections
 from services.agent.core.documents import FeedView
 from services.agent.core.paths.pathbook import PathBook
+from services.agent.departures import Departures
+from services.agent.drivers import netlink
 from services.agent.drivers.addresses import whereabouts
+from services.agent.drivers.conntrack import Conntrack
 from services.agent.drivers.gateway import Gateway
 from services.agent.drivers.icmp import Icmp
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.nft import Nft
 from services.agent.drivers.notifications import KernelNotifications
 from services.agent.drivers.rtnl_ways import Ways
+from services.agent.drivers.sockdiag import TcpSockets
 from services.agent.loop.following import Following
 from services.agent.loop.loop import Loop
 from services.agent.monitor import Monitor
@@ -40,7 +45,8 @@ from services.agent.state.lastgood import LastGoodKeeper
 from services.agent.state.statefile import Picture, StateFile
 from services.agent.state.switches import SwitchKeeper
 from shared.bus.undecodable import Undecodables
-from shared.events.signals import PeerMeta
+from shared.events.signals import Candidates, Departed, PeerMeta
+from shared.events.subjects import SignalKey
 from shared.tasks import first_of
 
 
@@ -78,6 +84,8 @@ class Member:
         self.signalling = Signalling(situation, outbox.publish, account, peer_id, who.private_key, epoch)
         self._paths = Paths(situation, book, self.signalling, host.device, partial(whereabouts, host.rtnl), bus)
         self._picture = LastGoodKeeper(situation, base.picture, base.view, book, host.dial.known)
+        self._connections = Connections(situation, TcpSockets(partial(Netlink, netlink.SOCK_DIAG)), self.signalling)
+        self._departures = Departures(situation, Conntrack(partial(Netlink, netlink.NETFILTER)))
         feed = Feed(
             situation,
             host.dial,
@@ -85,7 +93,7 @@ class Member:
             who.bus_seed,
             base.view,
             outbox,
-            self._paths.hear,
+            self._hear,
             Undecodables(),
         )
         notifications = KernelNotifications(host.settings.interface, {host.rtnl.port}, lambda: host.nft.accounted)
@@ -107,6 +115,8 @@ class Member:
             CandidacyWatch(situation, ways, gateway, own_ways).run,
             CandidacyReporter(situation, outbox.publish, account, peer_id, epoch).run,
             Monitor(situation, notifications).run,
+            self._connections.run,
+            self._departures.run,
             Probes(situation, _asking_gateways(host.settings.interface)).run,
         )
 
@@ -114,6 +124,7 @@ class Member:
         """Until cancelled."""
         await self._paths.begin(self._endpoints)
         self._choosing.begin()
+        self._connections.begin()
         gc.collect()
         gc.freeze()
         await first_of(*(task() for task in self._tasks))
@@ -122,6 +133,14 @@ class Member:
         """Write to disk now what is written some time after it changed."""
         self._picture.keep()
         self._switches.keep()
+
+    def _hear(self, key: SignalKey, sealed: bytes) -> None:
+        """Take a signal of another peer."""
+        match self.signalling.opened(key.sender, sealed):
+            case Candidates() as candidates:
+                self._paths.hear(key.sender, candidates)
+            case Departed() as departed:
+                self._departures.hear(key.sender, departed)
 
 
 def _asking_gateways(interface: str) -> Asking:

@@ -12,9 +12,9 @@ from services.agent.core.documents import Documents
 from services.agent.core.paths.candidates import local_endpoints
 from services.agent.core.paths.pathbook import PathBook, Reset, Send
 from services.agent.core.paths.whereabouts import Whereabouts, told, tunnel_moved
-from services.agent.ports import Signals, WireGuardDriver
+from services.agent.ports import Introductions, WireGuardDriver
 from services.agent.situation import Addresses, Situation, Tunnels
-from shared.events.subjects import SignalKey
+from shared.events.signals import Candidates
 from shared.tasks import end_if_cancelled
 
 APART_S = 0.01
@@ -39,7 +39,7 @@ class Paths:
         self,
         situation: Situation,
         book: PathBook,
-        signals: Signals,
+        signals: Introductions,
         device: WireGuardDriver,
         whereabouts: Callable[[Iterable[str]], Whereabouts],
         bus: Callable[[], Iterable[str]],
@@ -61,10 +61,9 @@ class Paths:
         self._to_move = False
         self._departed = False
 
-    def hear(self, key: SignalKey, sealed: bytes) -> None:
-        """Take a signal of another peer."""
-        candidates = self._signals.opened(key.sender, sealed)
-        if candidates is not None and self._book.receive(key.sender, candidates, time.monotonic()):
+    def hear(self, sender: str, candidates: Candidates) -> None:
+        """Take the word of another peer on where it may be reached."""
+        if self._book.receive(sender, candidates, time.monotonic()):
             self._watch.wake()
 
     async def begin(self, endpoints: Mapping[str, str]) -> None:

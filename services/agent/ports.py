@@ -6,20 +6,20 @@ Errors come back per entry, key → one line for a person, so that a failing ent
 A driver raises only MechanismMissing (services/agent/errors.py), when the mechanism as a whole is not there.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from nats.aio.client import Client
 
 from services.agent.core.ha.candidacy import DeviceState
+from services.agent.core.ha.flows import Flow, Socket
 from services.agent.core.ha.probing import Targets
 from services.agent.core.ha.standing import Health
 from services.agent.core.intervals import Network
 from services.agent.core.kernel import ObservedRuleset, PeerStats, Ruleset, SetOrMap, WireGuardDevice, WireGuardPeer
 from services.agent.core.reconcile.steps import Kind
 from services.agent.core.routing.following import Answer, Entrance, OtherRule
-from shared.events.signals import Candidates
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -235,16 +235,37 @@ class Publish(Protocol):
     async def __call__(self, subject: str, payload: bytes) -> bool: ...
 
 
-class Signals(Protocol):
-    """What peers tell each other over the bus, sealed: bus/signalling.py."""
+class Introductions(Protocol):
+    """Tells other peers where this host is, over the bus: bus/signalling.py."""
 
     async def introduce(
         self, receiver: str, endpoints: tuple[str, ...], *, generation: int, answer_wanted: bool
     ) -> bool:
         """Tell a peer where this host may be reached; False when there is no bus to say it on."""
 
-    def opened(self, sender: str, sealed: bytes) -> Candidates | None:
-        """What a peer says of itself, None when it is not to be used."""
+
+class Farewells(Protocol):
+    """Tells routing peers what this host left them, over the bus: bus/signalling.py."""
+
+    async def depart(self, receiver: str, routes: Collection[str]) -> None: ...
+
+
+class SocketsDriver(Protocol):
+    """The TCP connections of this host's own: drivers/sockdiag.py. Raises MechanismMissing and OSError."""
+
+    def of(self, addresses: Iterable[str]) -> Iterable[Socket]: ...
+
+    def end(self, sockets: Iterable[Socket]) -> int: ...
+
+
+class ConntrackDriver(Protocol):
+    """The connections that the kernel tracks: drivers/conntrack.py. Raises MechanismMissing and OSError."""
+
+    def begun_by(self, addresses: Collection[str]) -> Iterable[Flow]: ...
+
+    def tcp(self) -> Iterable[Flow]: ...
+
+    def forget(self, flows: Iterable[Flow]) -> int: ...
 
 
 class Kept(Protocol[V]):

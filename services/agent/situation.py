@@ -117,6 +117,10 @@ class Situation:
         """holding.py: the addresses that this host has in LANs for that."""
         self.draining = Cell(False)
         """lifetime: this host is about to stop, and its clients shall leave."""
+        self.unended = Cell("")
+        """connections.py: why connections that cannot go on are not ended here, "" when they are."""
+        self.unforgotten = Cell("")
+        """departures.py: why connections of clients that left are not forgotten here, "" when they are."""
         self.passed = Cell(PassResult(local=local))
         """loop/loop.py, after each pass."""
 

@@ -140,6 +140,8 @@ def status(
         print_table(shown["peers"]["details"], PEERS)
     if shown["limit"]:
         print(f"limit: {shown['limit']}")
+    if shown["connectionLimit"]:
+        print(f"limit: {shown['connectionLimit']}")
     if detail and shown["pathLimit"]:
         print(f"limit: {shown['pathLimit']}")
     for title, field in DETAILS if detail else ():

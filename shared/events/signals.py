@@ -133,6 +133,18 @@ class Candidates(msgspec.Struct, frozen=True, kw_only=True, tag="candidates.v1")
     sent_at: float
 
 
-Signal: TypeAlias = Candidates
+class Departed(msgspec.Struct, frozen=True, kw_only=True, tag="departed.v1"):
+    """The sender uses these routes through the receiver no more, sealed to it. Producer and consumer: agents.
+
+    What the receiver knows of the sender's connections into them is out of date.
+
+    routes: ids. sent_at: grows from one word of a sender to the next; another one changes nothing.
+    """
+
+    routes: tuple[str, ...]
+    sent_at: float
+
+
+Signal: TypeAlias = Candidates | Departed
 """What is inside a sealed signal: 24 nonce bytes and the NaCl box of this as MessagePack, from the sender's to the
 receiver's WireGuard key. The bus and the introducer see bytes."""

@@ -19,6 +19,7 @@ from shared.events.facts import CandidacyFact, LeaseFact, ReportFact, Resolution
 from shared.events.signals import (
     Beat,
     Candidates,
+    Departed,
     Enrolled,
     EnrolRefused,
     EnrolRequest,
@@ -45,6 +46,7 @@ WHOLE: tuple[type[msgspec.Struct], ...] = (
     EnrolRefused,
     Beat,
     Candidates,
+    Departed,
     Picture,
     Selection,
     Identity,

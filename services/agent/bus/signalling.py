@@ -1,4 +1,4 @@
-"""Introductions to other peers, sealed so that only they can read them, and heartbeats.
+"""What this host tells other peers, sealed so that only they can read it, and heartbeats.
 
 A signal is 24 nonce bytes and the NaCl box of the message, from the sender's to the receiver's WireGuard key. A box
 opens with the same pair of keys in either direction, so the last 8 nonce bytes say who sent it to whom: a signal that
@@ -7,8 +7,10 @@ comes back to its sender opens, and is refused.
 
 import base64
 import hashlib
+import math
 import secrets
 import time
+from collections.abc import Collection
 
 import msgspec
 import structlog
@@ -20,7 +22,7 @@ from services.agent.ports import Publish
 from services.agent.situation import Situation
 from shared.bus.codec import encode
 from shared.events import subjects
-from shared.events.signals import BEAT_INTERVAL_S, Beat, Candidates
+from shared.events.signals import BEAT_INTERVAL_S, Beat, Candidates, Departed, Signal
 from shared.tasks import end_if_cancelled
 
 MAX_AGE_S = 300.0
@@ -30,7 +32,10 @@ NONCE_BYTES, DIRECTION_BYTES = 24, 8
 
 log = structlog.get_logger()
 
-_decoder = msgspec.msgpack.Decoder(Candidates)
+MOST_ROUTES = 400
+"""In one word of departure: 9 KB with ids of 20 characters, and services/signal takes 16."""
+
+_decoder = msgspec.msgpack.Decoder(Signal)
 
 
 class Unusable(Exception):
@@ -41,7 +46,7 @@ class Unusable(Exception):
         self.problem = problem
 
 
-def seal(message: Candidates, own: PrivateKey, receiver_key: str, direction: tuple[str, str]) -> bytes:
+def seal(message: Signal, own: PrivateKey, receiver_key: str, direction: tuple[str, str]) -> bytes:
     """The message for one receiver. receiver_key: base64. direction: sender's and receiver's peer id.
 
     Raises CryptoError or ValueError when the key is none.
@@ -50,12 +55,12 @@ def seal(message: Candidates, own: PrivateKey, receiver_key: str, direction: tup
     return bytes(Box(own, _public(receiver_key)).encrypt(encode(message), nonce))
 
 
-def unseal(sealed: bytes, own: PrivateKey, sender_key: str, direction: tuple[str, str], wall: float) -> Candidates:
+def unseal(sealed: bytes, own: PrivateKey, sender_key: str, direction: tuple[str, str], wall: float) -> Signal:
     """What the sender says; raises Unusable. wall: unix seconds now."""
     if sealed[NONCE_BYTES - DIRECTION_BYTES : NONCE_BYTES] != _direction(direction):
         raise Unusable("it is not for this direction")
     try:
-        message = _decoder.decode(Box(own, _public(sender_key)).decrypt(sealed))
+        message: Signal = _decoder.decode(Box(own, _public(sender_key)).decrypt(sealed))
     except (CryptoError, ValueError, msgspec.DecodeError, RecursionError) as problem:
         raise Unusable(f"it does not open: {type(problem).__name__}") from None
     if not abs(wall - message.sent_at) <= MAX_AGE_S:  # also for what is no number
@@ -72,7 +77,7 @@ def _public(key: str) -> PublicKey:
 
 
 class Signalling:
-    """Introduces this host to others, opens what they say of themselves, and sends heartbeats.
+    """Introduces this host to others, says when it leaves their routes, opens what they say, and sends heartbeats.
 
     Only peers that the documents name are spoken to and heard. epoch: of this run, see `Beat`.
     session: names this run to other peers.
@@ -89,15 +94,13 @@ class Signalling:
         self._epoch = epoch
         self._watch = Watch(situation.bus)
         self._complained: set[str] = set()
+        self._moment = 0.0
         self.session = secrets.token_hex(5)
 
     async def introduce(
         self, receiver: str, endpoints: tuple[str, ...], *, generation: int, answer_wanted: bool
     ) -> bool:
         """Tell one peer where this host may be reached; False when there is no bus to say it on."""
-        key = self._key_of(receiver)
-        if key is None:
-            return True
         message = Candidates(
             session=self.session,
             generation=generation,
@@ -105,14 +108,17 @@ class Signalling:
             answer_wanted=answer_wanted,
             sent_at=time.time(),
         )
-        try:
-            sealed = seal(message, self._own, key, (self._peer_id, receiver))
-        except (CryptoError, ValueError):
-            return True  # nobody holds what belongs to such a key
-        return await self._publish(subjects.signal_from(self._account, self._peer_id, receiver), sealed)
+        return await self._tell(receiver, message)
 
-    def opened(self, sender: str, sealed: bytes) -> Candidates | None:
-        """What the sender says of itself; None for a stranger, and for what is not to be used."""
+    async def depart(self, receiver: str, routes: Collection[str]) -> None:
+        """Tell a routing peer that this host uses these routes through it no more: once, since it costs time only."""
+        ids = sorted(routes)
+        for at in range(0, len(ids), MOST_ROUTES):
+            said = Departed(routes=tuple(ids[at : at + MOST_ROUTES]), sent_at=self._next_moment())
+            await self._tell(receiver, said)
+
+    def opened(self, sender: str, sealed: bytes) -> Signal | None:
+        """What the sender says; None for a stranger, and for what is not to be used."""
         key = self._key_of(sender)
         if key is None:
             return None
@@ -123,6 +129,22 @@ class Signalling:
                 self._complained.add(sender)
                 log.warning("a signal was dropped", sender=sender, problem=problem.problem)
             return None
+
+    async def _tell(self, receiver: str, message: Signal) -> bool:
+        """False when there is no bus to say it on."""
+        key = self._key_of(receiver)
+        if key is None:
+            return True
+        try:
+            sealed = seal(message, self._own, key, (self._peer_id, receiver))
+        except (CryptoError, ValueError):
+            return True  # nobody holds what belongs to such a key
+        return await self._publish(subjects.signal_from(self._account, self._peer_id, receiver), sealed)
+
+    def _next_moment(self) -> float:
+        """Unix seconds now, and later than the last time."""
+        self._moment = max(time.time(), math.nextafter(self._moment, math.inf))
+        return self._moment
 
     def _key_of(self, peer_id: str) -> str | None:
         documents = self._situation.documents.value

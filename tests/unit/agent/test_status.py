@@ -93,6 +93,7 @@ def test_the_status_has_netbirds_fields_and_says_how_far_the_host_is() -> None:
         "notTold": {"172.17.0.1/16": "a bridge"},
         "limit": "",
         "pathLimit": "",
+        "connectionLimit": "",
     }
     assert (peers["total"], peers["connected"]) == (2, 1)
 

@@ -17,7 +17,6 @@ from services.agent.ports import HostChange
 from services.agent.situation import Bus, Situation, Tunnels
 from shared.events.documents import PeerDoc, SettingsDoc
 from shared.events.signals import Candidates
-from shared.events.subjects import SignalKey
 from tests.support.bus import eventually
 from tests.unit.agent_shell.drivers import Device, Table
 
@@ -60,6 +59,10 @@ class Counting(Device):
 
     async def move(self) -> None:
         self.moves += 1
+
+
+def candidates(endpoint: str) -> Candidates:
+    return Candidates(session="a", generation=1, endpoints=(endpoint,), answer_wanted=False, sent_at=0.0)
 
 
 class Host:
@@ -111,10 +114,6 @@ class Host:
     ) -> bool:
         self.sent += self.has_bus
         return self.has_bus
-
-    def opened(self, sender: str, sealed: bytes) -> Candidates | None:
-        """These tests seal nothing: a signal is its own endpoint."""
-        return Candidates(session="a", generation=1, endpoints=(sealed.decode(),), answer_wanted=False, sent_at=0.0)
 
 
 async def test_the_addresses_are_read_at_first_and_once_for_each_overlay() -> None:
@@ -206,7 +205,7 @@ async def test_what_found_no_bus_is_said_when_there_is_one() -> None:
 async def test_the_kernel_loop_is_shown_where_a_peer_is_and_that_it_is_connected() -> None:
     host = Host(HOME)
     host.follow(Documents(settings=SETTINGS, peers={"p": parsed.peer(PEER)}))
-    host.paths.hear(SignalKey("acc", "p", "me"), b"203.0.113.1:51820")
+    host.paths.hear("p", candidates("203.0.113.1:51820"))
     await host.paths.step()
     assert host.situation.tunnels.value.endpoints == {"key": "203.0.113.1:51820"}
     host.device.counters["key"] = connected()
@@ -223,7 +222,7 @@ async def test_each_reset_of_a_peer_has_a_number_of_its_own() -> None:
     seen: list[int] = []
     for _ in range(2):
         host.follow(Documents(settings=SETTINGS, peers={"p": parsed.peer(PEER)}))
-        host.paths.hear(SignalKey("acc", "p", "me"), b"203.0.113.1:51820")
+        host.paths.hear("p", candidates("203.0.113.1:51820"))
         host.device.counters = {"key": connected()}
         await host.paths.step()
         host.device.counters = {}

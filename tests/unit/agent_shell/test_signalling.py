@@ -123,7 +123,7 @@ async def test_two_hosts_introduce_themselves_and_say_goodbye() -> None:
     (where, sealed), (beat_at, goodbye) = sent
     assert where == "signal.acc.from.alice.bob"
     opened = bob.opened("alice", sealed)
-    assert opened is not None
+    assert isinstance(opened, Candidates)
     assert (opened.endpoints, opened.generation, opened.answer_wanted) == (("192.0.2.1:1",), 3, False)
     assert bob.opened("nobody", sealed) is None
     assert alice.opened("bob", sealed) is None

@@ -52,6 +52,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     told: Told = Told()
     limit: str = ""
     health: Mapping[str, Health] = {}
+    connection_limit: str = ""
     now: float = 0.0
     wall: float = 0.0
 
@@ -111,7 +112,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     not used as it is → why; "route <network id> <where>", "peer <name>" or "rule <id> of policy <id>". local_endpoints:
     where other hosts are told to reach this one. not_told: this host's other addresses → why. limit: what
     does not work as it should with this WireGuard, and the remedy. path_limit: what will not where a path is as it
-    should not be, which this host cannot find out, and the remedy.
+    should not be, which this host cannot find out, and the remedy. connection_limit: what does not
+    become of connections when another routing peer carries them, and the remedy.
     """
 
     peers: Peers
@@ -147,6 +149,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     not_told: Mapping[str, str]
     limit: str
     path_limit: str
+    connection_limit: str
 
 
 NAMES = {
@@ -225,6 +228,7 @@ def status(
         not_told=about.told.left_out,
         limit=about.limit,
         path_limit=_path_limit(details),
+        connection_limit=about.connection_limit,
     )
 
 

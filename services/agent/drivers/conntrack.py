@@ -1,0 +1,119 @@
+"""Connection tracking over netlink: which connections the kernel knows, and forgetting some of them.
+
+Layouts: linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_tcp.h.
+"""
+
+import errno
+import socket
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import cached_property
+
+from services.agent.core.ha.flows import Flow, FlowState
+from services.agent.core.intervals import Version
+from services.agent.drivers import netlink
+from services.agent.drivers.netlink import Message, Netlink, Refusal, Request, attribute, attributes, nested
+from services.agent.errors import MechanismMissing
+
+CT_GET, CT_DELETE = (netlink.NFNL_SUBSYS_CTNETLINK << 8 | kind for kind in (1, 2))
+CTA_TUPLE_ORIG, CTA_PROTOINFO, CTA_TIMEOUT, CTA_ID, CTA_ZONE, CTA_FILTER = 1, 4, 7, 12, 18, 25
+CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
+CTA_IP_SRC: dict[Version, int] = {4: 1, 6: 3}
+CTA_IP_DST: dict[Version, int] = {4: 2, 6: 4}
+CTA_PROTO_NUM = 1
+CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE = 1, 1
+CTA_FILTER_ORIG_FLAGS = 1
+F_IP_SRC, F_PROTO_NUM = 1 << 0, 1 << 3
+
+VERSIONS: tuple[Version, Version] = (4, 6)
+_FAMILY: dict[Version, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
+_STATES: dict[int, FlowState] = {1: "opening", 2: "opening", 3: "open", 9: "opening"}
+"""enum tcp_conntrack: SYN_SENT, SYN_RECV, ESTABLISHED, SYN_SENT2. In the others one side is done."""
+
+
+class Conntrack:
+    """Raises MechanismMissing where the kernel cannot do it, and OSError when an answer is lost.
+
+    connect: opens the netlink socket when it is needed first; until then a kernel that lacks it is not noticed.
+    """
+
+    def __init__(self, connect: Callable[[], Netlink]) -> None:
+        self._connect = connect
+
+    @cached_property
+    def _netfilter(self) -> Netlink:
+        return self._connect()
+
+    def begun_by(self, addresses: Collection[str]) -> list[Flow]:
+        """Connections whose first packet came from one of the addresses.
+
+        The kernel finds those of a single IPv4 address. Of IPv6 addresses it takes every other one for it (Linux 6.18,
+        ctnetlink_filter_match_tuple), and before 5.8 it lists all.
+        """
+        found: list[Flow] = []
+        for version in VERSIONS:
+            packed = [socket.inet_pton(_FAMILY[version], one) for one in addresses if (":" in one) == (version == 6)]
+            if not packed:
+                continue
+            one = nested(CTA_TUPLE_IP, attribute(CTA_IP_SRC[version], packed[0]))
+            flows = self._dump(version, one, F_IP_SRC if version == 4 and len(packed) == 1 else 0)
+            sources = frozenset(map(int.from_bytes, packed))
+            found += (flow for flow in flows if flow.source in sources)
+        return found
+
+    def tcp(self) -> list[Flow]:
+        """All TCP connections."""
+        wanted = nested(CTA_TUPLE_PROTO, netlink.u8(CTA_PROTO_NUM, socket.IPPROTO_TCP))
+        flows = (one for version in VERSIONS for one in self._dump(version, wanted, F_PROTO_NUM))
+        return [one for one in flows if one.protocol == socket.IPPROTO_TCP]
+
+    def forget(self, flows: Iterable[Flow]) -> int:
+        """Forget connections: the next packet of one is its first again. Gives how many were known."""
+        forgotten, handles = 0, [one.handle for one in flows]
+        for at in range(0, len(handles), netlink.BATCH):
+            batch = [Request(CT_DELETE, 0, handle) for handle in handles[at : at + netlink.BATCH]]
+            refused = self._netfilter.apply(batch)
+            for refusal in refused.values():
+                if refusal.number != errno.ENOENT:
+                    raise MechanismMissing(f"the kernel does not forget connections ({refusal.text}): {_REMEDY}")
+            forgotten += len(batch) - len(refused)
+        return forgotten
+
+    def _dump(self, version: Version, wanted: bytes = b"", flags: int = 0) -> Iterator[Flow]:
+        """wanted: of the tuple. flags: which parts of it have to be equal."""
+        chosen = nested(CTA_TUPLE_ORIG, wanted) + nested(CTA_FILTER, netlink.u32(CTA_FILTER_ORIG_FLAGS, flags))
+        listed = self._netfilter.dump(Request(CT_GET, 0, _head(version) + (chosen if flags else b"")))
+        if isinstance(listed, Refusal):
+            raise MechanismMissing(f"the kernel does not list connections ({listed.text}): {_REMEDY}")
+        for message in listed:
+            if (found := _flow(message, version)) is not None:
+                yield found
+
+
+_REMEDY = "load the module nf_conntrack_netlink"
+
+
+def _head(version: Version) -> bytes:
+    return bytes((_FAMILY[version], 0, 0, 0))
+
+
+def _flow(message: Message, version: Version) -> Flow | None:
+    """None for an entry of the other family, which a kernel without filters lists."""
+    parts = attributes(message.body[4:])
+    tuple_ = attributes(parts[CTA_TUPLE_ORIG])
+    addresses = attributes(tuple_[CTA_TUPLE_IP])
+    if CTA_IP_SRC[version] not in addresses:
+        return None
+    protocol = attributes(tuple_[CTA_TUPLE_PROTO])[CTA_PROTO_NUM][0]
+    told = attributes(attributes(parts.get(CTA_PROTOINFO, memoryview(b""))).get(CTA_PROTOINFO_TCP, memoryview(b"")))
+    state = told.get(CTA_PROTOINFO_TCP_STATE)
+    named = [nested(CTA_TUPLE_ORIG, bytes(parts[CTA_TUPLE_ORIG]))]
+    named += [attribute(kind, bytes(parts[kind])) for kind in (CTA_ID, CTA_ZONE) if kind in parts]
+    return Flow(
+        version=version,
+        protocol=protocol,
+        source=int.from_bytes(addresses[CTA_IP_SRC[version]]),
+        destination=int.from_bytes(addresses[CTA_IP_DST[version]]),
+        state=_STATES.get(state[0], "closing") if state else "",
+        left_s=int.from_bytes(parts[CTA_TIMEOUT]) if CTA_TIMEOUT in parts else 0,
+        handle=_head(version) + b"".join(named),
+    )
