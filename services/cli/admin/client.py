@@ -16,6 +16,9 @@ ANSWER_LIMIT_S = 30.0
 TRIES = 3
 """How often a change is tried anew when somebody else changed the account in between."""
 
+_ALSO = {"peers": ("dns_label", "ip", "ipv6")}
+"""Resource → fields by which its objects are found as well as by id and name."""
+
 _TOKEN_REMEDY = "the server writes admin.token into its data directory"
 
 Object = dict[str, Any]
@@ -137,7 +140,7 @@ class Client:
 
 def _found(listed: list[Object], resource: str, wanted: str, what: str, name: str = "name") -> Object:
     try:
-        return dict(find(listed, wanted, what, name))
+        return dict(find(listed, wanted, what, (name, *_ALSO.get(resource, ()))))
     except NotFound as problem:
         raise Failed(f"{problem}: see `whimbrel admin {resource} list`") from None
     except Ambiguous as problem:

@@ -11,7 +11,7 @@ app = App(
     name="peers", help="Hosts with an agent. They are created by enrolling, with `whimbrel up`.", help_format="markdown"
 )
 
-Peer = Annotated[str, Parameter(help="Id or name of the peer.")]
+Peer = Annotated[str, Parameter(help="Id, name, DNS name or overlay address of the peer.")]
 
 COLUMNS: Columns = {
     "ID": "id",
@@ -21,8 +21,12 @@ COLUMNS: Columns = {
     "CONNECTED": "connected",
     "LAST SEEN": "last_seen",
     "VERSION": "version",
+    "DRAINING": "draining",
     "GROUPS": names("groups"),
 }
+REPLACED = ("name", "ssh_enabled", "login_expiration_enabled", "inactivity_expiration_enabled")
+"""What the API takes as a whole; the rest it leaves where it is left out."""
+
 REACHABLE: Columns = {"ID": "id", "NAME": "name", "ADDRESS": "ip", "DNS NAME": "dns_label", "CONNECTED": "connected"}
 
 
@@ -102,9 +106,31 @@ def update(
     _show(
         connection,
         client.revise(
-            f"/peers/{found['id']}", lambda current: {field: current[field] for field in given} | changed | addresses
+            f"/peers/{found['id']}", lambda current: {field: current[field] for field in REPLACED} | changed | addresses
         ),
     )
+
+
+@app.command
+def drain(peer: Peer, /, *, connection: Connection = Connection()) -> None:
+    """Have clients leave the routes that a peer serves for other routing peers, as long as it is drained.
+
+    ```
+    whimbrel admin peers drain gw
+    ```
+    """
+    _set_draining(peer, connection, draining=True)
+
+
+@app.command
+def undrain(peer: Peer, /, *, connection: Connection = Connection()) -> None:
+    """Let clients use the routes that a peer serves again.
+
+    ```
+    whimbrel admin peers undrain gw2
+    ```
+    """
+    _set_draining(peer, connection, draining=False)
 
 
 @app.command
@@ -124,8 +150,19 @@ def delete(peer: Peer, /, *, connection: Connection = Connection()) -> None:
         print(f"deleted peer {found['id']} ({found['name']})")
 
 
+def _set_draining(peer: str, connection: Connection, *, draining: bool) -> None:
+    client = Client(connection)
+    found = client.find("peers", peer, "peer")
+
+    def change(current: Object) -> Object:
+        return {field: current[field] for field in REPLACED} | {"draining": draining}
+
+    _show(connection, client.revise(f"/peers/{found['id']}", change))
+
+
 def _show(connection: Connection, peer: Object) -> None:
     if connection.json:
         print_json(peer)
     else:
-        print_object({field: value for field, value in peer.items() if field != "local_flags"})
+        warnings = [f"{warning['code']}: {warning['message']}" for warning in peer["warnings"]]
+        print_object({field: value for field, value in peer.items() if field != "local_flags"} | {"warnings": warnings})

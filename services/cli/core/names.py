@@ -12,13 +12,18 @@ class Ambiguous(Exception):
     """Write the id: several objects have the name."""
 
 
-def find(objects: Iterable[Mapping[str, Any]], wanted: str, what: str, name: str = "name") -> Mapping[str, Any]:
-    """The object whose id is `wanted`, else the only one whose `name` field is. Raises NotFound or Ambiguous."""
+def find(
+    objects: Iterable[Mapping[str, Any]], wanted: str, what: str, names: Iterable[str] = ("name",)
+) -> Mapping[str, Any]:
+    """The object whose id is `wanted`, else the only one that has it in a field of `names`.
+
+    Raises NotFound or Ambiguous.
+    """
     listed = list(objects)
     for candidate in listed:
         if candidate["id"] == wanted:
             return candidate
-    named = [candidate for candidate in listed if candidate[name] == wanted]
+    named = [candidate for candidate in listed if wanted and wanted in map(candidate.get, names)]
     if not named:
         raise NotFound(f"there is no {what} {wanted!r}")
     if len(named) > 1:

@@ -26,6 +26,8 @@ TEXTS = {
     "peer.ip.update": "Peer address changed",
     "peer.ssh.enable": "Peer SSH server enabled",
     "peer.ssh.disable": "Peer SSH server disabled",
+    "peer.drain.enable": "Routing peer drained",
+    "peer.drain.disable": "Routing peer no longer drained",
     "peer.login.expiration.enable": "Peer login expiration enabled",
     "peer.login.expiration.disable": "Peer login expiration disabled",
     "peer.inactivity.expiration.enable": "Peer inactivity expiration enabled",

@@ -9,7 +9,7 @@ from services.management.api.call import Call
 from services.management.api.kept import Slices
 from services.management.api.reach import Counts
 from services.management.api.view import View, steps
-from services.management.api.wire import GroupMinimum, Id, groups_minimum, moment, without
+from services.management.api.wire import GroupMinimum, Id, WarningResponse, groups_minimum, moment, without
 from services.management.core.model.account import Account
 from services.management.core.model.peer import Peer
 from shared.events.facts import ReportFact, SessionFact
@@ -34,7 +34,8 @@ class PeerResponse(msgspec.Struct, frozen=True, kw_only=True):
     """last_seen: since when it is as `connected` says. version, kernel_version: as its agent last reported.
 
     ipv6: absent where the host has none. extra_dns_labels: whole names. connection_ip, geoname_id, country_code and
-    city_name are not known. accessible_peers_count: only in lists, local_flags: only where one peer is answered.
+    city_name are not known. draining: people want clients to leave the routes that it serves.
+    accessible_peers_count: only in lists; local_flags and warnings: only where one peer is answered.
     """
 
     id: Id
@@ -65,8 +66,10 @@ class PeerResponse(msgspec.Struct, frozen=True, kw_only=True):
     serial_number: str
     extra_dns_labels: list[str]
     ephemeral: bool
+    draining: bool
     accessible_peers_count: int | msgspec.UnsetType = msgspec.UNSET
     local_flags: LocalFlags | msgspec.UnsetType = msgspec.UNSET
+    warnings: list[WarningResponse] | msgspec.UnsetType = msgspec.UNSET
 
 
 class AccessiblePeerResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +128,7 @@ def _response(
         serial_number=peer.meta.serial_number,
         extra_dns_labels=peer.extra_fqdns(dns_domain),
         ephemeral=peer.ephemeral,
+        draining=peer.draining,
     )
 
 

@@ -19,7 +19,8 @@ from services.management.api.peeranswers import (
 )
 from services.management.api.reach import NewestCounts, reached
 from services.management.api.view import Newest
-from services.management.api.wire import Nothing, asked, example
+from services.management.api.wire import Nothing, asked, example, shown_warnings
+from services.management.core import warnings
 from services.management.core.commands import peers as commands
 from services.management.core.commands.checks import found
 from services.management.core.model.peer import Peer
@@ -88,8 +89,10 @@ def _has_address(peer: Peer, text: str) -> bool:
 
 
 def _one(call: Call, peer: Peer) -> Response[PeerResponse]:
-    shown_now = shown(call, call.state.peers.get(peer.id, peer))
-    return call.answer(msgspec.structs.replace(shown_now, local_flags=LocalFlags()))
+    now = call.state.peers.get(peer.id)
+    told = shown_warnings(warnings.of_peer(call.state, now)) if now else []
+    response = msgspec.structs.replace(shown(call, now or peer), local_flags=LocalFlags(), warnings=told)
+    return call.answer(response)
 
 
 router = resource("peers", list_peers, get_peer, update_peer, delete_peer, list_accessible_peers)

@@ -9,22 +9,14 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from services.management.api.call import Call, by_id, known, resource
-from services.management.api.wire import Id, Nothing, example
+from services.management.api.wire import Id, Nothing, WarningResponse, example, shown_warnings
 from services.management.core import warnings
 from services.management.core.commands import routes as commands
 from services.management.core.commands.checks import found
 from services.management.core.commands.lan import shown_target
-from services.management.core.commands.request import about
 from services.management.core.model.route import DOMAIN_PLACEHOLDER, NetworkType, Route
 from shared.events.documents import Probe
 from shared.net.domains import to_unicode
-
-
-class WarningResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """What is allowed but perhaps not meant. code: what it is about. message: one line for a person."""
-
-    code: Annotated[str, about("Does not change.", "open-route")]
-    message: str
 
 
 class ProbeResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,9 +113,8 @@ def _saved(call: Call, saved: commands.SavedRoute) -> Response[RouteResponse]:
     return _answer(call, current or saved.route, (*saved.of_request, *of_route))
 
 
-def _answer(call: Call, route: Route, told: Iterable[warnings.RouteWarning]) -> Response[RouteResponse]:
-    responses = [WarningResponse(code=warning.code, message=warning.message) for warning in told]
-    return call.answer(msgspec.structs.replace(_shown(route), warnings=responses))
+def _answer(call: Call, route: Route, told: Iterable[warnings.Warned]) -> Response[RouteResponse]:
+    return call.answer(msgspec.structs.replace(_shown(route), warnings=shown_warnings(told)))
 
 
 def _shown(route: Route) -> RouteResponse:

@@ -10,6 +10,7 @@ from litestar.params import BodyKwarg, QueryParameter
 
 from services.management.core.model.group import Group
 from services.management.core.state import AccountState
+from services.management.core.warnings import Warned
 
 Id: TypeAlias = Annotated[str, msgspec.Meta(description="Made by the server.", examples=["d0fsqhs3r4mc73a1b2c0"])]
 
@@ -39,6 +40,17 @@ class GroupMinimum(msgspec.Struct, frozen=True, kw_only=True):
     peers_count: int
     resources_count: int
     issued: str
+
+
+class WarningResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """What is allowed but perhaps not meant. code: what it is about. message: one line for a person."""
+
+    code: Annotated[str, msgspec.Meta(description="Does not change.", examples=["open-route"])]
+    message: str
+
+
+def shown_warnings(told: Iterable[Warned]) -> list[WarningResponse]:
+    return [WarningResponse(code=warning.code, message=warning.message) for warning in told]
 
 
 def without(response: msgspec.Struct, field: str) -> tuple[bytes, bytes]:

@@ -58,6 +58,8 @@ async def test_a_peer() -> None:
         "serial_number": "",
         "extra_dns_labels": [],
         "ephemeral": False,
+        "draining": False,
+        "warnings": [],
         "local_flags": dict.fromkeys(LOCAL_FLAGS, False),
     }
 
@@ -69,7 +71,7 @@ async def test_a_peer_with_extra_labels_and_without_ipv6() -> None:
     listed = {p["id"]: p for p in await world.get("peers")}["db"]
     reached = {p["id"]: p for p in await world.get("peers/gw/accessible-peers")}["db"]
     assert all("ipv6" not in answer for answer in (shown, listed, reached))
-    assert listed == {name: value for name, value in shown.items() if name != "local_flags"} | {
+    assert listed == {name: value for name, value in shown.items() if name not in ("local_flags", "warnings")} | {
         "accessible_peers_count": 3
     }
 

@@ -168,6 +168,7 @@ WHOLE: dict[str, tuple[str, str, dict[str, Any]]] = {
             "login_expiration_enabled": False,
             "inactivity_expiration_enabled": False,
             "approval_required": False,
+            "draining": False,
             "ip": "100.64.0.77",
             "ipv6": "fd00:64::77",
         },

@@ -39,6 +39,7 @@ def made_before() -> list[Entity]:
     web = rule("web", protocol="tcp", ports=("443",))
     return [
         group("servers"),
+        peer("gw2", "gateways", draining=True),
         route("office", peer="gw", masquerade=True),
         policy("web", web),
         setup_key("offices", "OFFICES-KEY"),
@@ -63,7 +64,14 @@ def test_every_example_of_the_help_runs_as_printed(
 def test_every_command_of_every_group_has_an_example() -> None:
     shown = {tuple(example.split()[2:4]) for example in EXAMPLES}
     everything = {(name, what) for name in LISTINGS[:5] for what in ("list", "get", "create", "update", "delete")}
-    others = {("peers", "accessible"), ("events", "list"), ("users", "list"), ("users", "current")}
+    others = {
+        ("peers", "accessible"),
+        ("peers", "drain"),
+        ("peers", "undrain"),
+        ("events", "list"),
+        ("users", "list"),
+        ("users", "current"),
+    }
     assert shown == everything - {("peers", "create")} | others
 
 
@@ -301,6 +309,20 @@ def test_who_may_not_is_told_where_it_says_so(admin: Run, world: World, tmp_path
 def test_one_route_is_shown_with_its_warnings(admin: Run) -> None:
     assert "open-route: " in admin("routes", "get", "lan").out
     assert [w["code"] for w in json.loads(admin("routes", "get", "lan", "--json").out)["warnings"]] == ["open-route"]
+
+
+@pytest.mark.parametrize("by", ["gw", "gw.whimbrel.test", "ip", "ipv6"])
+def test_g6_a_peer_is_drained_and_undrained(admin: Run, world: World, by: str) -> None:
+    gateway = json.loads(admin("peers", "get", "gw", "--json").out)
+    wanted = gateway.get(by, by)
+    drained = json.loads(admin("peers", "drain", wanted, "--json").out)
+    assert drained == gateway | {"draining": True, "warnings": drained["warnings"]}
+    assert [warning["code"] for warning in drained["warnings"]] == ["only-routing-peer"]
+    assert json.loads(admin("peers", "update", "gw", "--ssh-enabled", "--json").out)["draining"] is True
+    assert "only-routing-peer: nobody else serves lan: clients stay with gw" in admin("peers", "get", "gw").out
+    after = json.loads(admin("peers", "undrain", wanted, "--json").out)
+    assert (after["draining"], after["warnings"]) == (False, [])
+    assert [a.code for commit in world.commits for a in commit.activities][-1] == "peer.drain.disable"
 
 
 def test_a_peer_gets_a_new_ipv6_address(admin: Run) -> None:

@@ -36,6 +36,16 @@ def test_an_id_comes_before_a_name(wanted: str, id: str) -> None:
     assert find(PEERS, wanted, "peer")["id"] == id
 
 
+def test_an_object_is_found_by_each_of_its_names() -> None:
+    peers = [
+        {"id": "1", "name": "gw", "ip": "100.64.0.1"},
+        {"id": "2", "name": "other", "ip": "100.64.0.2", "ipv6": ""},
+    ]
+    assert [find(peers, wanted, "peer", ("name", "ip", "ipv6"))["id"] for wanted in ("gw", "100.64.0.2")] == ["1", "2"]
+    with pytest.raises(NotFound):
+        find(peers, "", "peer", ("name", "ip", "ipv6"))
+
+
 def test_an_ambiguous_name_is_answered_with_the_ids() -> None:
     with pytest.raises(Ambiguous, match="2 peers are called 'twin': use one of the ids 2, 3"):
         find(PEERS, "twin", "peer")

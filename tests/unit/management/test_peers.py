@@ -3,14 +3,16 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from services.management.core import warnings
 from services.management.core.commands.peers import PeerRequest, delete_peer, update_peer
 from services.management.core.entities import Entity, Ref
 from services.management.core.model.commit import Activity, Commit
 from services.management.core.model.peer import Peer
 from services.management.core.model.policy import ResourceRef
 from services.management.errors import InUse, Invalid, Unknown, Unsuitable
-from tests.builders import context, peer, policy, route, rule, state
+from tests.builders import context, group, peer, policy, route, rule, state
 
 A = peer("a", address_v4="100.64.7.9", address_v6="fd00:64::9")
 B = peer("b", address_v4="100.64.8.8", address_v6="fd00:64::8")
@@ -57,6 +59,8 @@ def test_a_name_that_gives_no_label_is_refused(name: str) -> None:
     "old, fields, code",
     [
         ({}, {"ssh_enabled": True}, "peer.ssh.enable"),
+        ({}, {"draining": True}, "peer.drain.enable"),
+        ({"draining": True}, {"draining": False}, "peer.drain.disable"),
         ({"ssh_enabled": True}, {}, "peer.ssh.disable"),
         ({"user_id": "u"}, {"login_expiration_enabled": True}, "peer.login.expiration.enable"),
         ({"user_id": "u", "login_expiration_enabled": True}, {}, "peer.login.expiration.disable"),
@@ -130,6 +134,39 @@ def test_a_peer_without_ipv6_gets_no_address() -> None:
 
 def test_a_new_address_is_stored_in_canonical_text() -> None:
     assert updated(ipv6="FD00:64:0:0::AB")[0].address_v6 == "fd00:64::ab"
+
+
+def test_c2_a_put_that_does_not_know_of_draining_leaves_it() -> None:
+    assert updated(peer("a", draining=True), name="b")[0].draining
+    assert updated(peer("a", draining=True), draining=None)[1] is None
+
+
+LAN = route("lan", "10.0.0.0/24", network_id="office", peer_groups=("gateways",), groups=("gateways",))
+MATE = route("mate", "10.0.0.0/24", network_id="office", peer="c", groups=("gateways",))
+
+
+@pytest.mark.parametrize(
+    "others, served_by_it_alone",
+    [
+        ((route("lan", network_id="office", peer="a"),), "office"),
+        ((LAN,), "office"),
+        ((LAN, peer("b", "gateways")), ""),
+        ((LAN, peer("b", "gateways", draining=True)), "office"),
+        ((LAN, peer("c"), MATE), ""),
+        ((LAN, peer("c"), replace(MATE, enabled=False)), "office"),
+        ((LAN, peer("c"), replace(MATE, network_id="elsewhere")), "office"),
+        ((route("lan", network_id="office", peer="a", enabled=False),), ""),
+        ((LAN, route("db", "10.9.0.0/24", peer="a")), "db, office"),
+        ((), ""),
+    ],
+)
+def test_g6_whoever_drains_the_only_routing_peer_is_warned(others: tuple[Entity, ...], served_by_it_alone: str) -> None:
+    drained = peer("a", "gateways", draining=True)
+    there = state(group("gateways"), drained, *others)
+    found = [warning.message for warning in warnings.of_peer(there, drained)]
+    expected = f"nobody else serves {served_by_it_alone}: clients stay with a there until somebody does"
+    assert found == ([expected] if served_by_it_alone else [])
+    assert warnings.of_peer(there, replace(drained, draining=False)) == ()
 
 
 def test_a_peer_is_deleted() -> None:

@@ -48,7 +48,7 @@ def replica(tmp_path: Path) -> _Replica:
     return _Replica(settings, seeds, cast(Any, None), away, away)
 
 
-@pytest.mark.parametrize("stop_at", [1, 2])
+@pytest.mark.parametrize("stop_at", [1, 3])
 async def test_a_replica_that_is_given_up_before_it_serves_answers_nobody(
     replica: _Replica, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
@@ -60,12 +60,12 @@ async def test_a_replica_that_is_given_up_before_it_serves_answers_nobody(
     assert bus.heard == []
 
 
-async def test_a_replica_that_serves_leaves_both_in_the_end(replica: _Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replica_that_serves_leaves_all_in_the_end(replica: _Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     bus = Hearing(0)
     monkeypatch.setattr(wiring, "over", bus.over)
     monkeypatch.setattr(replica.readmodel, "catch_up", bus.catch_up)
     leaving = await replica.serve()
-    assert bus.heard == [subjects.AUTH_CALLOUT, subjects.ENROL_ALL]
+    assert bus.heard == [subjects.AUTH_CALLOUT, subjects.ENROL_ALL, subjects.LEASE_ALL]
     for leave in leaving:
         await leave()
     assert bus.heard == []

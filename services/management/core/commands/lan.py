@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from services.management.core.commands.request import Integer, about
 from services.management.core.model.route import Route
 from services.management.core.state import AccountState
-from services.management.core.warnings import RouteWarning
+from services.management.core.warnings import Warned
 from services.management.errors import Invalid
 from shared.events.documents import Probe
 from shared.net.prefix import Network, network
@@ -42,19 +42,19 @@ def equipped(
     old: Route | None,
     probe: ProbeRequest | msgspec.UnsetType | None,
     return_address: str | msgspec.UnsetType | None,
-) -> tuple[Route, tuple[RouteWarning, ...]]:
+) -> tuple[Route, tuple[Warned, ...]]:
     """The route with what is asked for, or with what `old` had where nothing is, and warnings of what had to go.
 
     Raises Invalid.
     """
-    gone: list[RouteWarning] = []
+    gone: list[Warned] = []
 
     def kept(what: str, value: T, nothing: T, check: Callable[[T], None]) -> T:
         try:
             if value:
                 check(value)
         except Invalid as problem:
-            gone.append(RouteWarning(code=f"{what.replace('_', '-')}-removed", message=f"removed {problem.message}"))
+            gone.append(Warned(code=f"{what.replace('_', '-')}-removed", message=f"removed {problem.message}"))
             return nothing
         return value
 

@@ -29,6 +29,9 @@ class PeerRequest(Request, frozen=True, kw_only=True):
     approval_required: Annotated[bool, about("Every host is approved by its enrolment: false or absent.")] = False
     ip: Annotated[str | None, about("A free address of the overlay; absent leaves it.", "100.64.0.17")] = None
     ipv6: Annotated[str | None, about("A free address of the overlay; absent leaves it.")] = None
+    draining: Annotated[
+        bool | None, about("Have clients leave the routes that it serves; absent leaves it as it is.")
+    ] = None
 
 
 def update_peer(state: AccountState, id: str, request: PeerRequest, context: Context) -> Decision[Peer]:
@@ -46,6 +49,7 @@ def update_peer(state: AccountState, id: str, request: PeerRequest, context: Con
         inactivity_expiration_enabled=request.inactivity_expiration_enabled,
         address_v4=_address_v4(state, old, request.ip),
         address_v6=_address_v6(state, old, request.ipv6),
+        draining=old.draining if request.draining is None else request.draining,
     )
     new = _renamed(state, addressed, request.name)
     activities = _activities(state.account, old, new)
@@ -106,6 +110,8 @@ def _activities(account: Account, old: Peer, new: Peer) -> list[Activity]:
         codes.append("peer.ssh.enable" if new.ssh_enabled else "peer.ssh.disable")
     if new.name != old.name:
         codes.append("peer.rename")
+    if new.draining != old.draining:
+        codes.append("peer.drain.enable" if new.draining else "peer.drain.disable")
     for kind in ("login", "inactivity"):
         before, after = (getattr(peer, f"{kind}_expiration_enabled") for peer in (old, new))
         if after != before:

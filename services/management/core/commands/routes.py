@@ -79,8 +79,8 @@ class SavedRoute(msgspec.Struct, frozen=True):
     """of_request: warnings of how it was asked for, which the route does not show. warnings: of the route itself."""
 
     route: Route
-    of_request: tuple[warnings.RouteWarning, ...]
-    warnings: tuple[warnings.RouteWarning, ...]
+    of_request: tuple[warnings.Warned, ...]
+    warnings: tuple[warnings.Warned, ...]
 
 
 def create_route(state: AccountState, request: RouteRequest, context: Context) -> Decision[SavedRoute]:
@@ -110,7 +110,7 @@ def delete_route(state: AccountState, id: str, context: Context) -> Decision[Non
 
 
 def _saved(
-    state: AccountState, old: Route | None, route: Route, told: tuple[warnings.RouteWarning, ...], context: Context
+    state: AccountState, old: Route | None, route: Route, told: tuple[warnings.Warned, ...], context: Context
 ) -> Decision[SavedRoute]:
     saved = SavedRoute(route, told, warnings.of_route(state, route))
     if route == old:
@@ -121,7 +121,7 @@ def _saved(
 
 def _route(
     state: AccountState, id: str, request: RouteRequest, old: Route | None
-) -> tuple[Route, tuple[warnings.RouteWarning, ...]]:
+) -> tuple[Route, tuple[warnings.Warned, ...]]:
     """The route that is asked for, and warnings of how it is."""
     _check_presence(request)
     check_network_id(request.network_id)
