@@ -37,7 +37,7 @@ class Agent:
     async def run(self) -> int:
         """Work until told to stop, then remove everything from the kernel; gives the exit code."""
         try:
-            return await self._lifetime.run(self._work, self._leave, self._clean_up)
+            return await self._lifetime.run(self._work, self._drain, self._leave, self._clean_up)
         finally:
             await self._control.stop()
 
@@ -47,6 +47,11 @@ class Agent:
         self._setup_key = ""
         self._member = Member(self._base, self._who)
         await self._member.run()
+
+    async def _drain(self, within_s: float) -> None:
+        """Have clients of this host go to other routing peers."""
+        if self._member is not None:
+            await self._member.draining.run(within_s)
 
     async def _leave(self) -> None:
         """Say goodbye while there is a bus."""

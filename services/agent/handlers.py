@@ -18,7 +18,7 @@ ALL = ("all",)
 class Handlers:
     """bus_url: where the bus is, as people wrote it. kept: what people chose, from run to run.
 
-    stop: ends the agent and gives what it could not remove.
+    stop: ends the agent, after so many seconds for its clients to leave at most, and gives what it could not remove.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Handlers:
         device: WireGuardDriver,
         bus_url: str,
         kept: Kept[Selection],
-        stop: Callable[[], Awaitable[Mapping[str, str]]],
+        stop: Callable[[float], Awaitable[Mapping[str, str]]],
     ) -> None:
         self._situation = situation
         self._book = book
@@ -79,9 +79,9 @@ class Handlers:
         self._choose(selection)
         return unknown
 
-    async def _down(self, _: Request) -> object:
+    async def _down(self, request: Request) -> object:
         """What could not be removed."""
-        return await self._stop()
+        return await self._stop(request.drain_s)
 
     def _groups(self) -> tuple[HaGroup, ...]:
         documents = self._situation.passed.value.documents

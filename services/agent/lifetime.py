@@ -8,6 +8,9 @@ import structlog
 
 from shared.tasks import first_of
 
+SIGNAL_DRAIN_S = 8.0
+"""Whoever stops an agent by a signal (systemd, a container's runtime) kills it after 10 s or more."""
+
 log = structlog.get_logger()
 
 
@@ -16,30 +19,43 @@ class Lifetime:
 
     def __init__(self) -> None:
         self._stop = asyncio.Event()
+        self._at_once = asyncio.Event()
+        self._drain_s = 0.0
         self._left: asyncio.Future[Mapping[str, str]] = asyncio.get_running_loop().create_future()
 
-    def stop(self) -> None:
-        """Tell the agent to stop."""
+    def stop(self, drain_s: float = 0.0) -> None:
+        """Tell the agent to stop. drain_s: seconds it may wait for its clients to leave; 0 ends such a wait as well."""
+        if not self._stop.is_set():
+            self._drain_s = drain_s
+        if not drain_s:
+            self._at_once.set()
         self._stop.set()
 
-    async def down(self) -> Mapping[str, str]:
+    def signalled(self) -> None:
+        """A signal asks the agent to stop, a second one to do so at once."""
+        self.stop(0.0 if self._stop.is_set() else SIGNAL_DRAIN_S)
+
+    async def down(self, drain_s: float) -> Mapping[str, str]:
         """Tell it to stop, and give what could not be removed once it has: entry → why."""
-        self.stop()
+        self.stop(drain_s)
         return await asyncio.shield(self._left)
 
     async def run(
         self,
         work: Callable[[], Coroutine[Any, Any, None]],
+        drain: Callable[[float], Coroutine[Any, Any, None]],
         leave: Callable[[], Awaitable[None]],
         clean_up: Callable[[], Awaitable[Mapping[str, str]]],
     ) -> int:
-        """Work until told to stop, leave while the work still goes on, then clean up; gives the exit code.
+        """Work until told to stop, drain and leave while the work still goes on, then clean up; gives the exit code.
 
         clean_up: gives what could not be removed. It is not called when the work fails.
         """
 
         async def end() -> None:
             await self._stop.wait()
+            if not self._at_once.is_set():
+                await first_of(drain(self._drain_s), self._hurried())
             await leave()
 
         await first_of(work(), end())
@@ -48,3 +64,6 @@ class Lifetime:
         for entry, problem in left.items():
             log.error("could not be removed", entry=entry, problem=problem)
         return 1 if left else 0
+
+    async def _hurried(self) -> None:
+        await self._at_once.wait()

@@ -21,6 +21,7 @@ from services.agent.connections import Connections
 from services.agent.core.documents import FeedView
 from services.agent.core.paths.pathbook import PathBook
 from services.agent.departures import Departures
+from services.agent.draining import Draining
 from services.agent.drivers import netlink
 from services.agent.drivers.addresses import whereabouts
 from services.agent.drivers.conntrack import Conntrack
@@ -84,6 +85,7 @@ class Member:
         self.signalling = Signalling(situation, outbox.publish, account, peer_id, who.private_key, epoch)
         self._paths = Paths(situation, book, self.signalling, host.device, partial(whereabouts, host.rtnl), bus)
         self._picture = LastGoodKeeper(situation, base.picture, base.view, book, host.dial.known)
+        self.draining = Draining(situation, host.nft.counts)
         self._connections = Connections(situation, TcpSockets(partial(Netlink, netlink.SOCK_DIAG)), self.signalling)
         self._departures = Departures(situation, Conntrack(partial(Netlink, netlink.NETFILTER)))
         feed = Feed(

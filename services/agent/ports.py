@@ -284,8 +284,10 @@ class Request(msgspec.Struct, frozen=True):
     """What is asked on the agent's socket.
 
     do: "status", "networks", "history", "select", "deselect" or "down". ids: network ids, ("all",) for all of them.
+    drain_s: before it goes down, how long it may wait for its clients to leave.
     """
 
     do: str
     ids: tuple[str, ...] = ()
     append: bool = False
+    drain_s: float = 10.0

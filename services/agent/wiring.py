@@ -45,7 +45,7 @@ async def run(settings: Settings) -> int:
     """Run the agent until it is told to stop; gives the exit code. Raises AgentError or BadSetting before it runs."""
     lifetime = Lifetime()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, lifetime.stop)
+        asyncio.get_running_loop().add_signal_handler(number, lifetime.signalled)
     dial, mechanism, nft = Dialer(settings.bus, settings.bus_ca), probe(), Nft()
     try:
         directory = StateDirectory(settings.state_dir, NFT_TABLE)

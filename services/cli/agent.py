@@ -27,6 +27,7 @@ DETACHED_WITHIN_S = 10.0
 LOG_NAME = "agent.log"
 ANSWER_WITHIN_S = 10.0
 """The agent answers from memory; so long only when it waits for its wireguard-go, which it gives up after 5 s."""
+DRAIN_S, MAX_DRAIN_S = 10.0, 3600.0
 STOP_WITHIN_S = 60.0
 """Removing thousands of routes takes seconds, and so does a wireguard-go that has to be killed."""
 
@@ -95,16 +96,30 @@ def up(
     os.execve(sys.executable, AGENT, environment)
 
 
-def down(*, interface: Interface = "wt0", socket: Socket = None) -> None:
+def down(
+    *,
+    now: Annotated[bool, Parameter(negative="", help="Wait for nobody.")] = False,
+    drain_timeout: Annotated[
+        float, Parameter(env_var="WHIMBREL_DRAIN_TIMEOUT", help="Seconds that clients have to go elsewhere.")
+    ] = DRAIN_S,
+    interface: Interface = "wt0",
+    socket: Socket = None,
+) -> None:
     """Stop this host's agent: everything it made in the kernel is removed. Where none runs there is nothing to do.
+
+    A routing peer that others can stand in for first has its clients go there.
 
     ```
     whimbrel down
     ```
     """
-    path = _path(socket, interface)
+    if not 0 <= drain_timeout <= MAX_DRAIN_S:
+        raise Failed(f"--drain-timeout {drain_timeout:g}: choose between 0 and {MAX_DRAIN_S:g} seconds", 2)
+    path, drain_s = _path(socket, interface), 0.0 if now else drain_timeout
     try:
-        left = _ask(path, "down", within_s=STOP_WITHIN_S)
+        if drain_s and _ask(path, "status").get("drains"):
+            print(f"clients go to other routing peers: waiting for at most {drain_s:g} s (--now skips it)", flush=True)
+        left = _ask(path, "down", within_s=STOP_WITHIN_S + drain_s, drain_s=drain_s)
     except NotRunning:
         print(f"no agent runs at {path}: nothing to stop")
         return

@@ -96,7 +96,9 @@ def route(name: str, network: str = "10.1.0.0/16", *, by: str | Iterable[str] = 
     return RouteDoc(**{**plain, **fields})
 
 
-def served(name: str, network: str = "10.1.0.0/16", *permits: Permit, by: str = "me", **fields: Any) -> RouteDoc:
+def served(
+    name: str, network: str = "10.1.0.0/16", *permits: Permit, by: str | Iterable[str] = "me", **fields: Any
+) -> RouteDoc:
     """The copy of a route for its routing peer. No permits given: that of a route without access control groups."""
     plain: dict[str, Any] = {"permits": permits or (permit("", *fields.get("distribution", (ALL,))),)}
     return route(name, network, by=by, **{**plain, **fields})

@@ -94,6 +94,7 @@ def test_the_status_has_netbirds_fields_and_says_how_far_the_host_is() -> None:
         "limit": "",
         "pathLimit": "",
         "connectionLimit": "",
+        "drains": False,
     }
     assert (peers["total"], peers["connected"]) == (2, 1)
 

@@ -11,6 +11,7 @@ import msgspec
 
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
+from services.agent.core.ha.draining import is_replaceable
 from services.agent.core.ha.standing import Health, Ranking
 from services.agent.core.kernel import MTU
 from services.agent.core.parsed import Peer, Route, prefix_of
@@ -113,7 +114,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     where other hosts are told to reach this one. not_told: this host's other addresses → why. limit: what
     does not work as it should with this WireGuard, and the remedy. path_limit: what will not where a path is as it
     should not be, which this host cannot find out, and the remedy. connection_limit: what does not
-    become of connections when another routing peer carries them, and the remedy.
+    become of connections when another routing peer carries them, and the remedy. drains: a stop waits for its
+    clients to go to other routing peers.
     """
 
     peers: Peers
@@ -150,6 +152,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     limit: str
     path_limit: str
     connection_limit: str
+    drains: bool
 
 
 NAMES = {
@@ -229,6 +232,7 @@ def status(
         limit=about.limit,
         path_limit=_path_limit(details),
         connection_limit=about.connection_limit,
+        drains=about.bus_connected and is_replaceable(documents, desired.served),
     )
 
 
