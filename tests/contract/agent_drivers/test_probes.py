@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -12,7 +13,7 @@ from deploy.lab.netns import Namespace, address, connect
 from services.agent.asking import Asking
 from services.agent.core.documents import Documents
 from services.agent.core.ha.standing import Health, Probed, Role, Verdict
-from services.agent.core.kernel import CONTROL_MARK, WireGuardDevice, WireGuardPeer
+from services.agent.core.kernel import CONTROL_MARK, Ruleset, WireGuardDevice, WireGuardPeer
 from services.agent.core.reconcile.desired import desired
 from services.agent.drivers import netlink
 from services.agent.drivers.icmp import Icmp
@@ -78,7 +79,11 @@ async def tunnel(number: int, other: WireGuardPeer) -> None:
 def filter_with(host: Namespace, documents: Documents) -> None:
     want = desired(documents, make.local()).ruleset
     assert want is not None
-    assert host.call(asyncio.run, Nft().replace(want)) is None
+    assert host.call(asyncio.run, written(want)) is None
+
+
+async def written(table: Ruleset) -> str | None:
+    return await Nft().replace(table)  # which speaks to the kernel of the host that it is made on
 
 
 def gateway_rules(*rules: RuleDoc, distribution: str = "office") -> Documents:
@@ -92,6 +97,10 @@ def client_rules(*rules: RuleDoc) -> Documents:
     return make.documents(me, [make.peer("gw", v4=GATEWAY[4], v6=GATEWAY[6])], rules=rules, routes=[make.route("r")])
 
 
+nothing_runs_for = time.sleep
+"""What a suspended process does."""
+
+
 class Client:
     """The part of an agent that probes, with the device's counters read as the agent reads them."""
 
@@ -99,7 +108,8 @@ class Client:
         self.situation = Situation(make.local())
         self._gateway = public(key(2))
         self._version = version
-        self._probes = Probes(self.situation, Asking("gateway", IDENTIFIER, Icmp(IDENTIFIER, "wt0")))
+        self._asking = Asking("gateway", IDENTIFIER, Icmp(IDENTIFIER, "wt0"))
+        self._probes = Probes(self.situation, self._asking)
         self.role("in use")
         self.situation.tunnels.set(Tunnels(connected=frozenset((self._gateway,))))
 
@@ -111,11 +121,15 @@ class Client:
     def health(self) -> Health:
         return self.situation.health.value.get("gw", Health())
 
-    async def becomes(self, verdict: Verdict) -> float:
-        """Seconds until the verdict."""
-        begun = time.monotonic()
+    @property
+    def asked(self) -> int:
+        return self._asking.asked.get("gw", 0)
+
+    def has_asked_more_than(self, count: int) -> bool:
+        return self.asked > count
+
+    async def becomes(self, verdict: Verdict) -> None:
         await eventually(lambda: self.health.verdict == verdict, within_s=20.0)
-        return time.monotonic() - begun
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -153,5 +167,38 @@ def test_a_gateway_answers_its_clients_whatever_policies_drop_and_is_down_when_i
             await client.becomes("down")
             await asyncio.to_thread(hosts.gateway.ip, "link", "set", "eth0", "up")
             await client.becomes("up")
+
+    hosts.client.call(asyncio.run, scene())
+
+
+def test_who_is_given_none_of_its_routes_gets_no_answer(hosts: Hosts) -> None:
+    """Another of its clients does: the gateway is there, and says so to those whom it concerns."""
+    filter_with(hosts.client, client_rules())
+    filter_with(hosts.gateway, gateway_rules(distribution="elsewhere"))
+
+    async def scene() -> None:
+        client = Client(4)
+        async with client.running():
+            await eventually(lambda: client.asked >= 2, within_s=20.0)
+            assert client.health.verdict == "unknown"
+            await asyncio.to_thread(filter_with, hosts.gateway, gateway_rules())
+            await client.becomes("up")
+
+    hosts.client.call(asyncio.run, scene())
+
+
+def test_a_client_that_does_nothing_for_two_seconds_says_nothing_of_its_gateway(hosts: Hosts) -> None:
+    filter_with(hosts.gateway, gateway_rules())
+    filter_with(hosts.client, client_rules())
+
+    async def scene() -> None:
+        client = Client(4)
+        async with client.running():
+            await client.becomes("up")
+            since = client.health.since
+            for _ in range(2):
+                nothing_runs_for(2.0)
+                await eventually(partial(client.has_asked_more_than, client.asked), within_s=20.0)
+            assert (client.health.verdict, client.health.since) == ("up", since)
 
     hosts.client.call(asyncio.run, scene())

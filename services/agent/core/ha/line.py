@@ -60,6 +60,10 @@ class Line:
         """Those asked after the newest one that was answered: silence is what they have met with."""
         self._answered: set[int] = set()
         self._lost: set[int] = set()
+        self._newest = 0
+        self._in_outage = 0
+        """The newest question before the target was up: what waited until then, for a session or a link address, tells
+        no round trip time."""
 
     @property
     def health(self) -> Health:
@@ -87,6 +91,7 @@ class Line:
         return min(due)
 
     def asked(self, question: Asked) -> None:
+        self._newest = question.number
         self._asked[question.number] = question
         self._undecided.append(question)
         self._unheard.append(question)
@@ -107,7 +112,10 @@ class Line:
         self._lost.discard(number)
         self._answered.add(number)
         took_s = max(_ROUNDING_S, at - question.at)
-        self._measure(took_s)
+        if self.verdict == "down" or (self.verdict == "unknown" and took_s > TIMEOUT_FIRST_S):
+            self._in_outage = self._newest
+        if number > self._in_outage:
+            self._measure(took_s)
         if self._unheard and number >= self._unheard[0].number:
             while self._unheard and self._unheard[0].number <= number:
                 self._unheard.popleft()

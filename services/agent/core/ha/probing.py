@@ -23,8 +23,8 @@ from services.agent.core.ha.line import SUSPICIOUS_S, Asked, Line
 from services.agent.core.ha.owntime import OwnTime
 from services.agent.core.ha.standing import Health
 
-SLACK = 1 / 20
-"""Of its pace a target is asked early, together with another one: few wake-ups for many targets."""
+SLACK, SLACK_MAX_S = 1 / 4, 0.05
+"""So much of its pace a target is asked early, together with another one: few wake-ups for many targets."""
 
 
 class Target(msgspec.Struct, frozen=True, gc=False):
@@ -92,13 +92,13 @@ class Prober:
         own, questions = self._time.seconds, list[Question]()
         for key, line in self._lines.items():
             target = self._targets[key]
-            if line.due_at > own + target.pace_s * SLACK:
+            if line.due_at > own + _slack_s(target.pace_s):
                 continue
             before = line.verdict
             line.judge(own, now)
             self.changes += line.verdict != before
             pace_s = SUSPICIOUS_S if line.is_suspected else target.pace_s
-            if line.ask_at <= own + pace_s * SLACK:
+            if line.ask_at <= own + _slack_s(pace_s):
                 line.ask_at = own + pace_s
                 questions.append(self._question(key, line, now))
         return questions
@@ -133,3 +133,7 @@ class Prober:
         line.asked(Asked(self._numbers, self._time.seconds, now))
         self.asked[key] += 1
         return Question(key, self._targets[key], self._numbers)
+
+
+def _slack_s(pace_s: float) -> float:
+    return min(pace_s * SLACK, SLACK_MAX_S)
