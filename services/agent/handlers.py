@@ -108,6 +108,7 @@ class Handlers:
             connection_limit="; ".join(
                 filter(None, (self._situation.unended.value, self._situation.unforgotten.value))
             ),
+            carried=self._situation.carried.value,
             told=self._situation.addresses.value.told,
             now=time.monotonic(),
             wall=time.time(),

@@ -32,6 +32,7 @@ from services.agent.drivers.nft import Nft
 from services.agent.drivers.notifications import KernelNotifications
 from services.agent.drivers.rtnl_ways import Ways
 from services.agent.drivers.sockdiag import TcpSockets
+from services.agent.drivers.tcp_probe import TcpProbe
 from services.agent.loop.following import Following
 from services.agent.loop.loop import Loop
 from services.agent.monitor import Monitor
@@ -45,6 +46,7 @@ from services.agent.state.identity import Identity
 from services.agent.state.lastgood import LastGoodKeeper
 from services.agent.state.statefile import Picture, StateFile
 from services.agent.state.switches import SwitchKeeper
+from services.agent.targets import ProbeTargets
 from shared.bus.undecodable import Undecodables
 from shared.events.signals import Candidates, Departed, PeerMeta
 from shared.events.subjects import SignalKey
@@ -114,6 +116,7 @@ class Member:
             self._picture.run,
             self._switches.run,
             Following(situation, ways).run,
+            ProbeTargets(situation, _asking_targets()).run,
             CandidacyWatch(situation, ways, gateway, own_ways).run,
             CandidacyReporter(situation, outbox.publish, account, peer_id, epoch).run,
             Monitor(situation, notifications).run,
@@ -143,6 +146,11 @@ class Member:
                 self._paths.hear(key.sender, candidates)
             case Departed() as departed:
                 self._departures.hear(key.sender, departed)
+
+
+def _asking_targets() -> Asking:
+    identifier = new_identifier()
+    return Asking("target", identifier, Icmp(identifier), TcpProbe())
 
 
 def _asking_gateways(interface: str) -> Asking:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from services.agent.cells import Cell
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
-from services.agent.core.ha.standing import Carried, Decision, Health, Probed, Ranking, Switch
+from services.agent.core.ha.standing import Carried, Decision, Health, Probed, Ranking, Switch, Verdict
 from services.agent.core.kernel import FloatingAddress, PeerStats
 from services.agent.core.paths.whereabouts import Told, Whereabouts
 from services.agent.core.reconcile.desired import Local
@@ -109,6 +109,8 @@ class Situation:
         """choosing.py: the last switches, of the runs before as well, oldest first."""
         self.withdrawn: Cell[Mapping[str, str]] = Cell({})
         """candidacy.py: id of a route that this host serves and cannot carry now → why."""
+        self.targets: Cell[Mapping[str, Verdict]] = Cell({})
+        """targets.py: probe target of routes that this host serves (core/ha/targets.py) → whether it answers."""
         self.carried: Cell[Mapping[str, Carried]] = Cell({})
         """candidacy.py: id of each route that this host serves and that was looked at → whether it carries it."""
         self.held: Cell[frozenset[str]] = Cell(frozenset())

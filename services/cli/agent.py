@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -318,8 +318,18 @@ def _summary(shown: Mapping[str, Any]) -> dict[str, Any]:
         "Reached at": ", ".join(shown["localEndpoints"]) or _nowhere(shown["notTold"]),
         "Peers": f"{peers['connected']} of {peers['total']} connected",
         "Serves": ", ".join(shown["networks"]) or "nothing",
+        **_not_carried(shown.get("served", ())),
         "Applied": f"revision {shown['appliedRevision']}{progress}",
     }
+
+
+def _not_carried(served: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What this host serves and does not carry, and probe targets that it does not ask; nothing when there is none."""
+    said = {
+        "Not carried": [f"{one['network']}: {one['reason']}" for one in served if not one["carried"]],
+        "Not probed": [f"{one['network']}: {one['probeFault']}" for one in served if one["probeFault"]],
+    }
+    return {title: "; ".join(lines) for title, lines in said.items() if lines}
 
 
 def _nowhere(not_told: Mapping[str, str]) -> str:

@@ -163,7 +163,8 @@ def _in_table(message: Message, ours: int | None) -> frozenset[Kind | HostChange
     # A table beyond 255 has RT_TABLE_COMPAT in the old field.
     if table == RT_TABLE_COMPAT and netlink.read_u32(attributes[RTA_TABLE]) == TABLE:
         return frozenset(("route",))
-    if RTA_OIF in attributes and netlink.read_u32(attributes[RTA_OIF]) == ours:
+    is_by_us = RTA_OIF in attributes and netlink.read_u32(attributes[RTA_OIF]) == ours
+    if is_by_us and (table != RT_TABLE_MAIN or protocol == RTPROT_KERNEL):
         return NOTHING
     # What the kernel makes itself comes with an address, which is told, but may be removed by itself.
     is_lost = message.kind == RTM_DELROUTE and table == RT_TABLE_MAIN and kind == RTN_UNICAST

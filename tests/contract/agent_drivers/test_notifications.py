@@ -130,6 +130,7 @@ def cabled(tunnel: Namespace, make_host: MakeHost) -> Namespace:
         ("ip route add 10.0.0.0/8 dev wt0 table 7120 && ip route del 10.0.0.0/8 table 7120", {"route"}),
         ("ip route add 10.0.0.0/8 dev wt0 table 99", set()),
         ("ip route add 10.0.0.0/8 dev wt0 table 7121", set()),
+        ("ip route add 10.0.0.0/8 dev wt0", {"ways"}),
         ("ip route add 10.0.0.0/8 dev eth0", {"ways"}),
         ("ip route add default dev eth0", {"addresses"}),
         ("ip rule add priority 105 lookup main", {"rule"}),

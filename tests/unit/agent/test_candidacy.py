@@ -9,6 +9,7 @@ import pytest
 
 from services.agent.core.ha.candidacy import Candidacy, Reason, Seen
 from services.agent.core.ha.leading import Leading, entrance, leading, questions
+from services.agent.core.ha.standing import Verdict
 from services.agent.core.routing.following import Answer, Entrance
 from shared.events.documents import Probe
 from tests.unit.agent import make
@@ -18,9 +19,11 @@ MIDDLE = "10.9.0.128"
 OWN = Answer(device="eth1", table=254, prefix=NET, direct=True)
 DEFAULT = Answer(device="eth0", table=254, prefix="0.0.0.0/0")
 NOWHERE = Answer(refused="Network is unreachable", errno=errno.ENETUNREACH)
+UNFORWARDED = Answer(refused="No route to host", errno=errno.EHOSTUNREACH)
 PROBE = Probe(kind="tcp", address="10.9.0.2", port=443)
+TARGET = "10.9.0.2 443"
 ON = {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"}
-LOST = "its own route into the network, by eth1, is gone: only the default route is left"
+LOST = "the route into the network is gone, and only the default route is left; it was by eth1"
 
 
 def route(network: str = NET, **fields: Any) -> Leading:
@@ -31,15 +34,21 @@ def names(*addresses: str) -> Leading:
     return route(networks=tuple(map(ip_network, addresses)), by_name=True)
 
 
-def judged(one: Leading, *answers: Answer, ways: Mapping[str, str] = {}, now: float = 9.0, **fields: Any) -> str:
+def judged(one: Leading, *answers: Answer, ways: Mapping[str, str] = {}, **fields: Any) -> str:
     """The reason, "" when the route is carried."""
-    return reason(one, *answers, ways=ways, now=now, **fields).text
+    return reason(one, *answers, ways=ways, **fields).text
 
 
-def reason(one: Leading, *answers: Answer, ways: Mapping[str, str] = {}, now: float = 9.0, **fields: Any) -> Reason:
+def reason(one: Leading, *answers: Answer, ways: Mapping[str, str] = {}, **fields: Any) -> Reason:
+    """What the host says of it at once, or, where the loop may repair that, once it has not."""
     addresses = tuple(f"a{number}" for number in range(max(1, len(answers))))
     there = Seen(**{"overlay": "wt0", "settings": ON, "answers": dict(zip(addresses, answers, strict=False)), **fields})
-    return Candidacy(ways).judge([one], {"r": addresses}, there, now).get("r", Reason("way", ""))
+    candidacy = Candidacy(ways)
+    at_once = candidacy.judge([one], {"r": addresses}, there, 9.0)
+    later_at = candidacy.look_again_at()
+    found = at_once if later_at is None else candidacy.judge([one], {"r": addresses}, there, later_at)
+    assert not (at_once and later_at)
+    return found.get("r", Reason("way", ""))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +61,7 @@ def reason(one: Leading, *answers: Answer, ways: Mapping[str, str] = {}, now: fl
         (Answer(device="eth9", table=254, prefix="10.8.0.0/13"), {NET: "eth1"}, ""),
         (Answer(device="lo", table=255, prefix="10.9.0.128/32", direct=True), {}, ""),
         (NOWHERE, {}, "the kernel has no way there (Network is unreachable)"),
-        (NOWHERE, {NET: "eth1"}, "the kernel has no way there (Network is unreachable), it was by eth1"),
+        (NOWHERE, {NET: "eth1"}, "the kernel has no way there (Network is unreachable); it was by eth1"),
         (
             Answer(refused="No route to host", errno=errno.EHOSTUNREACH),
             {},
@@ -85,6 +94,11 @@ def test_one_way_of_several_is_enough_and_what_was_not_asked_is_no_reason() -> N
 @pytest.mark.parametrize(
     ("fields", "cause", "text"),
     [
+        (
+            {"device": "gone", "trouble": "no /dev/net/tun"},
+            "device",
+            "the WireGuard device does not work: no /dev/net/tun",
+        ),
         ({"device": "gone"}, "device", "there is no wt0, the WireGuard device"),
         ({"device": "down"}, "device", "wt0, the WireGuard device, is down"),
         ({"trouble": "it does not answer"}, "device", "the WireGuard device does not work: it does not answer"),
@@ -114,21 +128,34 @@ def test_a_host_that_does_not_forward_carries_nothing_g3(fields: dict[str, Any],
     assert (found.cause, found.text) == (cause, text)
 
 
-def test_forwarding_that_the_loop_switches_on_again_makes_nobody_move() -> None:
-    candidacy, off = Candidacy({}), {**ON, "net/ipv4/ip_forward": "0"}
-    refused = Answer(refused="No route to host", errno=errno.EHOSTUNREACH)
+@pytest.mark.parametrize(
+    ("broken", "cause"),
+    [
+        ({"settings": {**ON, "net/ipv4/ip_forward": "0"}, "answer": UNFORWARDED}, "forwarding"),
+        ({"device": "gone"}, "device"),
+        ({"device": "down"}, "device"),
+    ],
+)
+def test_what_the_loop_repairs_in_a_moment_makes_nobody_move_and_brings_nobody_back(
+    broken: dict[str, Any], cause: str
+) -> None:
+    candidacy = Candidacy({})
 
-    def withdrawn(settings: Mapping[str, str], answer: Answer, now: float) -> list[str]:
-        there = Seen(overlay="wt0", settings=settings, answers={"a": answer})
+    def withdrawn(now: float, answer: Answer = OWN, **fields: Any) -> list[str]:
+        there = Seen(**{"overlay": "wt0", "settings": ON, "answers": {"a": answer}, **fields})
         return [one.cause for one in candidacy.judge([route()], {"r": ("a",)}, there, now).values()]
 
-    assert withdrawn(off, refused, 10.0) == []
+    assert withdrawn(10.0, **broken) == []
     assert candidacy.look_again_at() == 10.25
-    assert withdrawn(ON, OWN, 10.1) == []
+    assert withdrawn(10.1) == []
     assert candidacy.look_again_at() is None
-    assert withdrawn(off, refused, 20.0) == []
-    assert withdrawn(off, refused, 20.25) == ["forwarding"]
+    assert withdrawn(20.0, **broken) == []
+    assert withdrawn(20.25, **broken) == [cause]
     assert candidacy.look_again_at() is None
+    assert withdrawn(21.0) == []
+    assert withdrawn(30.0, NOWHERE) == ["way"]
+    assert withdrawn(30.1, **broken) == ["way"]
+    assert withdrawn(30.2) == []
 
 
 def test_names_are_carried_by_any_of_their_addresses_and_by_either_family() -> None:
@@ -155,15 +182,31 @@ def seen_at(answer: Answer) -> Seen:
     return Seen(overlay="wt0", settings=ON, answers={"a": answer})
 
 
-def test_a_silent_probe_target_withdraws_and_one_that_answers_is_believed_over_a_lost_route_g3() -> None:
+def test_a_silent_probe_target_withdraws_g3() -> None:
     probed = route(probe=PROBE)
     text = "the probe target is silent: tcp 10.9.0.2, port 443"
-    assert judged(probed, OWN, probes={PROBE: "down"}) == text
-    assert judged(probed, OWN, probes={PROBE: "unknown"}) == ""
-    assert judged(probed, DEFAULT, ways={NET: "eth1"}, probes={PROBE: "unknown"}) == LOST
-    assert judged(probed, DEFAULT, ways={NET: "eth1"}, probes={PROBE: "up"}) == ""
+    assert judged(probed, OWN, targets={TARGET: "down"}) == text
+    assert judged(probed, OWN, targets={TARGET: "unknown"}) == ""
+    assert judged(probed, DEFAULT, ways={NET: "eth1"}, targets={TARGET: "unknown"}) == LOST
     icmp = Probe(kind="icmp", address="10.9.0.2")
-    assert judged(route(probe=icmp), OWN, probes={icmp: "down"}) == "the probe target is silent: icmp 10.9.0.2"
+    assert judged(route(probe=icmp), OWN, targets={"10.9.0.2 0": "down"}) == "the probe target is silent: icmp 10.9.0.2"
+
+
+def test_a_probe_target_that_goes_on_answering_is_believed_over_a_lost_route_g3() -> None:
+    candidacy = Candidacy({NET: "eth1"})
+
+    def withdrawn(verdict: Verdict, now: float) -> bool:
+        there = Seen(overlay="wt0", settings=ON, answers={"a": DEFAULT}, targets={TARGET: verdict})
+        return bool(candidacy.judge([route(probe=PROBE)], {"r": ("a",)}, there, now))
+
+    assert withdrawn("up", 10.0)
+    assert candidacy.look_again_at() == 11.0
+    assert withdrawn("down", 10.7)
+    assert candidacy.look_again_at() is None
+    assert withdrawn("up", 10.9)
+    assert not withdrawn("up", 11.0)
+    assert candidacy.ways == {}
+    assert not withdrawn("up", 11.1)
 
 
 @pytest.mark.parametrize(

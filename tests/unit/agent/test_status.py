@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from services.agent.core.documents import Documents
-from services.agent.core.ha.standing import Health, Ranked, Ranking, Switch
+from services.agent.core.ha.standing import Carried, Health, Ranked, Ranking, Switch
 from services.agent.core.paths.pathbook import PathStatus
 from services.agent.core.paths.whereabouts import Told
 from services.agent.core.reconcile.desired import Local, desired
@@ -95,8 +95,34 @@ def test_the_status_has_netbirds_fields_and_says_how_far_the_host_is() -> None:
         "pathLimit": "",
         "connectionLimit": "",
         "drains": False,
+        "served": [
+            {
+                "id": "mine",
+                "network": "10.7.0.0/16",
+                "carried": True,
+                "reason": "",
+                "probe": "",
+                "probeFault": "",
+            }
+        ],
     }
     assert (peers["total"], peers["connected"]) == (2, 1)
+
+
+def test_a_served_route_that_is_not_carried_says_why_and_what_its_probe_target_does_g3() -> None:
+    there = world(make.served("lan", "10.7.0.0/16"), make.served("other", "10.8.0.0/16"))
+    about = replace(
+        ABOUT,
+        carried={
+            "lan": Carried(reason="eth1 has no carrier", probe="down"),
+            "other": Carried(fault="its probe target 10.9.0.2 is not in 10.8.0.0/16"),
+        },
+    )
+    found = status(there, make.local(), desired(there, make.local()), {}, about).served
+    assert [(one.id, one.carried, one.reason, one.probe, one.probe_fault) for one in found] == [
+        ("lan", False, "eth1 has no carrier", "down", ""),
+        ("other", True, "", "", "its probe target 10.9.0.2 is not in 10.8.0.0/16"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,16 @@ What could not be asked is no reason: a host withdraws only what it knows that i
 """
 
 import errno
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, TypeAlias
 
 import msgspec
 
 from services.agent.core.ha.leading import Leading
 from services.agent.core.ha.standing import Verdict
+from services.agent.core.ha.targets import verdict_of
 from services.agent.core.reconcile.sysctls import FORWARD_V4, FORWARD_V6, forwarding_of
 from services.agent.core.routing.following import Answer
-from shared.events.documents import Probe
 
 DeviceState: TypeAlias = Literal["up", "down", "gone"]
 Cause: TypeAlias = Literal["device", "ruleset", "forwarding", "way", "probe"]
@@ -22,23 +22,30 @@ REFUSALS = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, e
 """What the kernel says of packets that it would not forward: no route or an unreachable one, a prohibiting one, a
 black hole, a source that it takes for forged. Anything else says that the question itself failed."""
 
+BELIEVED_AFTER_S = 1.0
+"""A silent probe target is down after 0.8 s (line.py)."""
+
+DEFAULT = "only the default route leads there"
+LOST = "the route into the network is gone, and only the default route is left"
+
 REPAIRED_WITHIN_S = 0.25
-"""Forwarding that others switch off is on again after a pass of the loop: nobody shall move for that."""
+"""Forwarding and the device are back after a pass of the loop: nobody shall move, and lose connections, for that."""
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """Why a route is withdrawn. text: one line for people."""
+    """Why a route is withdrawn. text: one line for people. is_repaired: the loop is about to."""
 
     cause: Cause
     text: str
+    is_repaired: bool = False
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What there is now. overlay: name of our interface; device: how it is; trouble: what the loop says of it.
 
     ruleset: why nftables did not take the table, "" when it did. settings: path → value. answers: address → what the
-    kernel would do with a packet to it out of the tunnel. probes: what is known of targets. What is missing could not
-    be asked. unrepaired: forwarding is off and the loop cannot switch it on.
+    kernel would do with a packet to it out of the tunnel. targets: what is known of probe targets. What is missing
+    could not be asked. unrepaired: forwarding is off and the loop cannot switch it on.
     """
 
     overlay: str
@@ -47,7 +54,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     ruleset: str = ""
     settings: Mapping[str, str] = {}
     answers: Mapping[str, Answer] = {}
-    probes: Mapping[Probe, Verdict] = {}
+    targets: Mapping[str, Verdict] = {}
     unrepaired: bool = False
 
 
@@ -56,91 +63,119 @@ class Candidacy:
 
     def __init__(self, ways: Mapping[str, str]) -> None:
         self.ways = ways
-        self._off_since: float | None = None
-        self._waits = False
+        self._broken_since: float | None = None
+        self._found: dict[str, Reason] = {}
+        self._lost: dict[str, float] = {}
+        self._again: list[float] = []
 
     def judge(
         self, routes: Iterable[Leading], asked: Mapping[str, tuple[str, ...]], seen: Seen, now: float
     ) -> dict[str, Reason]:
         """Route id → why this host cannot carry it now. asked: as `questions` gave it. now: monotonic seconds."""
-        is_off = False
+        self._again = []
         found, ways = dict[str, Reason](), dict[str, str]()
         for one in routes:
             answers = [seen.answers[address] for address in asked[one.route_id] if address in seen.answers]
-            network = str(one.networks[0]) if len(one.networks) == 1 and not one.by_name else ""
-            was_by = self.ways.get(network, "")
+            was_by = self.ways.get(one.network, "")
             own = next((answer.device for answer in answers if _is_own(answer, seen)), was_by)
-            if network and own:
-                ways[network] = own
-            off = _forwarding(one, answers, seen)
-            is_off = is_off or bool(off)
-            if reason := _everything(seen) or off or _way(one, answers, was_by, seen) or _probe(one, seen):
+            way = _way(answers, seen)
+            if was_by and way == DEFAULT:
+                own, way = self._lost_way(one, was_by, seen, now)
+            else:
+                self._lost.pop(one.network, None)
+            if one.network and own:
+                ways[one.network] = own
+            reason = _everything(seen) or _forwarding(one, answers, seen) or _named(way, was_by) or _probe(one, seen)
+            if reason:
                 found[one.route_id] = reason
         self.ways = ways
-        if not self._counts(is_off, seen, now):
-            return {route_id: reason for route_id, reason in found.items() if reason.cause != "forwarding"}
-        return found
+        self._lost = {network: since for network, since in self._lost.items() if network in ways}
+        self._found = self._in_time(found, now)
+        return self._found
 
     def look_again_at(self) -> float | None:
-        """When forwarding that is off counts, if nothing is told before; monotonic seconds."""
-        return self._off_since + REPAIRED_WITHIN_S if self._off_since is not None and self._waits else None
+        """When the judgement may be another one although nothing is told; monotonic seconds."""
+        return min(self._again, default=None)
 
-    def _counts(self, is_off: bool, seen: Seen, now: float) -> bool:
-        if not is_off:
-            self._off_since = None
-        elif self._off_since is None:
-            self._off_since = now
-        since = now if self._off_since is None else self._off_since
-        self._waits = is_off and not seen.unrepaired and now < since + REPAIRED_WITHIN_S
-        return not self._waits
+    def _lost_way(self, one: Leading, was_by: str, seen: Seen, now: float) -> tuple[str, str]:
+        """The way that is remembered from now on, and what is wrong: only the default route is left.
+
+        A probe target that has gone on answering for longer than its silence goes unnoticed is behind that one.
+        """
+        since = self._lost.setdefault(one.network, now)
+        if _verdict(one, seen) != "up":
+            return was_by, LOST
+        if now >= since + BELIEVED_AFTER_S:
+            del self._lost[one.network]
+            return "", ""
+        self._again.append(since + BELIEVED_AFTER_S)
+        return was_by, LOST
+
+    def _in_time(self, found: dict[str, Reason], now: float) -> dict[str, Reason]:
+        """What is about to be repaired changes nothing for now."""
+        if not any(reason.is_repaired for reason in found.values()):
+            self._broken_since = None
+            return found
+        if self._broken_since is None:
+            self._broken_since = now
+        if now >= self._broken_since + REPAIRED_WITHIN_S:
+            return found
+        self._again.append(self._broken_since + REPAIRED_WITHIN_S)
+        told = ((route_id, self._found.get(route_id) if one.is_repaired else one) for route_id, one in found.items())
+        return {route_id: reason for route_id, reason in told if reason is not None}
 
 
 def _everything(seen: Seen) -> Reason | None:
-    if seen.device != "up":
-        text = f"there is no {seen.overlay}, the WireGuard device"
-        return Reason("device", text if seen.device == "gone" else f"{seen.overlay}, the WireGuard device, is down")
     if seen.trouble:
         return Reason("device", f"the WireGuard device does not work: {seen.trouble}")
+    if seen.device != "up":
+        text = f"there is no {seen.overlay}, the WireGuard device"
+        text = text if seen.device == "gone" else f"{seen.overlay}, the WireGuard device, is down"
+        return Reason("device", text, is_repaired=True)
     return Reason("ruleset", f"nftables does not take the table: {seen.ruleset}") if seen.ruleset else None
 
 
 def _forwarding(one: Leading, answers: Iterable[Answer], seen: Seen) -> Reason | None:
-    """Off for each family that the route leads to: names that have addresses of both are carried by either."""
+    """Off for each family that the route leads to, and for each leg: names may have addresses of both, and by several.
+
+    What comes back comes in by the leg, and what goes there by the overlay's interface.
+    """
     switches = {FORWARD_V4 if network.version == 4 else FORWARD_V6 for network in one.networks}
-    off = [path for path in sorted(switches) if seen.settings.get(path) == "0"]
-    if len(off) < len(switches) or not off:
-        off = (
-            [path for path in _passed(answers, seen) if seen.settings.get(path) == "0"]
-            if FORWARD_V4 in switches
-            else []
-        )
-    return Reason("forwarding", f"forwarding is off: sysctl -w {off[0]}=1") if off else None
+    off = _off(switches, seen)
+    if FORWARD_V4 in switches and not off:
+        legs = {forwarding_of(answer.device) for answer in answers if _carries(answer, seen)}
+        off = _off({forwarding_of(seen.overlay)}, seen) or _off(legs, seen)
+    return (
+        Reason("forwarding", f"forwarding is off: sysctl -w {off}=1", is_repaired=not seen.unrepaired) if off else None
+    )
 
 
-def _passed(answers: Iterable[Answer], seen: Seen) -> Iterator[str]:
-    """IPv4 settings of the interfaces that packets and what comes back come in by."""
-    yield forwarding_of(seen.overlay)
-    for answer in answers:
-        if _carries(answer, seen) and answer.device:
-            yield forwarding_of(answer.device)
+def _off(paths: Collection[str], seen: Seen) -> str:
+    """One of these settings, "" unless all of them are 0."""
+    return min(paths, default="") if all(seen.settings.get(path) == "0" for path in paths) else ""
 
 
-def _way(one: Leading, answers: list[Answer], was_by: str, seen: Seen) -> Reason | None:
+def _way(answers: list[Answer], seen: Seen) -> str:
+    """What is wrong with the way there, "" when nothing is; DEFAULT when only the default route leads there."""
     if not answers or any(answer.refused and answer.errno not in REFUSALS for answer in answers):
-        return None
-    if not any(_carries(answer, seen) for answer in answers):
-        return Reason("way", _why_not(answers[0], was_by, seen))
-    if not was_by or any(_is_own(answer, seen) for answer in answers) or _verdict(one, seen) == "up":
-        return None
-    return Reason("way", f"its own route into the network, by {was_by}, is gone: only the default route is left")
-
-
-def _why_not(answer: Answer, was_by: str, seen: Seen) -> str:
+        return ""
+    if any(_is_own(answer, seen) for answer in answers):
+        return ""
+    if any(_carries(answer, seen) for answer in answers):
+        return DEFAULT
+    answer = answers[0]
+    if answer.refused:
+        return f"the kernel has no way there ({answer.refused})"
     if answer.device == seen.overlay:
         return f"the way there leads back into {seen.overlay}"
-    if answer.link != "up":
-        return f"{answer.device} has no carrier" if answer.link == "no carrier" else f"{answer.device} is down"
-    return f"the kernel has no way there ({answer.refused})" + (f", it was by {was_by}" if was_by else "")
+    return f"{answer.device} has no carrier" if answer.link == "no carrier" else f"{answer.device} is down"
+
+
+def _named(way: str, was_by: str) -> Reason | None:
+    """was_by: the device of the way that there was, "" for none."""
+    if way in ("", DEFAULT):
+        return None
+    return Reason("way", f"{way}; it was by {was_by}" if was_by else way)
 
 
 def _probe(one: Leading, seen: Seen) -> Reason | None:
@@ -151,7 +186,7 @@ def _probe(one: Leading, seen: Seen) -> Reason | None:
 
 
 def _verdict(one: Leading, seen: Seen) -> Verdict:
-    return seen.probes.get(one.probe, "unknown") if one.probe else "unknown"
+    return verdict_of(one.probe, seen.targets) if one.probe else "unknown"
 
 
 def _carries(answer: Answer, seen: Seen) -> bool:

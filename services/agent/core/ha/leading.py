@@ -8,6 +8,7 @@ from operator import itemgetter
 import msgspec
 
 from services.agent.core.documents import Documents
+from services.agent.core.ha.targets import unusable
 from services.agent.core.intervals import Network, of
 from services.agent.core.kernel import Family
 from services.agent.core.routing.destinations import destinations, overlay_of
@@ -23,12 +24,18 @@ PUBLIC_V6 = "3000::"
 
 class Leading(msgspec.Struct, frozen=True, kw_only=True):
     """Where a route leads that this host serves. networks: one, or the addresses of its names. by_name: a domain
-    route."""
+    route. fault: why the probe target that it was given is none, "" otherwise."""
 
     route_id: str
     networks: tuple[Network, ...]
     by_name: bool
     probe: Probe | None = None
+    fault: str = ""
+
+    @property
+    def network(self) -> str:
+        """The one network, "" for a domain route, or one that leads nowhere."""
+        return "" if self.by_name or not self.networks else str(self.networks[0])
 
 
 def leading(documents: Documents, served: Iterable[str], *, ipv6: bool) -> tuple[Leading, ...]:
@@ -38,8 +45,16 @@ def leading(documents: Documents, served: Iterable[str], *, ipv6: bool) -> tuple
     for route_id in sorted(served):
         if route := documents.routes.get(route_id):
             networks = destinations(route, documents.resolutions.get(route_id), overlay).networks
-            by_name = bool(route.domains)
-            found.append(Leading(route_id=route_id, networks=networks, by_name=by_name, probe=route.probe))
+            fault = unusable(route.probe, networks, overlay.networks) if route.probe and networks else ""
+            found.append(
+                Leading(
+                    route_id=route_id,
+                    networks=networks,
+                    by_name=bool(route.domains),
+                    probe=None if fault else route.probe,
+                    fault=fault,
+                )
+            )
     return tuple(found)
 
 

@@ -66,11 +66,12 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 class Carried(msgspec.Struct, frozen=True, kw_only=True):
     """Whether this host carries a route that it serves. reason: why not, "" when it does.
 
-    probe: what its probe target says, "" for a route without one.
+    probe: what its probe target says, "" for a route without one. fault: why the one it was given is not asked.
     """
 
     reason: str = ""
     probe: Verdict | Literal[""] = ""
+    fault: str = ""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

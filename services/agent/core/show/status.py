@@ -12,7 +12,7 @@ import msgspec
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
 from services.agent.core.ha.draining import is_replaceable
-from services.agent.core.ha.standing import Health, Ranking
+from services.agent.core.ha.standing import Carried, Health, Ranking
 from services.agent.core.kernel import MTU
 from services.agent.core.parsed import Peer, Route, prefix_of
 from services.agent.core.paths.candidates import local_endpoints
@@ -40,7 +40,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     """What only the running agent knows. backend: "kernel" or "wireguard-go".
 
     pending: kernel entries that differ or failed, "kind key" → error or "". told: where other hosts may reach this one.
-    health: peer id → what probes say of it. now: monotonic seconds, wall: unix seconds, both at this moment.
+    health: peer id → what probes say of it. carried: route id → whether this host carries it. now: monotonic seconds,
+    wall: unix seconds, both at this moment.
     """
 
     version: str
@@ -54,8 +55,23 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     limit: str = ""
     health: Mapping[str, Health] = {}
     connection_limit: str = ""
+    carried: Mapping[str, Carried] = {}
     now: float = 0.0
     wall: float = 0.0
+
+
+class ServedRoute(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A route that this host forwards for. network: or its domains. carried: whether it can now; reason: why not.
+
+    probe: "up", "down" or "unknown", "" without a probe target. probe_fault: why the one it was given is not asked.
+    """
+
+    id: str
+    network: str
+    carried: bool
+    reason: str
+    probe: str
+    probe_fault: str
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +131,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     does not work as it should with this WireGuard, and the remedy. path_limit: what will not where a path is as it
     should not be, which this host cannot find out, and the remedy. connection_limit: what does not
     become of connections when another routing peer carries them, and the remedy. drains: a stop waits for its
-    clients to go to other routing peers.
+    clients to go to other routing peers. served: `networks`, and how they stand.
     """
 
     peers: Peers
@@ -153,6 +169,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     path_limit: str
     connection_limit: str
     drains: bool
+    served: tuple[ServedRoute, ...] = ()
 
 
 NAMES = {
@@ -233,6 +250,11 @@ def status(
         path_limit=_path_limit(details),
         connection_limit=about.connection_limit,
         drains=about.bus_connected and is_replaceable(documents, desired.served),
+        served=tuple(
+            _served(route, about.carried.get(route_id, Carried()))
+            for route_id, route in documents.routes.items()
+            if route_id in desired.served
+        ),
     )
 
 
@@ -310,6 +332,17 @@ def _peer(peer: Peer, documents: Documents, desired: Desired, path: PathStatus, 
         latency=nanoseconds(about.health.get(peer.peer_id)) if up else 0,
         quantum_resistance=False,
         networks=tuple(sorted({_where(documents.routes[route_id]) for route_id in carried})),
+    )
+
+
+def _served(route: Route, carried: Carried) -> ServedRoute:
+    return ServedRoute(
+        id=route.network_id,
+        network=_where(route),
+        carried=not carried.reason,
+        reason=carried.reason,
+        probe=carried.probe,
+        probe_fault=carried.fault,
     )
 
 
