@@ -16,7 +16,9 @@ from services.management.core.commands.decision import Context
 from services.management.core.entities import Entity, Ref
 from services.management.core.model.account import ALL_GROUP_NAME, Account
 from services.management.core.model.commit import Activity, Actor, Commit
+from services.management.core.model.dnssettings import DNS_SETTINGS_ID, DnsSettings
 from services.management.core.model.group import Group
+from services.management.core.model.nameservers import Nameserver, NameserverGroup
 from services.management.core.model.peer import Peer
 from services.management.core.model.policy import Policy, PolicyRule
 from services.management.core.model.route import Route
@@ -102,6 +104,24 @@ def route(name: str, network: str = "10.0.0.0/24", **fields: Any) -> Route:
         groups=(ALL,),
     )
     return replace(plain, **fields)
+
+
+def nameserver_group(name: str, *domains: str, **fields: Any) -> NameserverGroup:
+    """An enabled group of one nameserver for the domains, or primary without any, distributed to All."""
+    plain = NameserverGroup(
+        id=name,
+        name=name,
+        nameservers=(Nameserver(ip="10.0.0.53", ns_type="udp", port=53),),
+        enabled=True,
+        groups=(ALL,),
+        primary=not domains,
+        domains=domains,
+    )
+    return replace(plain, **fields)
+
+
+def dns_settings(*disabled_management_groups: str) -> DnsSettings:
+    return DnsSettings(id=DNS_SETTINGS_ID, disabled_management_groups=disabled_management_groups)
 
 
 def setup_key(name: str, key: str = "", **fields: Any) -> SetupKey:

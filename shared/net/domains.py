@@ -39,6 +39,18 @@ def parse_domain(text: str) -> str:
     return name
 
 
+def parse_name(text: str) -> str:
+    """As `parse_domain`, for one name that is no wildcard; a trailing dot is left out. Raises BadDomain."""
+    if is_wildcard(text):
+        raise BadDomain(text, "a wildcard cannot stand here")
+    return parse_domain(text.removesuffix("."))
+
+
+def is_within(name: str, domain: str) -> bool:
+    """Whether the name is the domain or lies below it."""
+    return name == domain or name.endswith(f".{domain}")
+
+
 def is_wildcard(domain: str) -> bool:
     return domain.startswith(_WILDCARD)
 

@@ -18,6 +18,7 @@ for _name, _help in (
     ("groups", "Named sets of peers."),
     ("peers", "Hosts with an agent."),
     ("policies", "Who may talk to whom."),
+    ("nameservers", "Which nameservers answer the questions of whom."),
     ("setup-keys", "Keys that let hosts enrol."),
     ("events", "The audit trail."),
     ("users", "People and programs that use the API."),

@@ -142,7 +142,8 @@ def _found(listed: list[Object], resource: str, wanted: str, what: str, name: st
     try:
         return dict(find(listed, wanted, what, (name, *_ALSO.get(resource, ()))))
     except NotFound as problem:
-        raise Failed(f"{problem}: see `whimbrel admin {resource} list`") from None
+        command = resource.rpartition("/")[2]
+        raise Failed(f"{problem}: see `whimbrel admin {command} list`") from None
     except Ambiguous as problem:
         raise Failed(str(problem)) from None
 

@@ -8,10 +8,12 @@ from litestar.middleware import DefineMiddleware
 
 from services.management.api import (
     accounts,
+    dns,
     docs,
     events,
     groups,
     health,
+    nameservers,
     peers,
     policies,
     problem,
@@ -34,6 +36,8 @@ RESOURCES = (
     groups.router,
     policies.router,
     peers.router,
+    nameservers.router,
+    dns.router,
     setup_keys.router,
     events.router,
     users.router,

@@ -96,13 +96,13 @@ def permitted(module: str) -> Guard:
     return guard
 
 
-def resource(module: str, *handlers: BaseRouteHandler, guarded: bool = True) -> Router:
-    """The router of a module of MODULES: below its name as a path, for those who may, under its title in the document.
+def resource(module: str, *handlers: BaseRouteHandler, path: str = "", guarded: bool = True) -> Router:
+    """The router of a module of MODULES, for those who may, under its title in the document.
 
-    guarded: False when each handler has a guard of its own, or needs none.
+    path: the module's name if not given. guarded: False when each handler has a guard of its own, or needs none.
     """
     guards = [permitted(module)] if guarded else None
-    path = f"/{module.replace('_', '-')}"
+    path = path or f"/{module.replace('_', '-')}"
     return Router(path, route_handlers=handlers, guards=guards, tags=[MODULES[module].title])
 
 

@@ -24,6 +24,8 @@ MODULES: Mapping[str, Module] = {
     "routes": Module("Routes", "Networks behind routing peers.", _NETWORK_ADMINS),
     "groups": Module("Groups", "Named sets of peers.", _NETWORK_ADMINS),
     "policies": Module("Policies", "Who may talk to whom.", _NETWORK_ADMINS),
+    "nameservers": Module("Nameservers", "Which nameservers answer the questions of whom.", _NETWORK_ADMINS),
+    "dns": Module("DNS", "Who configures DNS without us.", _NETWORK_ADMINS),
     "peers": Module("Peers", "Hosts with an agent.", _ADMINS),
     "setup_keys": Module("Setup keys", "Keys that let hosts enrol.", _ADMINS),
     "events": Module("Events", "The audit trail.", _NOBODY),
@@ -32,7 +34,7 @@ MODULES: Mapping[str, Module] = {
 }
 """By the name that NetBird has for it in the permissions of a user."""
 
-NOT_SERVED = ("networks", "dns", "nameservers", "settings", "pats")
+NOT_SERVED = ("networks", "settings", "pats")
 """NetBird's other modules: a dashboard looks each up and takes a missing one badly. There is nothing in them to do."""
 
 

@@ -15,8 +15,10 @@ from msgspec.structs import replace
 from services.management.core.entities import KINDS, Entity, Ref, ref
 from services.management.core.model.account import Account
 from services.management.core.model.commit import Commit
+from services.management.core.model.dnssettings import DNS_SETTINGS_ID, DnsSettings
 from services.management.core.model.entity import EntityBase, Key
 from services.management.core.model.group import Group
+from services.management.core.model.nameservers import NameserverGroup
 from services.management.core.model.peer import Peer
 from services.management.core.model.policy import Policy
 from services.management.core.model.route import Route
@@ -57,6 +59,7 @@ class AccountState:
         self.peers = self.table(Peer)
         self.routes = self.table(Route)
         self.policies = self.table(Policy)
+        self.nameserver_groups = self.table(NameserverGroup)
         self.setup_keys = self.table(SetupKey)
         self.users = self.table(User)
         self.access_tokens = self.table(AccessToken)
@@ -68,6 +71,11 @@ class AccountState:
     def table(self, kind: type[E]) -> Mapping[str, E]:
         """Every entity of that kind by its id, now and after further commits."""
         return self._tables[KINDS[kind]].view
+
+    @property
+    def dns_settings(self) -> DnsSettings:
+        """Also where nobody ever set any."""
+        return self.table(DnsSettings).get(DNS_SETTINGS_ID) or DnsSettings(id=DNS_SETTINGS_ID)
 
     def entities(self) -> Iterator[Entity]:
         """Every entity, the account included, in no particular order."""

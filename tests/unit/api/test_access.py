@@ -38,6 +38,12 @@ ROUTE = {"network_id": "dmz", "network": "10.1.0.0/24", "peer": "gw", "metric": 
 RULE = {"name": "r", "action": "accept", "protocol": "all", "sources": ["office"], "destinations": ["gateways"]}
 POLICY = {"name": "p", "rules": [RULE]}
 KEY = {"name": "k", "type": "reusable"}
+NAMESERVERS = {
+    "name": "n",
+    "nameservers": [{"ip": "10.0.0.53", "ns_type": "udp", "port": 53}],
+    "primary": True,
+    "groups": ["office"],
+}
 PEER = {"name": "gw", "ssh_enabled": True}
 
 ENDPOINTS: list[tuple[str, str, Any, dict[str, int]]] = [
@@ -61,6 +67,13 @@ ENDPOINTS: list[tuple[str, str, Any, dict[str, int]]] = [
     ("GET", "peers/gw/accessible-peers", None, READ),
     ("PUT", "peers/gw", PEER, WRITE),
     ("DELETE", "peers/gw2", None, WRITE),
+    ("GET", "dns/nameservers", None, READ),
+    ("GET", "dns/nameservers/corp", None, READ),
+    ("POST", "dns/nameservers", NAMESERVERS, WRITE_NETWORK),
+    ("PUT", "dns/nameservers/corp", NAMESERVERS, WRITE_NETWORK),
+    ("DELETE", "dns/nameservers/corp", None, WRITE_NETWORK),
+    ("GET", "dns/settings", None, READ),
+    ("PUT", "dns/settings", {"disabled_management_groups": ["office"]}, WRITE_NETWORK),
     ("GET", "setup-keys", None, READ),
     ("GET", "setup-keys/valid", None, READ),
     ("POST", "setup-keys", KEY, WRITE),

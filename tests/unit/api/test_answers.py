@@ -168,6 +168,22 @@ async def test_a_policy_with_everything() -> None:
     }
 
 
+async def test_a_nameserver_group() -> None:
+    assert await World().get("dns/nameservers") == [
+        {
+            "id": "corp",
+            "name": "corp",
+            "description": "",
+            "nameservers": [{"ip": "10.0.0.53", "ns_type": "udp", "port": 53}],
+            "enabled": True,
+            "groups": ["office"],
+            "primary": False,
+            "domains": ["bücher.example"],
+            "search_domains_enabled": False,
+        }
+    ]
+
+
 async def test_a_setup_key() -> None:
     assert await World().get("setup-keys/valid") == {
         "id": "valid",
@@ -244,10 +260,10 @@ async def test_the_current_user() -> None:
     }
     everything = {"create": True, "read": True, "update": True, "delete": True}
     looking = {"create": False, "read": True, "update": False, "delete": False}
-    networks = ("routes", "groups", "policies")
+    networks = ("routes", "groups", "policies", "nameservers", "dns")
     others = ("peers", "setup_keys", "events", "users", "accounts")
     nothing = dict.fromkeys(looking, False)
-    not_served = ("networks", "dns", "nameservers", "settings", "pats")
+    not_served = ("networks", "settings", "pats")
     assert permissions == {
         "is_restricted": False,
         "modules": dict.fromkeys(networks, everything)

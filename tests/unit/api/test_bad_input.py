@@ -22,6 +22,9 @@ WRITES = [
     ("POST", "policies"),
     ("PUT", "policies/Default"),
     ("PUT", "peers/gw"),
+    ("POST", "dns/nameservers"),
+    ("PUT", "dns/nameservers/corp"),
+    ("PUT", "dns/settings"),
     ("POST", "setup-keys"),
     ("PUT", "setup-keys/valid"),
 ]
@@ -75,6 +78,11 @@ WRONG_TYPES: list[tuple[str, dict[str, Any]]] = [
     ("policies", {"rules": [{"port_ranges": [{"start": "1", "end": "2"}]}]}),
     ("policies", {"rules": [{"authorized_groups": ["office"]}]}),
     ("policies", {"rules": [{"sourceResource": "gw"}]}),
+    ("dns/nameservers", {"nameservers": {"ip": "10.0.0.53"}}),
+    ("dns/nameservers", {"nameservers": ["10.0.0.53"]}),
+    ("dns/nameservers", {"nameservers": [{"port": "53"}]}),
+    ("dns/nameservers", {"domains": "corp.example"}),
+    ("dns/nameservers", {"primary": "true"}),
     ("setup-keys", {"expires_in": "30d"}),
     ("setup-keys", {"usage_limit": 10**30}),
     ("setup-keys", {"auto_groups": "office"}),
@@ -100,7 +108,9 @@ async def test_text_that_json_cannot_hold_is_400(text: bytes) -> None:
 
 def test_every_handler_that_takes_a_body_is_among_them() -> None:
     handlers = {(method, handler) for route in World().server.app.routes for method, handler in _with_body(route)}
-    assert handlers == {(method, "/api/" + re.sub("/.*", "/{id:str}", path)) for method, path in WRITES}
+    assert handlers == {
+        (method, re.sub("/(corp|Default|gw|lan|office|valid)$", "/{id:str}", f"/api/{path}")) for method, path in WRITES
+    }
 
 
 def _with_body(route: BaseRoute) -> Iterable[tuple[str, str]]:

@@ -7,7 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.management.core.commands import groups, peers, policies, routes, setupkeys
+from services.management.core.commands import (
+    dnssettings,
+    groups,
+    nameservers,
+    peers,
+    policies,
+    routes,
+    setupkeys,
+)
 from tests.unit.api.world import World, server
 
 OPERATIONS = {
@@ -20,6 +28,9 @@ OPERATIONS = {
     "/api/peers": "get",
     "/api/peers/{id}": "get put delete",
     "/api/peers/{id}/accessible-peers": "get",
+    "/api/dns/nameservers": "get post",
+    "/api/dns/nameservers/{id}": "get put delete",
+    "/api/dns/settings": "get put",
     "/api/setup-keys": "get post",
     "/api/setup-keys/{id}": "get put delete",
     "/api/events": "get",
@@ -38,6 +49,8 @@ BODIES: dict[str, type[msgspec.Struct]] = {
         groups.GroupRequest,
         policies.PolicyRequest,
         peers.PeerRequest,
+        nameservers.NameserverGroupRequest,
+        dnssettings.DnsSettingsRequest,
         setupkeys.SetupKeyRequest,
         setupkeys.SetupKeyUpdate,
     )
@@ -118,7 +131,7 @@ async def test_every_body_has_an_example_that_the_api_can_read() -> None:
             assert set(example) <= set(BODIES[name].__struct_fields__)
             assert any(getattr(body, field) is not None for field in example)
             examples += 1
-    assert examples == 9
+    assert examples == 12
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
@@ -186,10 +199,24 @@ WHOLE: dict[str, tuple[str, str, dict[str, Any]]] = {
             "allow_extra_dns_labels": False,
         },
     ),
+    "NameserverGroupRequest": (
+        "POST",
+        "dns/nameservers",
+        {
+            "name": "new",
+            "description": "",
+            "nameservers": [{"ip": "10.0.0.53", "ns_type": "udp", "port": 53}],
+            "enabled": True,
+            "groups": ["office"],
+            "primary": False,
+            "domains": ["corp.example"],
+            "search_domains_enabled": False,
+        },
+    ),
     "SetupKeyUpdate": ("PUT", "setup-keys/valid", {"revoked": True, "auto_groups": []}),
 }
-ALTERNATIVES = {"network", "peer"}
-"""One of several fields that a route may have instead."""
+ALTERNATIVES = {"network", "peer", "domains"}
+"""One of several fields that there may be instead."""
 
 
 @pytest.mark.parametrize("name", WHOLE)

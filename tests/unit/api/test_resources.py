@@ -30,6 +30,22 @@ def key(**fields: Any) -> dict[str, Any]:
     return {"name": "new", "type": "reusable", "expires_in": 86400, "auto_groups": [], "usage_limit": 0, **fields}
 
 
+def nameservers(**fields: Any) -> dict[str, Any]:
+    """Of a nameserver group for one domain; setting primary leaves the domain out."""
+    plain = {"name": "new", "nameservers": [{"ip": "10.0.0.53", "ns_type": "udp", "port": 53}], "enabled": True}
+    matched: dict[str, Any] = {"primary": False, "domains": [] if fields.get("primary") else ["corp.example"]}
+    return {**plain, **matched, "groups": ["office"], "search_domains_enabled": False, **fields}
+
+
+def _server(ip: str, port: int = 53) -> dict[str, Any]:
+    return {"ip": ip, "ns_type": "udp", "port": port}
+
+
+def server(**fields: Any) -> dict[str, Any]:
+    """A nameserver group whose one server has these fields."""
+    return nameservers(nameservers=[{"ip": "10.0.0.53", "ns_type": "udp", "port": 53, **fields}])
+
+
 def peer(**fields: Any) -> dict[str, Any]:
     plain = {"ssh_enabled": False, "login_expiration_enabled": False, "inactivity_expiration_enabled": False}
     return {"name": "gw", **plain, **fields}
@@ -66,6 +82,23 @@ ACCEPTED: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("PUT", "peers/gw", peer(ip="100.64.200.200"), {"ip": "100.64.200.200"}),
     ("PUT", "peers/laptop", peer(name="laptop"), {"login_expiration_enabled": False}),
     ("DELETE", "peers/gw2", None, {}),
+    # nameserver groups
+    ("GET", "dns/nameservers/corp", None, {"domains": ["bücher.example"], "groups": ["office"], "primary": False}),
+    ("POST", "dns/nameservers", nameservers(), {"name": "new", "description": "", "domains": ["corp.example"]}),
+    ("POST", "dns/nameservers", nameservers(primary=True), {"primary": True, "domains": []}),
+    ("POST", "dns/nameservers", nameservers(primary=True, domains=None), {"primary": True, "domains": []}),
+    ("POST", "dns/nameservers", nameservers(name="ü" * 40), {"name": "ü" * 40}),
+    ("POST", "dns/nameservers", nameservers(domains=["Corp.Example."]), {"domains": ["corp.example"]}),
+    ("POST", "dns/nameservers", nameservers(domains=["bücher.de", "lan"]), {"domains": ["bücher.de", "lan"]}),
+    ("POST", "dns/nameservers", nameservers(domains=["a.de", "A.de."]), {"domains": ["a.de"]}),
+    ("POST", "dns/nameservers", nameservers(search_domains_enabled=True), {"search_domains_enabled": True}),
+    ("POST", "dns/nameservers", nameservers(enabled=None), {"enabled": False}),
+    ("POST", "dns/nameservers", nameservers(groups=["office", "all", "office"]), {"groups": ["office", "all"]}),
+    ("POST", "dns/nameservers", server(ip="FD00::53", port=65535), {"nameservers": [_server("fd00::53", 65535)]}),
+    ("POST", "dns/nameservers", nameservers(nameservers=[_server(f"10.0.0.{n}") for n in (1, 2, 3)]), {"name": "new"}),
+    ("PUT", "dns/nameservers/corp", nameservers(name="corp", enabled=False), {"id": "corp", "enabled": False}),
+    ("PUT", "dns/nameservers/corp", nameservers(name="other", primary=True), {"name": "other", "domains": []}),
+    ("DELETE", "dns/nameservers/corp", None, {}),
     # setup keys
     ("GET", "setup-keys/valid", None, {"state": "valid", "valid": True}),
     ("GET", "setup-keys/revoked", None, {"state": "revoked", "valid": False, "revoked": True}),
@@ -142,6 +175,46 @@ REFUSED: list[tuple[str, str, Any, int]] = [
     ("PUT", "peers/gw", peer(approval_required="no"), 422),
     ("DELETE", "peers/missing", None, 404),
     ("DELETE", "peers/gw", None, 412),
+    # nameserver groups
+    ("GET", "dns/nameservers/missing", None, 404),
+    ("POST", "dns/nameservers", nameservers(name=""), 422),
+    ("POST", "dns/nameservers", nameservers(name="ü" * 41), 422),
+    ("POST", "dns/nameservers", nameservers(name="corp"), 422),
+    ("POST", "dns/nameservers", nameservers(domains=[]), 422),
+    ("POST", "dns/nameservers", nameservers(domains=None), 422),
+    ("POST", "dns/nameservers", nameservers(primary=True, domains=["corp.example"]), 422),
+    ("POST", "dns/nameservers", nameservers(primary=True, search_domains_enabled=True), 422),
+    ("POST", "dns/nameservers", nameservers(domains=["*.corp.example"]), 422),
+    ("POST", "dns/nameservers", nameservers(domains=["corp..example"]), 422),
+    ("POST", "dns/nameservers", nameservers(domains=["corp.example.."]), 422),
+    ("POST", "dns/nameservers", nameservers(domains=["."]), 422),
+    ("POST", "dns/nameservers", nameservers(domains=[""]), 422),
+    ("POST", "dns/nameservers", nameservers(domains=["a" * 64]), 422),
+    ("POST", "dns/nameservers", nameservers(domains=[f"d{n}" for n in range(1001)]), 422),
+    ("POST", "dns/nameservers", nameservers(nameservers=[]), 422),
+    ("POST", "dns/nameservers", nameservers(nameservers=None), 422),
+    ("POST", "dns/nameservers", nameservers(nameservers=[_server(f"10.0.0.{n}") for n in range(1, 5)]), 422),
+    ("POST", "dns/nameservers", server(ip=""), 422),
+    ("POST", "dns/nameservers", server(ip="dns.example"), 422),
+    ("POST", "dns/nameservers", server(ip="fe80::1%eth0"), 422),
+    ("POST", "dns/nameservers", server(ip="0.0.0.0"), 422),
+    ("POST", "dns/nameservers", server(ip="224.0.0.251"), 422),
+    ("POST", "dns/nameservers", server(ip="::ffff:10.0.0.53"), 422),
+    ("POST", "dns/nameservers", server(ns_type="tcp"), 422),
+    ("POST", "dns/nameservers", server(ns_type=None), 422),
+    ("POST", "dns/nameservers", server(port=0), 422),
+    ("POST", "dns/nameservers", server(port=65536), 422),
+    ("POST", "dns/nameservers", server(port=None), 422),
+    ("POST", "dns/nameservers", nameservers(groups=[]), 422),
+    ("POST", "dns/nameservers", nameservers(groups=None), 422),
+    ("POST", "dns/nameservers", nameservers(groups=[""]), 422),
+    ("POST", "dns/nameservers", nameservers(groups=["missing"]), 422),
+    ("PUT", "dns/nameservers/missing", nameservers(), 404),
+    ("PUT", "dns/nameservers/corp", nameservers(domains=["*.x"]), 422),
+    ("DELETE", "dns/nameservers/missing", None, 404),
+    # dns settings
+    ("PUT", "dns/settings", {"disabled_management_groups": ["missing"]}, 422),
+    ("PUT", "dns/settings", {"disabled_management_groups": [""]}, 422),
     # setup keys
     ("GET", "setup-keys/missing", None, 404),
     ("POST", "setup-keys", key(name=""), 422),
@@ -197,6 +270,59 @@ async def test_r10_a_refused_deletion_names_what_refers_to_the_object() -> None:
     assert "route lan" in message
     assert "setup key valid" in message
     assert "route lan" in problem(await world.call("DELETE", "peers/gw"))[1]
+
+
+async def test_r10_a_group_is_kept_by_nameservers_and_dns_settings_that_name_it() -> None:
+    world = World()
+    await world.call("POST", "dns/nameservers", nameservers(groups=["unused"]))
+    await world.call("PUT", "dns/settings", {"disabled_management_groups": ["unused"]})
+    status, message = problem(await world.call("DELETE", "groups/unused"))
+    assert (status, message) == (
+        412,
+        "group unused is used by nameserver group new, dns settings: remove it there first",
+    )
+    await world.call("DELETE", "dns/nameservers/new-1")
+    await world.call("PUT", "dns/settings", {"disabled_management_groups": []})
+    assert (await world.call("DELETE", "groups/unused")).status_code == 200
+
+
+async def test_what_changes_nothing_in_a_nameserver_group_commits_nothing() -> None:
+    world = World()
+    shown = await world.get("dns/nameservers/corp")
+    assert (await world.call("PUT", "dns/nameservers/corp", shown)).json() == shown
+    assert world.commits == []
+
+
+async def test_nameserver_groups_are_in_the_audit_trail() -> None:
+    world = World()
+    await world.call("POST", "dns/nameservers", nameservers())
+    await world.call("PUT", "dns/nameservers/new-1", nameservers(name="newer"))
+    await world.call("DELETE", "dns/nameservers/new-1")
+    events = [(event["activity_code"], event["target_id"], event["meta"]) for event in await world.get("events")]
+    assert events == [
+        ("nameserver.group.delete", "new-1", {"name": "newer"}),
+        ("nameserver.group.update", "new-1", {"name": "newer"}),
+        ("nameserver.group.add", "new-1", {"name": "new"}),
+    ]
+
+
+async def test_dns_settings_say_which_groups_were_added_and_which_removed() -> None:
+    world = World()
+    assert await world.get("dns/settings") == {"disabled_management_groups": []}
+    for groups in (["office", "gateways", "office"], ["gateways", "office"], ["unused", "office"], None):
+        answer = await world.call("PUT", "dns/settings", {"disabled_management_groups": groups})
+        assert sorted(answer.json()["disabled_management_groups"]) == sorted(set(groups or []))
+    events = await world.get("events")
+    assert {event["target_id"] for event in events} == {world.account}
+    assert [(event["activity_code"].rpartition(".")[2], event["meta"]["group_id"]) for event in reversed(events)] == [
+        ("add", "office"),
+        ("add", "gateways"),
+        ("add", "unused"),
+        ("delete", "gateways"),
+        ("delete", "unused"),
+        ("delete", "office"),
+    ]
+    assert events[0]["meta"] == {"group": "office", "group_id": "office"}
 
 
 async def test_a_setup_key_is_shown_once() -> None:

@@ -18,8 +18,12 @@ from tests.builders import group, peer, policy, route, rule, setup_key
 from tests.unit.api.world import SETUP_KEY, World
 from tests.unit.cli.conftest import Run
 
-GROUPS = ("routes", "groups", "peers", "policies", "setup_keys", "events", "users")
-LISTINGS = ["routes", "groups", "peers", "policies", "setup-keys", "events", "users"]
+GROUPS = ("routes", "groups", "peers", "policies", "nameservers", "setup_keys", "events", "users")
+LISTINGS = ["routes", "groups", "peers", "policies", "nameservers", "setup-keys", "events", "users"]
+
+
+NS1 = {"ip": "fd00::1", "ns_type": "udp", "port": 53}
+NS2 = {"ip": "fd00::2", "ns_type": "udp", "port": 5300}
 
 
 def examples() -> Iterator[str]:
@@ -52,7 +56,8 @@ def test_every_example_of_the_help_runs_as_printed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     world = World()
-    world.change(*([] if " create " in example else made_before()), deletes=(Ref("route", "lan"),))
+    gone = (Ref("route", "lan"), *([Ref("nameserver-group", "corp")] if " create " in example else []))
+    world.change(*([] if " create " in example else made_before()), deletes=gone)
     token = tmp_path / "token"
     token.write_text(world.token("owner"))
     result = whimbrel(*shlex.split(example)[1:], WHIMBREL_ADMIN_API=api, WHIMBREL_TOKEN_FILE=str(token))
@@ -63,7 +68,7 @@ def test_every_example_of_the_help_runs_as_printed(
 
 def test_every_command_of_every_group_has_an_example() -> None:
     shown = {tuple(example.split()[2:4]) for example in EXAMPLES}
-    everything = {(name, what) for name in LISTINGS[:5] for what in ("list", "get", "create", "update", "delete")}
+    everything = {(name, what) for name in LISTINGS[:6] for what in ("list", "get", "create", "update", "delete")}
     others = {
         ("peers", "accessible"),
         ("peers", "drain"),
@@ -225,6 +230,53 @@ def test_an_update_that_always_loses_says_so(admin: Run, world: World) -> None:
     assert (result.code, result.err) == (1, "error: the account has changed since, read it again\n")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "changed"),
+    [
+        (["--name", "x"], {"name": "x"}),
+        (["--nameserver", "fd00::1", "--nameserver", "[fd00::2]:5300"], {"nameservers": [NS1, NS2]}),
+        (["--domain", "a.example", "--search-domains"], {"domains": ["a.example"], "search_domains_enabled": True}),
+        (["--primary"], {"primary": True, "domains": []}),
+        (["--group", "All"], {"groups": ["all"]}),
+        (["--no-enabled"], {"enabled": False}),
+    ],
+)
+def test_an_update_of_nameservers_changes_what_is_given(
+    arguments: list[str], changed: dict[str, Any], admin: Run
+) -> None:
+    before = json.loads(admin("nameservers", "get", "corp", "--json").out)
+    result = admin("nameservers", "update", "corp", "--json", *arguments)
+    assert result.code == 0, result.err
+    assert json.loads(result.out) == before | changed
+
+
+def test_primary_nameservers_become_ordinary_ones_with_a_domain(admin: Run) -> None:
+    admin("nameservers", "update", "corp", "--search-domains")
+    admin("nameservers", "update", "corp", "--primary")
+    shown = json.loads(admin("nameservers", "update", "corp", "--domain", "b.example", "--json").out)
+    assert (shown["primary"], shown["domains"], shown["search_domains_enabled"]) == (False, ["b.example"], False)
+
+
+def test_nameservers_are_listed_as_people_write_them(admin: Run) -> None:
+    admin("nameservers", "create", "--name", "all", "--nameserver", "9.9.9.9:5353", "--primary", "--groups", "All")
+    lines = [" ".join(line.split()) for line in admin("nameservers", "list").out.splitlines()]
+    assert lines == [
+        "ID NAME NAMESERVERS ANSWER FOR GROUPS ENABLED",
+        "corp corp 10.0.0.53 bücher.example office yes",
+        "new-1 all 9.9.9.9:5353 everything else All yes",
+    ]
+
+
+def test_nameservers_that_are_none_are_refused_in_one_line(admin: Run) -> None:
+    command = ("nameservers", "create", "--name", "x", "--groups", "All", "--primary", "--nameserver")
+    assert admin(*command, "dns.example").err == "error: nameservers: 'dns.example' is not an address\n"
+    assert (
+        admin(*command, "10.0.0.1:99999").err == "error: nameservers: port must be between 1 and 65535, it is 99999\n"
+    )
+    missing = admin("nameservers", "get", "missing")
+    assert missing.err == "error: there is no nameserver group 'missing': see `whimbrel admin nameservers list`\n"
+
+
 def test_members_come_and_go_by_name(admin: Run) -> None:
     result = admin("groups", "update", "office", "--add-peer", "gw", "--remove-peer", "laptop", "--json")
     assert json.loads(result.out)["peers"] == [{"id": "gw", "name": "gw"}]
@@ -292,8 +344,10 @@ def test_a_token_says_whose_it_is_and_what_it_may(admin: Run, world: World, tmp_
     shown = admin("users", "current", "--token-file", str(token)).out
     fields = dict(line.split(None, 1) for line in shown.splitlines() if len(line.split()) > 1)
     assert fields["name"].strip() == "Network-Admin"
-    assert fields["may_write"].strip() == "routes, groups, policies"
-    assert fields["may_read"].strip().startswith("routes, groups, policies, peers, setup_keys, events")
+    assert fields["may_write"].strip() == "routes, groups, policies, nameservers, dns"
+    assert (
+        fields["may_read"].strip().startswith("routes, groups, policies, nameservers, dns, peers, setup_keys, events")
+    )
 
 
 def test_who_may_not_is_told_where_it_says_so(admin: Run, world: World, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from services.cli.core.names import Ambiguous, NotFound, find
+from services.cli.core.nameservers import nameserver, written
 from services.cli.core.ports import split_ports
 
 
@@ -26,6 +27,28 @@ def test_one_range_makes_ranges_of_all_ports(texts: list[str], ports: list[str],
 def test_what_is_no_range_gets_told_how_to_write_one(text: str) -> None:
     with pytest.raises(ValueError, match="as in 8000-8010"):
         split_ports([text])
+
+
+@pytest.mark.parametrize(
+    ("text", "ip", "port"),
+    [
+        ("10.0.0.53", "10.0.0.53", 53),
+        ("10.0.0.53:5300", "10.0.0.53", 5300),
+        ("fd00::53", "fd00::53", 53),
+        ("[fd00::53]", "fd00::53", 53),
+        ("[fd00::53]:5300", "fd00::53", 5300),
+        ("10.0.0.53:", "10.0.0.53:", 53),
+        ("dns.example", "dns.example", 53),
+        ("", "", 53),
+    ],
+)
+def test_a_nameserver_is_an_address_with_a_port_if_need_be(text: str, ip: str, port: int) -> None:
+    assert nameserver(text) == {"ip": ip, "ns_type": "udp", "port": port}
+
+
+@pytest.mark.parametrize("text", ["10.0.0.53", "10.0.0.53:5300", "fd00::53", "[fd00::53]:5300"])
+def test_a_nameserver_is_shown_as_it_is_typed(text: str) -> None:
+    assert written(nameserver(text)) == text
 
 
 PEERS = [{"id": "1", "name": "gw"}, {"id": "2", "name": "twin"}, {"id": "3", "name": "twin"}, {"id": "gw", "name": "x"}]

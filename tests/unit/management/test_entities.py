@@ -10,10 +10,34 @@ from services.management.core.entities import KINDS, Entity, Ref, ref
 from services.management.core.model.commit import Commit
 from services.management.core.model.policy import ResourceRef
 from services.management.core.model.user import AccessToken
-from tests.builders import account, commit, group, peer, policy, route, rule, setup_key, state, user
+from tests.builders import (
+    account,
+    commit,
+    dns_settings,
+    group,
+    nameserver_group,
+    peer,
+    policy,
+    route,
+    rule,
+    setup_key,
+    state,
+    user,
+)
 
 TOKEN = AccessToken(id="t", user_id="u", name="t", token_hash="hash", created_at=0.0)
-ONE_OF_EACH = (account(), group("g"), peer("p"), route("r"), policy("q"), setup_key("k"), user("u"), TOKEN)
+ONE_OF_EACH = (
+    account(),
+    group("g"),
+    peer("p"),
+    route("r"),
+    policy("q"),
+    nameserver_group("n"),
+    dns_settings(),
+    setup_key("k"),
+    user("u"),
+    TOKEN,
+)
 
 
 @pytest.mark.parametrize("kind", get_args(Entity), ids=lambda kind: kind.__name__)
@@ -23,7 +47,8 @@ def test_a_kind_is_named_in_the_log_as_in_references_to_it(kind: Any) -> None:
 
 
 def test_the_kinds_in_the_log_stay_what_they_are() -> None:
-    kinds = {"account", "group", "peer", "route", "policy", "setup-key", "user", "access-token"}
+    kinds = {"account", "group", "peer", "route", "policy", "nameserver-group", "dns-settings"}
+    kinds |= {"setup-key", "user", "access-token"}
     assert set(KINDS.values()) == kinds
     assert {ref(one).kind for one in ONE_OF_EACH} == kinds
 
@@ -37,7 +62,8 @@ def test_a_commit_that_deletes_what_no_version_of_ours_knows_is_undecodable() ->
 def test_titles_say_kind_and_name() -> None:
     titles = [one.title for one in ONE_OF_EACH]
     assert titles == [
-        "account acc", "group g", "peer p", "route r", "policy q", "setup key k", "user u", "access token t",
+        "account acc", "group g", "peer p", "route r", "policy q", "nameserver group n", "dns settings",
+        "setup key k", "user u", "access token t",
     ]  # fmt: skip
 
 
@@ -51,10 +77,14 @@ def test_what_refers_to_an_entity_is_found_kind_by_kind() -> None:
         policy("q", directly),
         route("r", peer="x", groups=("b",)),
         route("s", peer_groups=("a",), groups=("b",), access_control_groups=("a",)),
+        nameserver_group("n", groups=("a",)),
+        dns_settings("a", "b"),
         user("u", "a"),
     )
-    assert references.to(there, there.groups["a"]) == ["route s", "policy q", "setup key ci", "user u"]
-    assert references.to(there, there.groups["b"]) == ["route r", "route s"]
+    assert references.to(there, there.groups["a"]) == [
+        "route s", "policy q", "nameserver group n", "dns settings", "setup key ci", "user u",
+    ]  # fmt: skip
+    assert references.to(there, there.groups["b"]) == ["route r", "route s", "dns settings"]
     assert references.to(there, there.peers["x"]) == ["route r", "policy q"]
     assert references.to(there, there.setup_keys["ci"]) == ["peer x"]
     assert references.to(there, there.routes["r"]) == []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.net.domains import BadDomain, is_wildcard, parse_domain, to_unicode
+from shared.net.domains import BadDomain, is_wildcard, is_within, parse_domain, parse_name, to_unicode
 
 LABEL_63 = "a" * 63
 NAME_253 = ".".join([LABEL_63, LABEL_63, LABEL_63, "a" * 61])
@@ -98,3 +98,25 @@ def test_whatever_is_accepted_is_plain_short_and_accepted_again(text: str) -> No
     assert len(name) <= 253
     assert parse_domain(name) == name
     assert parse_domain(to_unicode(name)) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [("example.com.", "example.com"), ("Bücher.example.", "xn--bcher-kva.example"), (NAME_253 + ".", NAME_253)],
+)
+def test_a_plain_name_may_end_with_a_dot(text: str, parsed: str) -> None:
+    assert parse_name(text) == parsed
+
+
+@pytest.mark.parametrize("text", ["*.example.com", ".", "", "example.com..", NAME_253 + "a"])
+def test_what_is_no_plain_name(text: str) -> None:
+    with pytest.raises(BadDomain):
+        parse_name(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [("a.com", True), ("x.a.com", True), ("x.y.a.com", True), ("xa.com", False), ("com", False), ("a.com.x", False)],
+)
+def test_a_domain_holds_itself_and_what_is_below_it(name: str, inside: bool) -> None:
+    assert is_within(name, "a.com") is inside

@@ -29,6 +29,15 @@ def existing_groups(state: AccountState, ids: Iterable[str], field: str) -> list
     return [_existing(state.groups, id, field, "group") for id in ids]
 
 
+def distribution_groups(state: AccountState, ids: Iterable[str] | None, field: str) -> tuple[str, ...]:
+    """The groups that something is distributed to, each once; raises Invalid, also for none."""
+    groups = unique(ids)
+    if not groups:
+        raise Invalid(f"{field} must name at least one distribution group")
+    existing_groups(state, groups, field)
+    return groups
+
+
 def existing_peers(state: AccountState, ids: Iterable[str], field: str) -> list[Peer]:
     """The peers that a field of the body names; raises Invalid for an id that is empty or unknown."""
     return [_existing(state.peers, id, field, "peer") for id in ids]

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 
 from services.management.core import warnings
-from services.management.core.commands.checks import existing_groups, existing_peers, found, unique
+from services.management.core.commands.checks import distribution_groups, existing_groups, existing_peers, found, unique
 from services.management.core.commands.decision import Context, Decision, changed, unchanged
 from services.management.core.commands.lan import ProbeRequest, equipped
 from services.management.core.commands.request import Integer, Request, about
@@ -174,9 +174,7 @@ def _destination(state: AccountState, request: RouteRequest) -> tuple[str, tuple
 def _check_references(state: AccountState, route: Route) -> None:
     existing_groups(state, route.peer_groups, "peer_groups")
     existing_groups(state, route.access_control_groups, "access_control_groups")
-    if not route.groups:
-        raise Invalid("groups must name at least one distribution group")
-    existing_groups(state, route.groups, "groups")
+    distribution_groups(state, route.groups, "groups")
     if route.peer:
         existing_peers(state, [route.peer], "peer")
 
