@@ -24,6 +24,7 @@ from services.management.core.model.policy import Policy, PolicyRule
 from services.management.core.model.route import Route
 from services.management.core.model.setupkey import SetupKey
 from services.management.core.model.user import User
+from services.management.core.model.zone import Zone, ZoneRecord
 from services.management.core.state import AccountState, Intent
 from shared.events.signals import EnrolRequest, PeerMeta
 from shared.events.subjects import setup_key_hash
@@ -122,6 +123,16 @@ def nameserver_group(name: str, *domains: str, **fields: Any) -> NameserverGroup
 
 def dns_settings(*disabled_management_groups: str) -> DnsSettings:
     return DnsSettings(id=DNS_SETTINGS_ID, disabled_management_groups=disabled_management_groups)
+
+
+def zone(domain: str, **fields: Any) -> Zone:
+    """An enabled zone, called as its domain, distributed to All."""
+    return replace(Zone(id=domain, name=domain, domain=domain, distribution_groups=(ALL,)), **fields)
+
+
+def zone_record(zone: str, name: str, content: str = "10.0.0.80", **fields: Any) -> ZoneRecord:
+    """An A record, whose id is its name."""
+    return replace(ZoneRecord(id=name, zone=zone, name=name, type="A", content=content, ttl=300), **fields)
 
 
 def setup_key(name: str, key: str = "", **fields: Any) -> SetupKey:

@@ -11,6 +11,7 @@ import msgspec
 Action: TypeAlias = Literal["accept", "drop"]
 Protocol: TypeAlias = Literal["all", "tcp", "udp", "icmp", "netbird-ssh"]
 ProbeKind: TypeAlias = Literal["icmp", "tcp"]
+RecordType: TypeAlias = Literal["A", "AAAA", "CNAME"]
 
 TOMBSTONE_TTL_S = 3600.0
 """How long a deletion stays in FEED. A reader that was away for longer takes a whole snapshot instead of resuming."""

@@ -20,6 +20,7 @@ from services.management.api import (
     routes,
     setup_keys,
     users,
+    zones,
 )
 from services.management.api.call import Authentication, Call, StrictRequest
 from services.management.api.deps import Deps
@@ -38,6 +39,7 @@ RESOURCES = (
     peers.router,
     nameservers.router,
     dns.router,
+    zones.router,
     setup_keys.router,
     events.router,
     users.router,

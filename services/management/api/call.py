@@ -111,12 +111,12 @@ def by_id(entities: Mapping[str, T]) -> list[T]:
     return [entities[id] for id in sorted(entities)]
 
 
-def known(table: Callable[[AccountState], Mapping[str, Any]], what: str) -> Guard:
+def known(table: Callable[[AccountState], Mapping[str, Any]], what: str, *, parameter: str = "id") -> Guard:
     """A guard that answers for an unknown id in the path before the body is looked at, as NetBird does."""
 
     def guard(connection: ASGIConnection[Any, User, Owner, State], _handler: BaseRouteHandler) -> None:
         deps: Deps = connection.app.state.deps
-        found(table(deps.intent.accounts[connection.auth.account]), connection.path_params["id"], what)
+        found(table(deps.intent.accounts[connection.auth.account]), connection.path_params[parameter], what)
 
     return guard
 

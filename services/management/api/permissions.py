@@ -25,7 +25,7 @@ MODULES: Mapping[str, Module] = {
     "groups": Module("Groups", "Named sets of peers.", _NETWORK_ADMINS),
     "policies": Module("Policies", "Who may talk to whom.", _NETWORK_ADMINS),
     "nameservers": Module("Nameservers", "Which nameservers answer the questions of whom.", _NETWORK_ADMINS),
-    "dns": Module("DNS", "Who configures DNS without us.", _NETWORK_ADMINS),
+    "dns": Module("DNS", "Zones with names of your own, and who configures DNS without us.", _NETWORK_ADMINS),
     "peers": Module("Peers", "Hosts with an agent.", _ADMINS),
     "setup_keys": Module("Setup keys", "Keys that let hosts enrol.", _ADMINS),
     "events": Module("Events", "The audit trail.", _NOBODY),

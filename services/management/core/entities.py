@@ -14,9 +14,21 @@ from services.management.core.model.policy import Policy
 from services.management.core.model.route import Route
 from services.management.core.model.setupkey import SetupKey
 from services.management.core.model.user import AccessToken, User
+from services.management.core.model.zone import Zone, ZoneRecord
 
 Entity: TypeAlias = (
-    Account | Group | Peer | Route | Policy | NameserverGroup | DnsSettings | SetupKey | User | AccessToken
+    Account
+    | Group
+    | Peer
+    | Route
+    | Policy
+    | NameserverGroup
+    | DnsSettings
+    | Zone
+    | ZoneRecord
+    | SetupKey
+    | User
+    | AccessToken
 )
 
 KINDS: dict[type[EntityBase], str] = {struct: str(struct.__struct_config__.tag) for struct in get_args(Entity)}

@@ -24,6 +24,7 @@ from services.management.core.model.policy import Policy
 from services.management.core.model.route import Route
 from services.management.core.model.setupkey import SetupKey
 from services.management.core.model.user import AccessToken, User
+from services.management.core.model.zone import Zone, ZoneRecord
 from services.management.core.routeindex import RouteIndex
 
 E = TypeVar("E", bound=EntityBase)
@@ -60,6 +61,8 @@ class AccountState:
         self.routes = self.table(Route)
         self.policies = self.table(Policy)
         self.nameserver_groups = self.table(NameserverGroup)
+        self.zones = self.table(Zone)
+        self.zone_records = self.table(ZoneRecord)
         self.setup_keys = self.table(SetupKey)
         self.users = self.table(User)
         self.access_tokens = self.table(AccessToken)
@@ -67,6 +70,7 @@ class AccountState:
         self._members: dict[str, set[str]] = defaultdict(set)
         self._addresses: dict[str, str] = {}
         self._labels: dict[str, tuple[str, ...]] = {}
+        self._records: dict[str, dict[str, ZoneRecord]] = {}
 
     def table(self, kind: type[E]) -> Mapping[str, E]:
         """Every entity of that kind by its id, now and after further commits."""
@@ -94,6 +98,11 @@ class AccountState:
     def groups_of(self, peer: Peer) -> tuple[str, ...]:
         """The peer's groups, All among them, sorted."""
         return tuple(sorted({*peer.groups, self.account.all_group}))
+
+    def records_of(self, zone_id: str) -> tuple[ZoneRecord, ...]:
+        """The zone's records, oldest first."""
+        records = self._records.get(zone_id, {})
+        return tuple(records[id] for id in sorted(records))
 
     def address_taken(self, address: str) -> bool:
         return address in self._addresses
@@ -137,12 +146,19 @@ class AccountState:
             self._index_peer(entity)
         elif isinstance(entity, Route):
             self.route_index.put(entity)
+        elif isinstance(entity, ZoneRecord):
+            self._records.setdefault(entity.zone, {})[entity.id] = entity
 
     def _unindex(self, entity: Entity | None) -> None:
         if isinstance(entity, Peer):
             self._unindex_peer(entity)
         elif isinstance(entity, Route):
             self.route_index.drop(entity)
+        elif isinstance(entity, ZoneRecord):
+            records = self._records[entity.zone]
+            del records[entity.id]
+            if not records:
+                del self._records[entity.zone]
 
     def _index_peer(self, peer: Peer) -> None:
         for group_id in peer.groups:

@@ -44,6 +44,8 @@ NAMESERVERS = {
     "primary": True,
     "groups": ["office"],
 }
+ZONE = {"name": "z", "domain": "z.example", "distribution_groups": ["office"]}
+RECORD = {"name": "lab.example", "type": "A", "content": "10.0.0.1", "ttl": 1}
 PEER = {"name": "gw", "ssh_enabled": True}
 
 ENDPOINTS: list[tuple[str, str, Any, dict[str, int]]] = [
@@ -74,6 +76,16 @@ ENDPOINTS: list[tuple[str, str, Any, dict[str, int]]] = [
     ("DELETE", "dns/nameservers/corp", None, WRITE_NETWORK),
     ("GET", "dns/settings", None, READ),
     ("PUT", "dns/settings", {"disabled_management_groups": ["office"]}, WRITE_NETWORK),
+    ("GET", "dns/zones", None, READ),
+    ("GET", "dns/zones/lab.example", None, READ),
+    ("POST", "dns/zones", ZONE, WRITE_NETWORK),
+    ("PUT", "dns/zones/lab.example", {**ZONE, "domain": "lab.example"}, WRITE_NETWORK),
+    ("DELETE", "dns/zones/lab.example", None, WRITE_NETWORK),
+    ("GET", "dns/zones/lab.example/records", None, READ),
+    ("GET", "dns/zones/lab.example/records/www.lab.example", None, READ),
+    ("POST", "dns/zones/lab.example/records", RECORD, WRITE_NETWORK),
+    ("PUT", "dns/zones/lab.example/records/www.lab.example", RECORD, WRITE_NETWORK),
+    ("DELETE", "dns/zones/lab.example/records/www.lab.example", None, WRITE_NETWORK),
     ("GET", "setup-keys", None, READ),
     ("GET", "setup-keys/valid", None, READ),
     ("POST", "setup-keys", KEY, WRITE),

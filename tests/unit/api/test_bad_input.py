@@ -25,6 +25,10 @@ WRITES = [
     ("POST", "dns/nameservers"),
     ("PUT", "dns/nameservers/corp"),
     ("PUT", "dns/settings"),
+    ("POST", "dns/zones"),
+    ("PUT", "dns/zones/lab.example"),
+    ("POST", "dns/zones/lab.example/records"),
+    ("PUT", "dns/zones/lab.example/records/www.lab.example"),
     ("POST", "setup-keys"),
     ("PUT", "setup-keys/valid"),
 ]
@@ -83,6 +87,10 @@ WRONG_TYPES: list[tuple[str, dict[str, Any]]] = [
     ("dns/nameservers", {"nameservers": [{"port": "53"}]}),
     ("dns/nameservers", {"domains": "corp.example"}),
     ("dns/nameservers", {"primary": "true"}),
+    ("dns/zones", {"enabled": "yes"}),
+    ("dns/zones", {"distribution_groups": "office"}),
+    ("dns/zones/lab.example/records", {"ttl": "300"}),
+    ("dns/zones/lab.example/records", {"content": ["10.0.0.1"]}),
     ("setup-keys", {"expires_in": "30d"}),
     ("setup-keys", {"usage_limit": 10**30}),
     ("setup-keys", {"auto_groups": "office"}),
@@ -108,9 +116,12 @@ async def test_text_that_json_cannot_hold_is_400(text: bytes) -> None:
 
 def test_every_handler_that_takes_a_body_is_among_them() -> None:
     handlers = {(method, handler) for route in World().server.app.routes for method, handler in _with_body(route)}
-    assert handlers == {
-        (method, re.sub("/(corp|Default|gw|lan|office|valid)$", "/{id:str}", f"/api/{path}")) for method, path in WRITES
-    }
+    assert handlers == {(method, _template(f"/api/{path}")) for method, path in WRITES}
+
+
+def _template(path: str) -> str:
+    with_zone = re.sub("/(corp|Default|gw|lab.example|lan|office|valid)(?=/|$)", "/{id:str}", path)
+    return with_zone.replace("/www.lab.example", "/{record_id:str}")
 
 
 def _with_body(route: BaseRoute) -> Iterable[tuple[str, str]]:

@@ -15,6 +15,8 @@ from services.management.core.commands import (
     policies,
     routes,
     setupkeys,
+    zonerecords,
+    zones,
 )
 from tests.unit.api.world import World, server
 
@@ -31,6 +33,10 @@ OPERATIONS = {
     "/api/dns/nameservers": "get post",
     "/api/dns/nameservers/{id}": "get put delete",
     "/api/dns/settings": "get put",
+    "/api/dns/zones": "get post",
+    "/api/dns/zones/{id}": "get put delete",
+    "/api/dns/zones/{id}/records": "get post",
+    "/api/dns/zones/{id}/records/{record_id}": "get put delete",
     "/api/setup-keys": "get post",
     "/api/setup-keys/{id}": "get put delete",
     "/api/events": "get",
@@ -51,6 +57,8 @@ BODIES: dict[str, type[msgspec.Struct]] = {
         peers.PeerRequest,
         nameservers.NameserverGroupRequest,
         dnssettings.DnsSettingsRequest,
+        zones.ZoneRequest,
+        zonerecords.ZoneRecordRequest,
         setupkeys.SetupKeyRequest,
         setupkeys.SetupKeyUpdate,
     )
@@ -131,7 +139,7 @@ async def test_every_body_has_an_example_that_the_api_can_read() -> None:
             assert set(example) <= set(BODIES[name].__struct_fields__)
             assert any(getattr(body, field) is not None for field in example)
             examples += 1
-    assert examples == 12
+    assert examples == 16
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
@@ -212,6 +220,22 @@ WHOLE: dict[str, tuple[str, str, dict[str, Any]]] = {
             "domains": ["corp.example"],
             "search_domains_enabled": False,
         },
+    ),
+    "ZoneRequest": (
+        "POST",
+        "dns/zones",
+        {
+            "name": "new",
+            "domain": "new.example",
+            "enabled": True,
+            "enable_search_domain": False,
+            "distribution_groups": ["office"],
+        },
+    ),
+    "ZoneRecordRequest": (
+        "POST",
+        "dns/zones/lab.example/records",
+        {"name": "wiki.lab.example", "type": "A", "content": "10.0.0.81", "ttl": 60},
     ),
     "SetupKeyUpdate": ("PUT", "setup-keys/valid", {"revoked": True, "auto_groups": []}),
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests import builders
 from tests.unit.api.world import World, problem
 
 RULE: dict[str, Any] = {
@@ -44,6 +45,19 @@ def _server(ip: str, port: int = 53) -> dict[str, Any]:
 def server(**fields: Any) -> dict[str, Any]:
     """A nameserver group whose one server has these fields."""
     return nameservers(nameservers=[{"ip": "10.0.0.53", "ns_type": "udp", "port": 53, **fields}])
+
+
+def zone(**fields: Any) -> dict[str, Any]:
+    plain = {"name": "new", "domain": "new.example", "enabled": True, "enable_search_domain": False}
+    return {**plain, "distribution_groups": ["office"], **fields}
+
+
+def record(**fields: Any) -> dict[str, Any]:
+    return {"name": "wiki.lab.example", "type": "A", "content": "10.0.0.81", "ttl": 60, **fields}
+
+
+WWW = {"id": "www.lab.example", "name": "www.lab.example", "type": "A", "content": "10.0.0.80", "ttl": 300}
+RECORDS = "dns/zones/lab.example/records"
 
 
 def peer(**fields: Any) -> dict[str, Any]:
@@ -99,6 +113,41 @@ ACCEPTED: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("PUT", "dns/nameservers/corp", nameservers(name="corp", enabled=False), {"id": "corp", "enabled": False}),
     ("PUT", "dns/nameservers/corp", nameservers(name="other", primary=True), {"name": "other", "domains": []}),
     ("DELETE", "dns/nameservers/corp", None, {}),
+    # zones
+    ("GET", "dns/zones/lab.example", None, {"domain": "lab.example", "records": [WWW]}),
+    ("POST", "dns/zones", zone(), {"domain": "new.example", "enabled": True, "records": []}),
+    ("POST", "dns/zones", zone(enabled=None), {"enabled": True}),
+    ("POST", "dns/zones", zone(enabled=False), {"enabled": False}),
+    ("POST", "dns/zones", zone(enable_search_domain=True), {"enable_search_domain": True}),
+    ("POST", "dns/zones", zone(name="ü" * 255), {"name": "ü" * 255}),
+    ("POST", "dns/zones", zone(name="lab.example"), {"name": "lab.example"}),
+    ("POST", "dns/zones", zone(domain="Bücher.Example."), {"domain": "bücher.example"}),
+    ("POST", "dns/zones", zone(domain="sub.lab.example"), {"domain": "sub.lab.example"}),
+    ("POST", "dns/zones", zone(domain="notwhimbrel.test"), {"domain": "notwhimbrel.test"}),
+    ("PUT", "dns/zones/lab.example", zone(domain="LAB.example."), {"name": "new", "records": [WWW]}),
+    ("PUT", "dns/zones/lab.example", zone(domain="lab.example", enabled=False), {"enabled": False}),
+    ("DELETE", "dns/zones/lab.example", None, {}),
+    ("DELETE", "dns/zones/empty.example", None, {}),
+    # records
+    ("GET", f"{RECORDS}/www.lab.example", None, WWW),
+    ("POST", RECORDS, record(), {"name": "wiki.lab.example", "type": "A", "content": "10.0.0.81", "ttl": 60}),
+    ("POST", RECORDS, record(name="lab.example"), {"name": "lab.example"}),
+    ("POST", RECORDS, record(name="Bücher.LAB.example."), {"name": "bücher.lab.example"}),
+    ("POST", RECORDS, record(name="_sip._tcp.lab.example"), {"name": "_sip._tcp.lab.example"}),
+    ("POST", RECORDS, record(name="www.lab.example"), {"name": "www.lab.example", "content": "10.0.0.81"}),
+    ("POST", RECORDS, record(type="AAAA", content="FD00::0:1"), {"type": "AAAA", "content": "fd00::1"}),
+    ("POST", RECORDS, record(type="AAAA", name="www.lab.example", content="fd00::1"), {"type": "AAAA"}),
+    ("POST", RECORDS, record(type="CNAME", content="Bücher.example."), {"content": "bücher.example"}),
+    ("POST", RECORDS, record(ttl=None), {"ttl": 0}),
+    ("POST", RECORDS, record(ttl=2**31 - 1), {"ttl": 2**31 - 1}),
+    ("PUT", f"{RECORDS}/www.lab.example", record(), {"name": "wiki.lab.example"}),
+    (
+        "PUT",
+        f"{RECORDS}/www.lab.example",
+        record(name="www.lab.example", type="CNAME", content="x.y"),
+        {"type": "CNAME"},
+    ),
+    ("DELETE", f"{RECORDS}/www.lab.example", None, {}),
     # setup keys
     ("GET", "setup-keys/valid", None, {"state": "valid", "valid": True}),
     ("GET", "setup-keys/revoked", None, {"state": "revoked", "valid": False, "revoked": True}),
@@ -215,6 +264,56 @@ REFUSED: list[tuple[str, str, Any, int]] = [
     # dns settings
     ("PUT", "dns/settings", {"disabled_management_groups": ["missing"]}, 422),
     ("PUT", "dns/settings", {"disabled_management_groups": [""]}, 422),
+    # zones
+    ("GET", "dns/zones/missing", None, 404),
+    ("POST", "dns/zones", zone(name=""), 422),
+    ("POST", "dns/zones", zone(name="x" * 256), 422),
+    ("POST", "dns/zones", zone(domain=""), 422),
+    ("POST", "dns/zones", zone(domain="*.new.example"), 422),
+    ("POST", "dns/zones", zone(domain="new..example"), 422),
+    ("POST", "dns/zones", zone(domain="lab.example"), 409),
+    ("POST", "dns/zones", zone(domain="LAB.Example."), 409),
+    ("POST", "dns/zones", zone(domain="whimbrel.test"), 422),
+    ("POST", "dns/zones", zone(domain="sub.whimbrel.test"), 422),
+    ("POST", "dns/zones", zone(domain="test"), 422),
+    ("POST", "dns/zones", zone(distribution_groups=[]), 422),
+    ("POST", "dns/zones", zone(distribution_groups=None), 422),
+    ("POST", "dns/zones", zone(distribution_groups=["missing"]), 422),
+    ("PUT", "dns/zones/lab.example", zone(domain="other.example"), 422),
+    ("PUT", "dns/zones/lab.example", zone(domain=None), 422),
+    ("PUT", "dns/zones/missing", zone(), 404),
+    ("DELETE", "dns/zones/missing", None, 404),
+    # records
+    ("GET", "dns/zones/missing/records", None, 404),
+    ("GET", f"{RECORDS}/missing", None, 404),
+    ("GET", "dns/zones/empty.example/records/www.lab.example", None, 404),
+    ("POST", "dns/zones/missing/records", record(), 404),
+    ("POST", RECORDS, record(name=""), 422),
+    ("POST", RECORDS, record(name="wiki"), 422),
+    ("POST", RECORDS, record(name="wiki.example"), 422),
+    ("POST", RECORDS, record(name="notlab.example"), 422),
+    ("POST", RECORDS, record(name="*.lab.example"), 422),
+    ("POST", RECORDS, record(type=None), 422),
+    ("POST", RECORDS, record(type="a"), 422),
+    ("POST", RECORDS, record(type="TXT"), 422),
+    ("POST", RECORDS, record(content=""), 422),
+    ("POST", RECORDS, record(content="fd00::1"), 422),
+    ("POST", RECORDS, record(content="10.0.0.081"), 422),
+    ("POST", RECORDS, record(type="AAAA", content="10.0.0.81"), 422),
+    ("POST", RECORDS, record(type="AAAA", content="fe80::1%eth0"), 422),
+    ("POST", RECORDS, record(type="AAAA", content="::ffff:10.0.0.81"), 422),
+    ("POST", RECORDS, record(type="CNAME", content="not a name"), 422),
+    ("POST", RECORDS, record(type="CNAME", content="WIKI.lab.example."), 422),
+    ("POST", RECORDS, record(type="CNAME", content="x" * 256), 422),
+    ("POST", RECORDS, record(ttl=-1), 422),
+    ("POST", RECORDS, record(ttl=2**31), 422),
+    ("POST", RECORDS, record(name="www.lab.example", content="10.0.0.80"), 409),
+    ("POST", RECORDS, record(name="www.lab.example", type="CNAME", content="a.b"), 422),
+    ("PUT", f"{RECORDS}/missing", record(), 404),
+    ("PUT", "dns/zones/empty.example/records/www.lab.example", record(name="empty.example"), 404),
+    ("PUT", f"{RECORDS}/www.lab.example", record(name="elsewhere.example"), 422),
+    ("DELETE", f"{RECORDS}/missing", None, 404),
+    ("DELETE", "dns/zones/empty.example/records/www.lab.example", None, 404),
     # setup keys
     ("GET", "setup-keys/missing", None, 404),
     ("POST", "setup-keys", key(name=""), 422),
@@ -290,6 +389,63 @@ async def test_what_changes_nothing_in_a_nameserver_group_commits_nothing() -> N
     world = World()
     shown = await world.get("dns/nameservers/corp")
     assert (await world.call("PUT", "dns/nameservers/corp", shown)).json() == shown
+    assert world.commits == []
+
+
+async def test_r10_a_group_is_kept_by_a_zone_that_is_distributed_to_it() -> None:
+    world = World()
+    await world.call("POST", "dns/zones", zone(distribution_groups=["unused"]))
+    assert problem(await world.call("DELETE", "groups/unused"))[1].startswith("group unused is used by zone new:")
+
+
+async def test_nothing_stands_beside_a_cname() -> None:
+    world = World()
+    await world.call("POST", RECORDS, record(type="CNAME", content="www.lab.example"))
+    for beside in (record(), record(type="AAAA", content="fd00::1"), record(type="CNAME", content="other.example")):
+        assert problem(await world.call("POST", RECORDS, beside))[0] == 422
+    same = record(type="CNAME", content="www.lab.example", ttl=1)
+    assert problem(await world.call("POST", RECORDS, same))[0] == 409
+    assert (await world.call("PUT", f"{RECORDS}/new-1", same)).json()["ttl"] == 1
+
+
+async def test_a_zone_is_deleted_with_its_records_and_says_so_of_each() -> None:
+    world = World()
+    await world.call("POST", RECORDS, record())
+    await world.call("DELETE", "dns/zones/lab.example")
+    assert (dict(world.state.zone_records), world.state.records_of("lab.example")) == ({}, ())
+    events = await world.get("events")
+    assert [(event["activity_code"], event["target_id"]) for event in events] == [
+        ("dns.zone.delete", "lab.example"),
+        ("dns.zone.record.delete", "www.lab.example"),
+        ("dns.zone.record.delete", "new-1"),
+        ("dns.zone.record.create", "new-1"),
+    ]
+    assert events[0]["meta"] == {"name": "lab.example", "domain": "lab.example"}
+    assert events[1]["meta"] == {
+        "name": "www.lab.example",
+        "type": "A",
+        "content": "10.0.0.80",
+        "ttl": "300",
+        "zone_id": "lab.example",
+        "zone_name": "lab.example",
+    }
+
+
+async def test_a_zone_takes_as_many_records_as_fit_into_a_message() -> None:
+    many = [builders.zone_record("lab.example", f"h{n}.lab.example") for n in range(1999)]
+    world = World(*many)
+    status, message = problem(await world.call("POST", RECORDS, record()))
+    assert (status, message.partition(":")[0]) == (422, "zone lab.example has 2000 records, and cannot have more")
+    await world.call("DELETE", f"{RECORDS}/h7.lab.example")
+    assert (await world.call("POST", RECORDS, record())).status_code == 200
+
+
+async def test_zones_and_records_that_stay_as_they_are_commit_nothing() -> None:
+    world = World()
+    for path in ("dns/zones/lab.example", f"{RECORDS}/www.lab.example"):
+        shown = await world.get(path)
+        assert (await world.call("PUT", path, shown)).json() == shown
+    assert await world.get(RECORDS) == [WWW]
     assert world.commits == []
 
 

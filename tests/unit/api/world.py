@@ -19,7 +19,7 @@ from services.management.core.state import AccountState, Intent
 from services.management.troubles import Troubles
 from shared.events.facts import ReportFact, SessionFact
 from tests import builders
-from tests.builders import NOW, group, group_all, nameserver_group, peer, policy, route, setup_key
+from tests.builders import NOW, group, group_all, nameserver_group, peer, policy, route, setup_key, zone, zone_record
 from tests.fakes.log import FakeLog
 
 SETUP_KEY = "0F1E2D3C-4B5A-6978-8796-A5B4C3D2E1F0"
@@ -90,8 +90,8 @@ USERS = {
 
 
 def estate() -> list[Entity]:
-    """What every test's account has: two gateways and a laptop, two routes, the default policy, a nameserver group and
-    three keys."""
+    """What every test's account has: two gateways and a laptop, two routes, the default policy, a nameserver group, two
+    zones and three keys."""
     return [
         group_all(),
         group("gateways"),
@@ -104,6 +104,9 @@ def estate() -> list[Entity]:
         route("lan", "10.0.0.0/24", peer="gw", groups=("office",), metric=100, masquerade=True),
         route("wiki", domains=("xn--bcher-kva.example",), peer_groups=("gateways",), keep_route=True),
         nameserver_group("corp", "xn--bcher-kva.example", groups=("office",)),
+        zone("lab.example", distribution_groups=("gateways",)),
+        zone_record("lab.example", "www.lab.example"),
+        zone("empty.example"),
         setup_key("valid", "VALID-KEY", auto_groups=("office",)),
         setup_key("revoked", "REVOKED-KEY", revoked=True),
         setup_key("expired", "EXPIRED-KEY", expires_at=NOW - 1),

@@ -23,6 +23,8 @@ from tests.builders import (
     setup_key,
     state,
     user,
+    zone,
+    zone_record,
 )
 
 TOKEN = AccessToken(id="t", user_id="u", name="t", token_hash="hash", created_at=0.0)
@@ -34,6 +36,8 @@ ONE_OF_EACH = (
     policy("q"),
     nameserver_group("n"),
     dns_settings(),
+    zone("z.test"),
+    zone_record("z.test", "a.z.test"),
     setup_key("k"),
     user("u"),
     TOKEN,
@@ -48,7 +52,7 @@ def test_a_kind_is_named_in_the_log_as_in_references_to_it(kind: Any) -> None:
 
 def test_the_kinds_in_the_log_stay_what_they_are() -> None:
     kinds = {"account", "group", "peer", "route", "policy", "nameserver-group", "dns-settings"}
-    kinds |= {"setup-key", "user", "access-token"}
+    kinds |= {"zone", "zone-record", "setup-key", "user", "access-token"}
     assert set(KINDS.values()) == kinds
     assert {ref(one).kind for one in ONE_OF_EACH} == kinds
 
@@ -63,7 +67,7 @@ def test_titles_say_kind_and_name() -> None:
     titles = [one.title for one in ONE_OF_EACH]
     assert titles == [
         "account acc", "group g", "peer p", "route r", "policy q", "nameserver group n", "dns settings",
-        "setup key k", "user u", "access token t",
+        "zone z.test", "record a.z.test A", "setup key k", "user u", "access token t",
     ]  # fmt: skip
 
 

@@ -11,7 +11,18 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.management.core.commands import enrol, groups, peers, policies, routes, setupkeys
+from services.management.core.commands import (
+    dnssettings,
+    enrol,
+    groups,
+    nameservers,
+    peers,
+    policies,
+    routes,
+    setupkeys,
+    zonerecords,
+    zones,
+)
 from services.management.core.commands.decision import Context, Decision
 from services.management.core.commands.policyrules import PolicyRuleRequest
 from services.management.core.entities import KINDS
@@ -102,6 +113,32 @@ def _peer(choose: Chooser) -> peers.PeerRequest:
     return peers.PeerRequest(name=choose.one(NAMES), ip=choose.one(ADDRESSES))
 
 
+def _nameservers(choose: Chooser) -> nameservers.NameserverGroupRequest:
+    server = nameservers.NameserverRequest(ip=choose.one(["10.0.0.53", "fd00::53", ""]), ns_type="udp", port=53)
+    primary = choose.yes()
+    return nameservers.NameserverGroupRequest(
+        name=choose.one(NAMES),
+        nameservers=(server,),
+        primary=primary,
+        domains=() if primary else choose.one(DOMAINS),
+        groups=choose.ids(choose.state.groups),
+    )
+
+
+def _dns_settings(choose: Chooser) -> dnssettings.DnsSettingsRequest:
+    return dnssettings.DnsSettingsRequest(disabled_management_groups=choose.ids(choose.state.groups))
+
+
+def _zone(choose: Chooser) -> zones.ZoneRequest:
+    domain = choose.one(["a.com", "x.a.com", "whimbrel.test"])
+    return zones.ZoneRequest(name="z", domain=domain, distribution_groups=choose.ids(choose.state.groups))
+
+
+def _record(choose: Chooser) -> zonerecords.ZoneRecordRequest:
+    kind, content = choose.one([("A", "10.0.0.1"), ("AAAA", "fd00::1"), ("CNAME", "b.com")])
+    return zonerecords.ZoneRecordRequest(name=choose.one(["a.com", "x.a.com", "w.x.a.com"]), type=kind, content=content)
+
+
 def _enrol(choose: Chooser, state: AccountState, context: Context) -> Decision[Any]:
     host = choose.one(["h1", "h2", "h3", "h4"])
     request = enrol_request(host, hostname=choose.one(NAMES), labels=choose.one([(), (), ("a",), ("x",)]))
@@ -126,6 +163,24 @@ STEPS: list[Step] = [
     lambda choose, state, context: policies.create_policy(state, _policy(choose), context),
     lambda choose, state, context: policies.update_policy(state, choose.id(state.policies), _policy(choose), context),
     lambda choose, state, context: policies.delete_policy(state, choose.id(state.policies), context),
+    lambda choose, state, context: nameservers.create_nameserver_group(state, _nameservers(choose), context),
+    lambda choose, state, context: nameservers.update_nameserver_group(
+        state, choose.id(state.nameserver_groups), _nameservers(choose), context
+    ),
+    lambda choose, state, context: nameservers.delete_nameserver_group(
+        state, choose.id(state.nameserver_groups), context
+    ),
+    lambda choose, state, context: dnssettings.update_dns_settings(state, _dns_settings(choose), context),
+    lambda choose, state, context: zones.create_zone(state, _zone(choose), context),
+    lambda choose, state, context: zones.update_zone(state, choose.id(state.zones), _zone(choose), context),
+    lambda choose, state, context: zones.delete_zone(state, choose.id(state.zones), context),
+    lambda choose, state, context: zonerecords.create_record(state, choose.id(state.zones), _record(choose), context),
+    lambda choose, state, context: zonerecords.update_record(
+        state, choose.id(state.zones), choose.id(state.zone_records), _record(choose), context
+    ),
+    lambda choose, state, context: zonerecords.delete_record(
+        state, choose.id(state.zones), choose.id(state.zone_records), context
+    ),
     lambda choose, state, context: peers.update_peer(state, choose.id(state.peers), _peer(choose), context),
     lambda choose, state, context: peers.delete_peer(state, choose.id(state.peers), context),
 ]
@@ -173,6 +228,7 @@ def test_r10_nothing_ever_refers_to_what_does_not_exist(data: st.DataObject) -> 
             assert rule.destination_resource is None or rule.destination_resource.id in state.peers
         for key in state.setup_keys.values():
             assert set(key.auto_groups) <= state.groups.keys() - {ALL}
+        assert {record.zone for record in state.zone_records.values()} <= state.zones.keys()
         for peer in state.peers.values():
             assert set(peer.groups) <= state.groups.keys() - {ALL}
             assert peer.setup_key in state.setup_keys
@@ -194,6 +250,9 @@ def test_addresses_labels_names_and_keys_are_unique(data: st.DataObject) -> None
             [peer.bus_key for peer in peers],
             [group.name for group in state.groups.values()],
             [rule.id for rule in rules(state)],
+            [zone.domain for zone in state.zones.values()],
+            [group.name for group in state.nameserver_groups.values()],
+            [(record.name, record.type, record.content) for record in state.zone_records.values()],
         ):
             assert len(values) == len(set(values))
         for peer in peers:
@@ -212,6 +271,9 @@ def test_the_indexes_equal_what_the_entities_say(data: st.DataObject) -> None:
             listed = {peer.id for peer in state.peers.values() if group in peer.groups or group == ALL}
             assert set(state.members(group)) == listed
             assert state.member_count(group) == len(listed)
+        for zone in state.zones:
+            records = sorted(record.id for record in state.zone_records.values() if record.zone == zone)
+            assert [record.id for record in state.records_of(zone)] == records
         for peer in state.peers.values():
             assert state.address_taken(peer.address_v4)
             assert peer.id in state.label_holders(peer.dns_label)
