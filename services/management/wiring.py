@@ -29,6 +29,7 @@ from services.management.leases import Leases
 from services.management.log import Log
 from services.management.peerfacts import Presence
 from services.management.projector.keeper import Dial
+from services.management.projector.lastwords import LastWords
 from services.management.projector.projector import CONSUMER, Projector
 from services.management.projector.succession import Succession
 from services.management.readmodel.readmodel import ReadModel
@@ -126,6 +127,7 @@ class _Replica:
         self._wholeness = Wholeness(connection, self.readmodel, reached, self._troubles, lambda: self.readmodel.lost)
         self._log = Log(connection, self.readmodel, self._troubles.require_changeable)
         self._presence = Presence(self._undecodables)
+        self._last_words = LastWords(self.readmodel, self._undecodables)
         self._floods = Floods()
         self._leases = Leases(connection, self.readmodel, self._undecodables)
 
@@ -136,6 +138,7 @@ class _Replica:
             commit=self._log.commit,
             events=self.readmodel.events,
             facts=self._presence,
+            last_words=self._last_words.of,
             now=time.time,
             new_id=new_id,
             new_setup_key=new_setup_key,
@@ -161,10 +164,13 @@ class _Replica:
         tasks.create_task(buswatch.watch(self._connection, self._system, self._troubles))
         tasks.create_task(self._presence.follow(self._connection))
         tasks.create_task(self._leases.follow())
-        tasks.create_task(Projector(self._connection, self._dial, self.readmodel, self._undecodables).run())
+        tasks.create_task(self._projector().run())
         tasks.create_task(Succession(self._connection, self._system, f"{LOG}.{CONSUMER}").run())
         tasks.create_task(factgc.sweep(self._connection, self.readmodel))
         tasks.create_task(Withdrawal(self._system, self.readmodel, self._floods).run())
+
+    def _projector(self) -> Projector:
+        return Projector(self._connection, self._dial, self.readmodel, self._undecodables, self._last_words)
 
     async def serve(self) -> tuple[Leave, ...]:
         """Answer who connects, who enrols and who holds what; gives what ends each."""

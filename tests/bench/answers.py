@@ -58,6 +58,9 @@ class Facts:
     def report(self, account: str, peer: str, /) -> None:
         return None
 
+    def clients(self, account: str, route: str, routing_peer: str, /) -> int:
+        return 0
+
     def heard(self, peer: str, since: float) -> None:
         self.sessions[ACCOUNT, peer] = SessionFact(peer_id=peer, epoch=1, connected=True, since=since)
 
@@ -76,6 +79,7 @@ class Replica:
             commit=FakeLog(self.intent).commit,
             events=store.events,
             facts=self.facts,
+            last_words=lambda _account: {},
             now=lambda: NOW,
             new_id=lambda: "new",
             new_setup_key=lambda: "",

@@ -17,6 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from services.management.projector.keeper import Dial
+from services.management.projector.lastwords import LastWords
 from services.management.projector.projector import Projector
 from services.management.readmodel.readmodel import ReadModel
 from services.management.troubles import Troubles
@@ -98,7 +99,8 @@ async def _with_replica(
     await readmodel.open()
     tasks = [asyncio.create_task(work()) for work in (readmodel.follow, readmodel.save)]
     await readmodel.catch_up()
-    tasks.append(asyncio.create_task(Projector(own, dial, readmodel, Undecodables()).run()))
+    last_words = LastWords(readmodel, Undecodables())
+    tasks.append(asyncio.create_task(Projector(own, dial, readmodel, Undecodables(), last_words).run()))
     listener = Listener()
     await reader.subscribe(subjects.LIVE_FEED_ROUTES, cb=listener.heard)
     try:

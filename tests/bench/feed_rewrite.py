@@ -24,6 +24,7 @@ from nats.js import JetStreamContext
 
 from services.management.core.entities import Entity
 from services.management.projector.keeper import Dial
+from services.management.projector.lastwords import LastWords
 from services.management.projector.projector import Projector
 from services.management.readmodel.readmodel import ReadModel
 from services.management.troubles import Troubles
@@ -112,7 +113,8 @@ async def _replica(directory: Path, own: Client, dial: Dial) -> AsyncIterator[No
     await readmodel.open()
     tasks = [asyncio.create_task(work()) for work in (readmodel.follow, readmodel.save)]
     await readmodel.catch_up()
-    tasks.append(asyncio.create_task(Projector(own, dial, readmodel, Undecodables()).run()))
+    last_words = LastWords(readmodel, Undecodables())
+    tasks.append(asyncio.create_task(Projector(own, dial, readmodel, Undecodables(), last_words).run()))
     try:
         yield
     finally:

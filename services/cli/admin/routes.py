@@ -57,6 +57,15 @@ COLUMNS: Columns = {
     "ENABLED": "enabled",
 }
 
+SERVING: Columns = {
+    "ROUTING PEER": "name",
+    "CLIENTS": "clients",
+    "CONNECTED": "connected",
+    "DRAINING": "draining",
+    "WITHDRAWN": "withdrawn",
+    "HOLDS RETURN ADDRESS": "holds_return_address",
+}
+
 
 @app.command(name="list")
 def list_(*, connection: Connection = Connection()) -> None:
@@ -75,7 +84,7 @@ def list_(*, connection: Connection = Connection()) -> None:
 
 @app.command
 def get(route: Route, /, *, connection: Connection = Connection()) -> None:
-    """Show one route.
+    """Show one route, who serves it, and how many clients are on each.
 
     ```
     whimbrel admin routes get office
@@ -265,7 +274,12 @@ def _show(connection: Connection, client: Client, route: Object) -> None:
         print_json(route)
     else:
         warnings = [f"{warning['code']}: {warning['message']}" for warning in route["warnings"]]
-        print_object(_named(client, [route])[0] | {"warnings": warnings})
+        shown = _named(client, [route])[0] | {"warnings": warnings}
+        status = shown.pop("status", None)
+        print_object(shown)
+        if status and status["routing_peers"]:
+            print()
+            print_table(status["routing_peers"], SERVING)
 
 
 def _named(client: Client, routes: list[Object]) -> list[Object]:

@@ -1,10 +1,11 @@
 """What the API needs of the rest of management. wiring.py fills it in; tests/fakes/log.py stands in for the log."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
 
+from services.management.core.feed.unit import LastWord
 from services.management.core.model.commit import Commit
 from services.management.core.state import Intent
 from services.management.ports import NEWEST, CommitPort
@@ -31,6 +32,9 @@ class FactsPort(Protocol):
 
     def report(self, account: str, peer: str, /) -> ReportFact | None: ...
 
+    def clients(self, account: str, route: str, routing_peer: str, /) -> int:
+        """How many connected clients use the routing peer for the route."""
+
 
 class TroublesPort(Protocol):
     """What keeps this replica from taking changes, or from serving at all (services/management/troubles.py)."""
@@ -52,7 +56,7 @@ class TroublesPort(Protocol):
 
 
 class Deps(msgspec.Struct, frozen=True, kw_only=True):
-    """intent: the fold of the log that this replica answers from.
+    """intent: the fold of the log that this replica answers from. last_words: account → peer → what was heard last.
 
     now: unix seconds. new_id: gives a new xid with each call. new_setup_key: gives a new key in clear text with each
     call, an upper-case UUID. troubles: what keeps this replica from taking changes, or from serving.
@@ -62,6 +66,7 @@ class Deps(msgspec.Struct, frozen=True, kw_only=True):
     commit: CommitPort
     events: EventsPort
     facts: FactsPort
+    last_words: Callable[[str], Mapping[str, LastWord]]
     now: Callable[[], float]
     new_id: Callable[[], str]
     new_setup_key: Callable[[], str]

@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from services.management.api.call import Call, by_id, known, resource
+from services.management.api.routestatus import RouteStatus, status_of
 from services.management.api.wire import Id, Nothing, WarningResponse, example, shown_warnings
 from services.management.core import warnings
 from services.management.core.commands import routes as commands
@@ -29,7 +30,8 @@ class ProbeResponse(msgspec.Struct, frozen=True, kw_only=True):
 
 class RouteResponse(msgspec.Struct, frozen=True, kw_only=True):
     """network: 192.0.2.0/32 stands for the names of a domain route. peer_groups and access_control_groups: absent
-    if empty, probe and return_address if there is none. warnings: only where one route is answered, not in lists.
+    if empty, probe and return_address if there is none. warnings: only where one route is answered, not in lists;
+    status: only where it is asked for.
     """
 
     id: Id
@@ -50,6 +52,7 @@ class RouteResponse(msgspec.Struct, frozen=True, kw_only=True):
     probe: ProbeResponse | msgspec.UnsetType = msgspec.UNSET
     return_address: str | msgspec.UnsetType = msgspec.UNSET
     warnings: list[WarningResponse] | msgspec.UnsetType = msgspec.UNSET
+    status: RouteStatus | msgspec.UnsetType = msgspec.UNSET
 
 
 ROUTE = example(
@@ -76,9 +79,9 @@ async def list_routes(call: NamedDependency[Call]) -> Response[list[RouteRespons
 
 @get("/{id:str}")
 async def get_route(call: NamedDependency[Call], id: FromPath[str]) -> Response[RouteResponse]:
-    """One route."""
+    """One route, with who serves it."""
     route = found(call.state.routes, id, "route")
-    return _answer(call, route, warnings.of_route(call.state, route))
+    return _answer(call, route, warnings.of_route(call.state, route), status_of(call, route))
 
 
 @post("/", status_code=200)
@@ -113,8 +116,13 @@ def _saved(call: Call, saved: commands.SavedRoute) -> Response[RouteResponse]:
     return _answer(call, current or saved.route, (*saved.of_request, *of_route))
 
 
-def _answer(call: Call, route: Route, told: Iterable[warnings.Warned]) -> Response[RouteResponse]:
-    return call.answer(msgspec.structs.replace(_shown(route), warnings=shown_warnings(told)))
+def _answer(
+    call: Call,
+    route: Route,
+    told: Iterable[warnings.Warned],
+    status: RouteStatus | msgspec.UnsetType = msgspec.UNSET,
+) -> Response[RouteResponse]:
+    return call.answer(msgspec.structs.replace(_shown(route), warnings=shown_warnings(told), status=status))
 
 
 def _shown(route: Route) -> RouteResponse:

@@ -34,9 +34,9 @@ class LastWords:
     nothing. on_change: called with account and peer whenever `of` says something else about them.
     """
 
-    def __init__(self, fold: Fold, undecodables: Undecodables, on_change: Callable[[str, str], None]) -> None:
+    def __init__(self, fold: Fold, undecodables: Undecodables) -> None:
+        self.on_change: Callable[[str, str], None] = lambda _account, _peer: None
         self._fold = fold
-        self._on_change = on_change
         self._words: dict[str, dict[str, LastWord]] = defaultdict(dict)
         self._kept: dict[tuple[str, str], LastWord] = {}
         self.sessions = Newest(SessionFact, subjects.FACT_SESSIONS, _of_session, fold, undecodables, self._news)
@@ -72,7 +72,7 @@ class LastWords:
             words[peer] = word
         else:
             del words[peer]
-        self._on_change(account, peer)
+        self.on_change(account, peer)
 
     def _word(self, account: str, peer: str) -> LastWord | None:
         session, candidacy = self.sessions.of(account, peer), self.candidacies.of(account, peer)

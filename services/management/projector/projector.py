@@ -70,15 +70,18 @@ class Projector:
 
     client: a connection with management's rights. dial: gives another one, for the thread that keeps the pin.
     fold: should have caught up with LOG before `run`, because a replica that becomes the owner first waits for its own
-    fold.
+    fold. last_words: of that fold; they are kept up to date while the projector runs.
     """
 
-    def __init__(self, client: Client, dial: Dial, fold: Fold, undecodables: Undecodables) -> None:
+    def __init__(
+        self, client: Client, dial: Dial, fold: Fold, undecodables: Undecodables, last_words: LastWords
+    ) -> None:
         self._client = client
         self._fold = fold
         self._indexes = {account: FeedIndex(state) for account, state in fold.intent.accounts.items()}
         self._facts = Facts(fold, undecodables, self._resolved)
-        self._last_words = LastWords(fold, undecodables, self._spoken)
+        self._last_words = last_words
+        last_words.on_change = self._spoken
         self._beacons = BeaconSender(client)
         self._reader = FeedReader(client, undecodables, self._beacons.stood)
         self._writer = FencedWriter(client, self._beacons.stored)

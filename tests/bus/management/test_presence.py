@@ -65,9 +65,8 @@ async def test_a_garbled_fact_does_not_hide_the_others(bus: Bus, signal: Client)
         assert presence.session(ACCOUNT, "alice") is None
 
 
-def test_what_a_new_snapshot_does_not_bring_has_expired() -> None:
-    presence = Presence(Undecodables())
-    report = ReportFact(
+def reporting(*routes: RouteState) -> ReportFact:
+    return ReportFact(
         peer_id="alice",
         version="1.0.0",
         hostname="alice",
@@ -77,8 +76,30 @@ def test_what_a_new_snapshot_does_not_bring_has_expired() -> None:
         desired_revision=2,
         applied_revision=1,
         pending=0,
+        routes=routes,
     )
-    route = RouteState(route_id="lan", state="serving")
+
+
+def test_connected_clients_are_counted_on_the_routing_peers_they_report() -> None:
+    presence, counts = Presence(Undecodables()), []
+    on_gw = RouteState(route_id="lan", state="installed", routing_peer="gw")
+    junk = RouteState(route_id="x" * 256, state="installed", routing_peer="gw")
+    for fact in (
+        reporting(on_gw, on_gw, junk, RouteState(route_id="db", state="serving")),
+        session("alice", connected=True),
+        reporting(RouteState(route_id="lan", state="installed", routing_peer="gw2")),
+        session("alice", connected=False),
+    ):
+        kind = subjects.session_fact if isinstance(fact, SessionFact) else subjects.report_fact
+        presence.message(kind(ACCOUNT, "alice"), encode(fact), 1)
+        counts.append([presence.clients(ACCOUNT, "lan", gateway) for gateway in ("gw", "gw2")])
+    assert counts == [[0, 0], [1, 0], [0, 1], [0, 0]]
+    assert presence.clients(ACCOUNT, "x" * 256, "gw") == presence.clients(ACCOUNT, "db", "") == 0
+
+
+def test_what_a_new_snapshot_does_not_bring_has_expired() -> None:
+    presence = Presence(Undecodables())
+    report, route = reporting(), RouteState(route_id="lan", state="installed", routing_peer="gw")
     facts = {
         subjects.session_fact(ACCOUNT, "alice"): session("alice", connected=True),
         subjects.session_fact(ACCOUNT, "bob"): session("bob", connected=True),
@@ -93,9 +114,11 @@ def test_what_a_new_snapshot_does_not_bring_has_expired() -> None:
     snapshot(*facts)
     presence.caught_up()
     assert presence.report(ACCOUNT, "alice") == report, "kept without its routes, which may be many"
+    assert presence.clients(ACCOUNT, "lan", "gw") == 1
     snapshot(subjects.session_fact(ACCOUNT, "bob"))
     assert presence.session(ACCOUNT, "alice"), "nothing is forgotten before the snapshot is whole"
     presence.caught_up()
     assert presence.session(ACCOUNT, "alice") is None
     assert presence.report(ACCOUNT, "alice") is None
+    assert presence.clients(ACCOUNT, "lan", "gw") == 0
     assert presence.session(ACCOUNT, "bob")

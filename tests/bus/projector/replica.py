@@ -15,6 +15,7 @@ from nats.aio.client import Client
 
 from services.management.projector import pinned
 from services.management.projector.keeper import Dial
+from services.management.projector.lastwords import LastWords
 from services.management.projector.projector import CONSUMER, Projector
 from services.management.projector.succession import Succession
 from services.management.readmodel.readmodel import ReadModel
@@ -43,7 +44,9 @@ class Replica:
         await self.readmodel.open()
         self._save = asyncio.create_task(self.readmodel.save())
         await self.catch_up()
-        self.projector = Projector(self.connection, self._dial, self.readmodel, Undecodables())
+        self.projector = Projector(
+            self.connection, self._dial, self.readmodel, Undecodables(), LastWords(self.readmodel, Undecodables())
+        )
         self._project = asyncio.create_task(self.projector.run())
         self._succeed = asyncio.create_task(Succession(self.connection, self._system, f"{LOG}.{CONSUMER}").run())
 

@@ -3,7 +3,10 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from services.management.core.feed.unit import LastWord
+from shared.events.documents import Withdrawn
 from tests.builders import meta, peer, route
 from tests.unit.api.world import World, problem
 
@@ -118,7 +121,7 @@ async def test_a_route_is_taken_when_it_has(what: str, fields: dict[str, Any]) -
     created = await there.call("POST", "routes", body(**fields))
     assert created.status_code == 200, created.text
     shown = created.json()
-    assert shown == (await there.get("routes/new-1"))
+    assert shown == {name: v for name, v in (await there.get("routes/new-1")).items() if name != "status"}
     assert [activity.code for commit in there.commits for activity in commit.activities] == ["route.add"]
     updated = await there.call("PUT", "routes/new-1", body(**{**fields, "description": "changed"}))
     assert updated.json() == shown | {"description": "changed"}
@@ -229,6 +232,44 @@ async def test_r6_a_route_that_became_an_exit_by_masking_is_answered_with_a_warn
         assert (answer.json()["network"], answer.json()["warnings"][0]["code"]) == ("0.0.0.0/0", "host-bits")
 
 
+async def test_a_route_shows_who_serves_it_and_how_many_clients_are_on_each() -> None:
+    there = World()
+    facts, account = there.server.facts, there.account
+    facts.words[account, "gw"] = LastWord(agent=True, holds=("wiki", "elsewhere"))
+    facts.words[account, "gw2"] = LastWord(agent=False, draining=True, withdrawn=(Withdrawn("wiki", "eth1 is down"),))
+    facts.users[account, "wiki", "gw"] = 3
+    assert (await there.get("routes/wiki"))["status"] == {
+        "routing_peers": [
+            {
+                "id": "gw",
+                "name": "gw",
+                "connected": True,
+                "draining": False,
+                "holds_return_address": True,
+                "clients": 3,
+            },
+            {
+                "id": "gw2",
+                "name": "gw2",
+                "connected": False,
+                "draining": True,
+                "withdrawn": "eth1 is down",
+                "holds_return_address": False,
+                "clients": 0,
+            },
+        ]
+    }
+    there.change(replace(there.state.peers["gw"], draining=True))
+    [on_lan] = (await there.get("routes/lan"))["status"]["routing_peers"]
+    assert (on_lan["draining"], on_lan["holds_return_address"], on_lan["clients"]) == (True, False, 0)
+    assert all("status" not in listed for listed in await there.get("routes"))
+
+
+async def test_a_route_that_nobody_serves_has_nobody_to_show() -> None:
+    there = World(route("nobodys", "10.4.0.0/24"))
+    assert (await there.get("routes/nobodys"))["status"] == {"routing_peers": []}
+
+
 async def test_routes_are_listed_without_their_warnings() -> None:
     listed = await World().get("routes")
     assert [(route["id"], route["network"], route["domains"]) for route in listed] == [
@@ -261,7 +302,8 @@ async def test_a_put_that_changes_nothing_commits_nothing() -> None:
     there = World()
     shown = await there.get("routes/lan")
     sent = {name: value for name, value in shown.items() if name != "domains"}
-    assert (await there.call("PUT", "routes/lan", sent)).json() == shown
+    status = {"status": shown["status"]}
+    assert (await there.call("PUT", "routes/lan", sent)).json() | status == shown
     assert there.commits == []
 
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from services.management.api.app import create_app
 from services.management.api.deps import Deps
 from services.management.core.entities import Entity, Ref
+from services.management.core.feed.unit import LastWord
 from services.management.core.model.commit import Commit
 from services.management.core.model.user import AccessToken, Role, User
 from services.management.core.state import AccountState, Intent
@@ -29,17 +30,25 @@ _numbers = itertools.count(1)
 
 
 class Facts:
-    """What was last observed of each peer, by account and peer."""
+    """What was last observed of each peer, by account and peer. users: by account, route and routing peer."""
 
     def __init__(self) -> None:
         self.sessions: dict[tuple[str, str], SessionFact] = {}
         self.reports: dict[tuple[str, str], ReportFact] = {}
+        self.words: dict[tuple[str, str], LastWord] = {}
+        self.users: dict[tuple[str, str, str], int] = {}
 
     def session(self, account: str, peer: str, /) -> SessionFact | None:
         return self.sessions.get((account, peer))
 
     def report(self, account: str, peer: str, /) -> ReportFact | None:
         return self.reports.get((account, peer))
+
+    def clients(self, account: str, route: str, routing_peer: str, /) -> int:
+        return self.users.get((account, route, routing_peer), 0)
+
+    def last_words(self, account: str) -> dict[str, LastWord]:
+        return {peer: word for (of, peer), word in self.words.items() if of == account}
 
 
 class Server:
@@ -56,6 +65,7 @@ class Server:
             commit=self.log.commit,
             events=self.log.events,
             facts=self.facts,
+            last_words=self.facts.last_words,
             now=lambda: NOW,
             new_id=lambda: f"new-{next(self.ids)}",
             new_setup_key=lambda: SETUP_KEY,

@@ -188,6 +188,7 @@ def test_an_update_changes_what_is_given_and_leaves_the_rest(
     arguments: list[str], changed: dict[str, Any], admin: Run
 ) -> None:
     before = json.loads(admin("routes", "get", "lan", "--json").out)
+    del before["status"]
     result = admin("routes", "update", "lan", "--json", *arguments)
     assert result.code == 0, result.err
     after = json.loads(result.out)
@@ -377,6 +378,14 @@ def test_g6_a_peer_is_drained_and_undrained(admin: Run, world: World, by: str) -
     after = json.loads(admin("peers", "undrain", wanted, "--json").out)
     assert (after["draining"], after["warnings"]) == (False, [])
     assert [a.code for commit in world.commits for a in commit.activities][-1] == "peer.drain.disable"
+
+
+def test_one_route_is_shown_with_who_serves_it(admin: Run, world: World) -> None:
+    world.server.facts.users[world.account, "wiki", "gw2"] = 3
+    lines = admin("routes", "get", "wiki").out.splitlines()
+    start = lines.index("")
+    assert lines[start + 1].split()[:5] == ["ROUTING", "PEER", "CLIENTS", "CONNECTED", "DRAINING"]
+    assert [line.split()[:4] for line in lines[start + 2 :]] == [["gw", "0", "no", "no"], ["gw2", "3", "no", "no"]]
 
 
 def test_a_peer_gets_a_new_ipv6_address(admin: Run) -> None:

@@ -26,7 +26,8 @@ class Scene:
         fold = FoldAt()
         fold.intent = builders.intent(builders.peer("gw"))
         self.changed: list[str] = []
-        self.words = LastWords(fold, Undecodables(), lambda _, peer: self.changed.append(peer))
+        self.words = LastWords(fold, Undecodables())
+        self.words.on_change = lambda _, peer: self.changed.append(peer)
         self.snapshot()
 
     @property
