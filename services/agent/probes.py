@@ -26,6 +26,7 @@ class Probes:
         self._asking = asking
         self._traffic = Traffic()
         self._counters: Mapping[str, PeerStats] = {}
+        self._paths: Mapping[str, tuple[str | None, int | None]] = {}
         self._told_at = float("-inf")
         self._probed: Mapping[str, Probed] = {}
         self._watch = Watch(situation.probed, situation.tunnels, situation.counters)
@@ -46,6 +47,7 @@ class Probes:
         """Ask who is due; the monotonic second of the next step."""
         situation = self._situation
         self._look_at_counters()
+        self._look_at_paths()
         next_at = self._asking.ask(
             targets(situation.probed.value, situation.tunnels.value.connected, self._traffic.carrying)
         )
@@ -69,6 +71,15 @@ class Probes:
         }
         self._traffic.look(looks, time.monotonic(), serves=bool(situation.passed.value.desired.served))
         self._asking.nudge(self._traffic.moved)
+
+    def _look_at_paths(self) -> None:
+        """Another endpoint to program, or a peer that is added anew, is news before the device counts anything."""
+        tunnels, before = self._situation.tunnels.value, self._paths
+        self._paths = {
+            peer_id: (tunnels.endpoints.get(one.public_key), tunnels.resets.get(one.public_key))
+            for peer_id, one in self._situation.probed.value.items()
+        }
+        self._asking.nudge(peer_id for peer_id, path in self._paths.items() if before.get(peer_id, path) != path)
 
     def _tell(self) -> None:
         told, now, found = self._situation.health.value, time.monotonic(), self._asking.health

@@ -12,7 +12,9 @@ import pytest
 from deploy.lab.netns import Namespace, address, connect
 from services.agent.asking import Asking
 from services.agent.core.documents import Documents
+from services.agent.core.ha.echo import Echo
 from services.agent.core.ha.standing import Health, Probed, Role, Verdict
+from services.agent.core.ha.traffic import probe_bytes
 from services.agent.core.kernel import CONTROL_MARK, Ruleset, WireGuardDevice, WireGuardPeer
 from services.agent.core.reconcile.desired import desired
 from services.agent.drivers import netlink
@@ -200,5 +202,35 @@ def test_a_client_that_does_nothing_for_two_seconds_says_nothing_of_its_gateway(
                 nothing_runs_for(2.0)
                 await eventually(partial(client.has_asked_more_than, client.asked), within_s=20.0)
             assert (client.health.verdict, client.health.since) == ("up", since)
+
+    hosts.client.call(asyncio.run, scene())
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_device_counts_for_a_probe_what_is_taken_off_for_it(hosts: Hosts, version: int) -> None:
+    """So that none of them passes for somebody's packet."""
+    filter_with(hosts.gateway, gateway_rules())
+
+    async def scene() -> None:
+        rtnl, icmp, echo = Netlink(netlink.ROUTE), Icmp(IDENTIFIER, "wt0"), Echo(b"s" * 32, IDENTIFIER)
+        device = WireGuardGo(rtnl, "wt0", key(1))
+        await device.create()
+
+        async def sent() -> int:
+            return (await device.stats())[public(key(2))].tx_bytes
+
+        async def has_sent(count: int) -> bool:
+            return await sent() == count
+
+        try:
+            assert icmp.send(GATEWAY[version], echo.question(GATEWAY[version], 1)) == ""
+            await eventually(lambda: bool(icmp.read()), within_s=20.0)  # there is a session
+            before = await sent()
+            for number in range(2, 7):
+                assert icmp.send(GATEWAY[version], echo.question(GATEWAY[version], number)) == ""
+            await eventually(partial(has_sent, before + 5 * probe_bytes(GATEWAY[version])))
+        finally:
+            icmp.close()
+            rtnl.close()
 
     hosts.client.call(asyncio.run, scene())

@@ -135,6 +135,22 @@ async def test_who_carries_packets_and_falls_silent_is_down_and_the_first_answer
         await eventually(lambda: world.verdicts() == {"gw1": "up"})
 
 
+async def test_another_path_is_a_reason_to_ask_at_once() -> None:
+    world = World("five")
+    async with world.running():
+        world.probed(gw1="in use", gw2="in use")
+        world.connected("gw1", "gw2")
+        await eventually(lambda: world.verdicts() == {"gw1": "up", "gw2": "up"})
+        assert len(world.kernels.asked) == 2
+        connected = world.situation.tunnels.value.connected
+        world.situation.tunnels.set(Tunnels(connected=connected, endpoints={"key of gw2": "192.0.2.2:1"}))
+        await eventually(lambda: world.kernels.asked[2:] == ["100.64.0.2"])
+        world.situation.tunnels.set(
+            Tunnels(connected=connected, endpoints={"key of gw2": "192.0.2.2:1"}, resets={"key of gw1": 1})
+        )
+        await eventually(lambda: world.kernels.asked[3:] == ["100.64.0.1"])
+
+
 async def test_figures_are_told_once_a_second_and_verdicts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "TOLD_APART_S", float("inf"))
     world = World("three")
