@@ -9,7 +9,8 @@ from services.agent.situation import Situation
 from shared.bus.patience import Trouble
 from shared.tasks import end_if_cancelled
 
-DEBOUNCE_S = 1.0
+DEBOUNCE_S = 0.1
+"""Between two times: many sets go from a routing peer at once, and a gateway that flaps is waited for."""
 
 
 class SwitchKeeper:

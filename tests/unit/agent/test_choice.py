@@ -225,6 +225,13 @@ def test_with_nobody_else_it_is_nobody_at_once_when_the_incumbent_went_r2(fault:
     assert found.why == ("back", "it is usable again, and nobody was")
 
 
+def test_a_start_with_nobody_there_yet_is_no_return_of_anybody() -> None:
+    found = Group(one("a", connected=False))
+    assert (found.incumbent, found.last.reason) == ("", "none is usable")
+    assert found.look(one("a")) == "a"
+    assert found.why[0] == "first"
+
+
 @pytest.mark.parametrize("others", [(), (one("b", withdrawn="no link"),)])
 def test_with_nobody_else_a_silent_incumbent_is_kept_for_10_s_r2(others: tuple[Candidate, ...]) -> None:
     found = Group(one("a"), *others, incumbent="a")

@@ -13,6 +13,7 @@ from services.agent.core.reconcile.desired import desired
 from services.agent.core.reconcile.order import plan
 from services.agent.core.reconcile.steps import Delete, Destroy, Step, Upsert
 from services.agent.core.reconcile.sysctls import desired_sysctls, journal, restored, settled, watched
+from services.agent.core.routing.hagroups import HaKey
 from tests.fakes.kernel import FakeKernel
 from tests.unit.agent import make
 
@@ -98,6 +99,15 @@ def test_a_moved_prefix_is_given_to_its_new_peer_and_the_old_one_is_left_alone()
     before = Observed(peers=peer("a", "100.64.0.2/32", "10.1.0.0/16") | peer("b", "100.64.0.3/32"))
     after = Desired(peers=peer("a", "100.64.0.2/32") | peer("b", "100.64.0.3/32", "10.1.0.0/16"))
     assert plan(after, before) == (Upsert("peer", peer("b", "100.64.0.3/32", "10.1.0.0/16"), opens=True),)
+
+
+def test_another_decision_is_one_write_of_one_peer_g5() -> None:
+    both = make.documents(peers=[make.peer("a"), make.peer("b")], routes=[make.route("r", by=("a", "b"))])
+    key: HaKey = ("r", "10.1.0.0/16", ())
+    before, after = (desired(both, make.local("ab", decisions={key: name})) for name in "ab")
+    found = FakeKernel()
+    found.apply(plan(before, found.observe()))
+    assert words(plan(after, found.observe())) == [f"put peer {make.key('b')}"]
 
 
 def test_prefixes_that_change_places_move_in_one_step() -> None:

@@ -46,10 +46,11 @@ LEFT: Mapping[Cause, str] = {
 
 class Memory(msgspec.Struct, frozen=True):
     """What was seen of the candidates so far. at: monotonic seconds of the last look. incumbent: that `nearer_since` of
-    the marks refers to."""
+    the marks refers to. carried: whether anybody ever carried the group."""
 
     at: float = 0.0
     incumbent: str = ""
+    carried: bool = False
     marks: Mapping[str, Mark] = {}
 
 
@@ -71,7 +72,7 @@ def choose(candidates: Iterable[Candidate], incumbent: str, memory: Memory, now:
     former time counts."""
     now = max(now, memory.at)
     by_id = {one.peer_id: one for one in candidates}
-    sitting, known = by_id.get(incumbent), bool(memory.marks)
+    sitting = by_id.get(incumbent)
     marks = {
         one.peer_id: marked(memory.marks.get(one.peer_id), one, nearer=_is_nearer(one, sitting), now=now)
         for one in by_id.values()
@@ -81,7 +82,7 @@ def choose(candidates: Iterable[Candidate], incumbent: str, memory: Memory, now:
     usable = [one for one in by_id.values() if one.usable]
     best, deadlines, is_silent = min(usable, key=_order, default=None), _decays(marks, now), False
     if sitting is None:
-        cause: Cause = "gone" if incumbent else "back" if known else "first"
+        cause: Cause = "gone" if incumbent else "back" if memory.carried else "first"
     elif sitting.usable:
         due = {one.peer_id: _due(one, sitting, marks[one.peer_id], now) for one in usable if one is not sitting}
         ready = [by_id[peer_id] for peer_id, (_, at) in due.items() if at <= now]
@@ -105,7 +106,7 @@ def choose(candidates: Iterable[Candidate], incumbent: str, memory: Memory, now:
         _reason(cause, best, sitting, marks.get(chosen), now),
         is_silent,
         _ranked(by_id, chosen, marks, now),
-        Memory(now, chosen, marks),
+        Memory(now, chosen, memory.carried or bool(chosen or incumbent), marks),
         min(deadlines, default=None),
     )
 
