@@ -1,0 +1,303 @@
+"""Who answers for a return address in the LAN: one routing peer's part in it, decided without a bus, a LAN or a clock.
+
+The lease on the bus says who may hold the address; it has no end, so that a holder goes on while the bus is away.
+Whether the holder is there is asked in the LAN, where its kernel answers. Whoever finds it silent contests the lease,
+and takes it when the holder, which hears of that, does not object in time. Without a bus a holder that is silent for
+longer is followed by whoever ranks first of those that see that. All times are seconds on one monotonic clock.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import msgspec
+
+from shared.events.signals import Lease, LeaseWish
+
+ASK_EVERY_S = 0.1
+"""How often a standby asks for the holder: the question goes to it alone, 420 bytes/s."""
+SILENT = 3
+"""Questions without an answer after which the holder is contested; one more for each candidate that ranks before."""
+ALONE = 6
+"""The same without a bus, where nobody can object: three lost packets in a row are too little for that."""
+AWAY_S = 2.0
+"""The bus counts as away after so long: a host that starts, or whose bus does, has a session by then."""
+OBJECT_WITHIN_S = 0.2
+"""A holder that is there objects to a contest within a round trip to management, and one of its event loop."""
+CHECK_EVERY_S = 1.0
+"""How often a holder asks whether anybody else answers for its address."""
+LISTEN_S = 0.3
+"""A holder that receives nothing for so long while it is contested is deaf: whoever contests asks three times."""
+GOOD_FOR_S = 3.0
+"""A candidate that ranks before the holder asks for the address after it was well for so long (G4), and for twice as
+long after each time that it lost it within the last minute."""
+DAMPED_S, MOST_FALLS = 60.0, 6
+POLITE_S = 1.0
+"""A contest of another candidate, or a lease that was given back to one, is left to it for so long."""
+AGAIN_S = 1.0
+MOST_AGAIN_S = 30.0
+"""After a contest that was objected to, how long until the next one: twice as long each time."""
+DEFEND_S = 10.0
+"""Who is not sure of its lease defends the address once within so long, and then gives it up (RFC 5227, 2.4)."""
+SETTLES_S = 0.3
+"""What the former holder answered before it dropped the address has arrived."""
+ANNOUNCE_AFTER_S = (0.0, 0.1, 1.0)
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """Ask in the LAN who has the address. to: MAC of whoever answered last, "" for everybody."""
+
+    to: str = ""
+
+
+class Announce(msgspec.Struct, frozen=True):
+    """Tell the LAN that this host has the address: gratuitous ARP, or an unsolicited neighbour advertisement."""
+
+
+Action: TypeAlias = Ask | Announce
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What to ask management for now; a watch is open for as long as nothing else is wished."""
+
+    wish: LeaseWish
+    known: int
+    preferred: bool = False
+    hears: bool = False
+
+
+class Holding:
+    """One return address. me: this peer's id. adopted: the kernel has the address from a former run.
+
+    holds: whether the address shall be on this host now. lease: as last told, None before that.
+    """
+
+    def __init__(self, me: str, now: float, *, adopted: bool = False) -> None:
+        self._me = me
+        self._now = now
+        self.holds = adopted
+        self.lease: Lease | None = None
+        self._reached = False
+        self._unreached_since = now
+        self._seen_at = now
+        self._vacated_by = ""
+        self._confirmed = False
+        self._granted = False
+        self._yielding = False
+        self._able = adopted
+        self._able_since = now
+        self._betters: frozenset[str] = frozenset()
+        self._present = False
+        self._since = now
+        self._received = 0
+        self._received_when_answered = 0
+        self._samples: deque[tuple[float, int]] = deque()
+        self.answered_by = ""
+        self._answered_at = float("-inf")
+        self._asked = False
+        self._silent = 0
+        self._next_ask = now
+        self._announcements: deque[float] = deque()
+        self._objections = 0
+        self._contest_after = now
+        self._falls: deque[float] = deque(maxlen=MOST_FALLS)
+        self._defended_at = float("-inf")
+        self._actions: list[Action] = []
+
+    def candidate(self, able: bool, betters: frozenset[str], now: float) -> None:
+        """able: whether this host may hold it. betters: the other candidates of the set that rank before it."""
+        self._now, self._betters = now, betters
+        if able == self._able:
+            return
+        self._able, self._able_since = able, now
+        self._asked, self._silent, self._next_ask = False, 0, now
+        if not able and self.holds:
+            self._falls.append(now)
+            self._drop()
+
+    def present(self, present: bool, now: float) -> None:
+        """Whether the kernel has the address."""
+        self._now = now
+        if present and not self._present and self.holds:
+            self._announcements.extend(now + after for after in ANNOUNCE_AFTER_S)
+        self._present = present
+
+    def received(self, packets: int, now: float) -> None:
+        """How many packets the LAN's interface has received so far."""
+        self._now, self._received = now, packets
+        self._samples.append((now, packets))
+        while len(self._samples) > 1 and self._samples[1][0] <= now - LISTEN_S:
+            self._samples.popleft()
+
+    def answered(self, mac: str, now: float) -> None:
+        """Another host of the LAN has the address, or says so. Every packet received until then is counted."""
+        self._now, self.answered_by, self._answered_at = now, mac, now
+        self._asked, self._silent = False, 0
+        self._received_when_answered = self._received
+        self._objections = 0
+        if self.holds and now - self._since >= SETTLES_S:
+            self._conflict()
+
+    def told(self, lease: Lease | None, now: float) -> None:
+        """How the lease stands; None while nobody says so."""
+        self._now = now
+        if lease is None:
+            self._unreached_since = now if self._reached else self._unreached_since
+            self._reached = False
+            return
+        before, self.lease, self._reached = self.lease, lease, True
+        if before is None or before.number != lease.number:
+            self._seen_at = now
+            self._vacated_by = before.holder if before and before.holder != self._me and not lease.holder else ""
+        if before and before.contender == self._me != lease.contender and lease.holder not in ("", self._me):
+            self._objected()
+        if lease.holder == self._me:
+            self._granted = self._granted or (before is not None and before.holder != self._me)
+            self._confirmed = self.holds
+            self._answer_contest(lease)
+        else:
+            self._granted = self._yielding = False
+            if self.holds and self._confirmed and lease.holder:
+                self._falls.append(now)
+                self._drop()
+        self._decide()
+
+    def advance(self, now: float) -> None:
+        """Time has passed: answers that came until now were told before."""
+        self._now = now
+        if (self._able or self.holds) and self._next_ask <= now:
+            self._silent += self._asked and not self.holds
+            self._ask()
+        while self._announcements and self._announcements[0] <= now:
+            self._announcements.popleft()
+            self._actions.append(Announce())
+        self._decide()
+
+    def take(self) -> list[Action]:
+        """What to do in the LAN, in order; each once."""
+        actions, self._actions = self._actions, []
+        return actions
+
+    def next_deadline(self) -> float:
+        """When to advance next, if nothing happens before."""
+        return min(self._deadlines())
+
+    def wish(self) -> Wish:
+        """What to ask management for."""
+        lease = self.lease
+        if lease is None:
+            return Wish("watch", -1)
+        wish: LeaseWish = "watch"
+        preferred = False
+        if lease.holder == self._me:
+            if not self.holds and not self._present and (not self._able or self._yielding or self._is_answered()):
+                wish = "release"
+            elif self.holds and lease.contender:
+                wish = "keep"
+        elif self._able and not lease.holder:
+            wish = "claim" if self._may_claim(lease) else "watch"
+        elif self._able and lease.contender == self._me:
+            wish = "claim" if self._now >= self._seen_at + OBJECT_WITHIN_S else "watch"
+        elif self._able and not (lease.contender and self._now < self._seen_at + POLITE_S):
+            preferred = self._is_preferred(lease)
+            wish = "contest" if preferred or self._finds_silent(lease) else "watch"
+        hears = wish == "contest" and self._received > self._received_when_answered
+        return Wish(wish, lease.number, preferred, hears)
+
+    def _deadlines(self) -> Iterator[float]:
+        yield self._next_ask if self._able or self.holds else self._now + CHECK_EVERY_S
+        if self.holds:
+            yield self._now + LISTEN_S
+        if self._announcements:
+            yield self._announcements[0]
+        if self.lease and self.lease.contender == self._me and self._now < self._seen_at + OBJECT_WITHIN_S:
+            yield self._seen_at + OBJECT_WITHIN_S
+
+    def _decide(self) -> None:
+        """Take the address where nothing has to be asked for it any more."""
+        if self.holds or not self._able or self._yielding:
+            return
+        if self._reached:
+            if self.lease and self.lease.holder == self._me and (self._granted or self._silent >= SILENT):
+                self._hold(confirmed=True)
+            return
+        holder = self.lease.holder if self.lease else ""
+        turns = 2 * len(self._betters - {holder})  # of those before this one, which others see then
+        if self._now >= self._unreached_since + AWAY_S + turns * ASK_EVERY_S:
+            is_mine = holder == self._me and self._silent >= SILENT
+            if is_mine or self._silent >= ALONE + turns:
+                self._hold(confirmed=holder == self._me)
+
+    def _hold(self, *, confirmed: bool) -> None:
+        self.holds, self._confirmed, self._since = True, confirmed, self._now
+        self._next_ask = self._now + CHECK_EVERY_S
+        self._asked = False
+
+    def _drop(self) -> None:
+        self.holds = self._confirmed = False
+        self._announcements.clear()
+        self._asked, self._silent, self._next_ask = False, 0, self._now
+        self._received_when_answered = self._received
+
+    def _ask(self) -> None:
+        self._asked = True
+        self._next_ask = self._now + (CHECK_EVERY_S if self.holds else ASK_EVERY_S)
+        self._actions.append(Ask("" if self.holds or self._silent else self.answered_by))
+
+    def _conflict(self) -> None:
+        """Two have the address. The lease's owner stays; without a word of the bus, whoever ranks first."""
+        if self._reached and self._confirmed:
+            self._announce()
+        elif (self._confirmed or not self._betters) and self._now >= self._defended_at + DEFEND_S:
+            self._defended_at = self._now
+            self._announce()
+        elif self._now >= self._defended_at + SETTLES_S:
+            self._drop()
+
+    def _announce(self) -> None:
+        """Once within a second: the other one may say the same."""
+        if not self._announcements:
+            self._announcements.extend((self._now, self._now + CHECK_EVERY_S))
+
+    def _answer_contest(self, lease: Lease) -> None:
+        """Give way to a candidate that ranks before this one, and to one that hears the LAN where this one is deaf."""
+        if not self.holds or not lease.contender:
+            return
+        at, packets = self._samples[0] if self._samples else (self._now, 0)
+        is_deaf = at <= self._now - LISTEN_S and packets == self._received
+        if (lease.preferred and lease.contender in self._betters) or (lease.hears and is_deaf):
+            self._drop()
+            self._yielding = True
+
+    def _objected(self) -> None:
+        """The holder is there, on the bus at least: this one was wrong about it."""
+        self._contest_after = self._now + min(MOST_AGAIN_S, AGAIN_S * 2**self._objections)
+        self._objections += 1
+        if self.holds:
+            self._drop()
+
+    def _is_answered(self) -> bool:
+        """Whether another host has the address now. A lease that was granted has just been another's."""
+        return not self._granted and self._answered_at > self._able_since and not self._silent
+
+    def _may_claim(self, lease: Lease) -> bool:
+        """Of a free lease: to whoever asked for it first, then by rank; the first time only where nobody answers."""
+        waited_s = self._now - self._seen_at
+        if lease.contender not in ("", self._me) and waited_s < POLITE_S:
+            return False
+        if self.holds or lease.contender == self._me:
+            return True
+        is_silent = bool(self._vacated_by) or self._silent >= SILENT
+        return is_silent and waited_s >= ASK_EVERY_S * len(self._betters - {self._vacated_by})
+
+    def _finds_silent(self, lease: Lease) -> bool:
+        if self._now < self._contest_after:
+            return False
+        return self.holds or self._silent >= SILENT + len(self._betters - {lease.holder})
+
+    def _is_preferred(self, lease: Lease) -> bool:
+        """Whether this one ranks before the holder, which is well, and has been well itself for long enough."""
+        if self.holds or self._silent or lease.holder in self._betters or self._now < self._contest_after:
+            return False
+        falls = sum(fell > self._now - DAMPED_S for fell in self._falls)
+        return self._now >= self._able_since + GOOD_FOR_S * 2 ** max(0, falls - 1)
