@@ -27,12 +27,14 @@ from services.agent.drivers.addresses import whereabouts
 from services.agent.drivers.conntrack import Conntrack
 from services.agent.drivers.gateway import Gateway
 from services.agent.drivers.icmp import Icmp
+from services.agent.drivers.neighbours import Lans
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.nft import Nft
 from services.agent.drivers.notifications import KernelNotifications
 from services.agent.drivers.rtnl_ways import Ways
 from services.agent.drivers.sockdiag import TcpSockets
 from services.agent.drivers.tcp_probe import TcpProbe
+from services.agent.holding import Holdings
 from services.agent.loop.following import Following
 from services.agent.loop.loop import Loop
 from services.agent.monitor import Monitor
@@ -100,6 +102,7 @@ class Member:
             self._hear,
             Undecodables(),
         )
+        self._holdings = Holdings(situation, Lans(host.rtnl), outbox.request, account, peer_id)
         notifications = KernelNotifications(host.settings.interface, {host.rtnl.port}, lambda: host.nft.accounted)
         ways, gateway = Ways(host.rtnl), Gateway(host.rtnl, host.settings.interface)
         own_ways = statefile.own_ways(host.settings.state_dir)
@@ -119,6 +122,7 @@ class Member:
             ProbeTargets(situation, _asking_targets()).run,
             CandidacyWatch(situation, ways, gateway, own_ways).run,
             CandidacyReporter(situation, outbox.publish, account, peer_id, epoch).run,
+            self._holdings.run,
             Monitor(situation, notifications).run,
             self._connections.run,
             self._departures.run,
@@ -130,6 +134,7 @@ class Member:
         await self._paths.begin(self._endpoints)
         self._choosing.begin()
         self._connections.begin()
+        await self._holdings.begin()
         gc.collect()
         gc.freeze()
         await first_of(*(task() for task in self._tasks))

@@ -17,7 +17,15 @@ from services.agent.core.ha.flows import Flow, Socket
 from services.agent.core.ha.probing import Targets
 from services.agent.core.ha.standing import Health
 from services.agent.core.intervals import Network
-from services.agent.core.kernel import ObservedRuleset, PeerStats, Ruleset, SetOrMap, WireGuardDevice, WireGuardPeer
+from services.agent.core.kernel import (
+    FloatingAddress,
+    ObservedRuleset,
+    PeerStats,
+    Ruleset,
+    SetOrMap,
+    WireGuardDevice,
+    WireGuardPeer,
+)
 from services.agent.core.reconcile.steps import Kind
 from services.agent.core.routing.following import Answer, Entrance, OtherRule
 
@@ -233,6 +241,46 @@ class Publish(Protocol):
     """Sends on the connection there is: bus/outbox.py. False when there is none."""
 
     async def __call__(self, subject: str, payload: bytes) -> bool: ...
+
+
+class AskManagement(Protocol):
+    """Asks on the connection there is: bus/outbox.py. None when nobody answers within so many seconds."""
+
+    async def __call__(self, subject: str, payload: bytes, within_s: float) -> bytes | None: ...
+
+
+class NeighboursPort(Protocol):
+    """What hosts of a LAN say of one address: drivers/neighbours.py. MACs are hexadecimal.
+
+    ask: one host by its MAC, or all for "". heard: who said so far to have it. is_there: whether the LAN still is.
+    """
+
+    @property
+    def is_there(self) -> bool: ...
+
+    def fileno(self) -> int: ...
+
+    def ask(self, to: str) -> None: ...
+
+    def announce(self) -> None: ...
+
+    def heard(self) -> list[str]: ...
+
+    def close(self) -> None: ...
+
+
+class LanDriver(Protocol):
+    """The LANs of this host: drivers/neighbours.py.
+
+    held: addresses of ours that the kernel has. received: packets that came in by an interface. neighbours: raises
+    OSError where the interface leads to none.
+    """
+
+    async def held(self) -> Mapping[str, FloatingAddress]: ...
+
+    def received(self, interface: str) -> int: ...
+
+    def neighbours(self, interface: str, address: str, source: str) -> NeighboursPort: ...
 
 
 class Introductions(Protocol):

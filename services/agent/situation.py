@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from services.agent.cells import Cell
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
+from services.agent.core.ha.returns import Returning
 from services.agent.core.ha.standing import Carried, Decision, Health, Probed, Ranking, Switch, Verdict
 from services.agent.core.kernel import FloatingAddress, PeerStats
 from services.agent.core.paths.whereabouts import Told, Whereabouts
@@ -117,6 +118,8 @@ class Situation:
         """holding.py: ids of the routes whose return address this host holds."""
         self.floating: Cell[Mapping[str, FloatingAddress]] = Cell({})
         """holding.py: the addresses that this host has in LANs for that."""
+        self.returning: Cell[Mapping[str, Returning]] = Cell({})
+        """holding.py: return address → how it stands, of the routes that this host serves."""
         self.draining = Cell(False)
         """lifetime: this host is about to stop, and its clients shall leave."""
         self.unended = Cell("")

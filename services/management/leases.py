@@ -8,13 +8,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
+import msgspec
 import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import APIError
 
-from services.management.core.leases import NOBODY, asked_for, decide, told
+from services.management.core.leases import NOBODY, asked_for, candidates, decide, lease_of, told
 from services.management.ports import NewestFold
 from shared.bus.broker import Broker, Leave
 from shared.bus.codec import decode, encode
@@ -155,10 +156,13 @@ class Leases:
     async def answer(self, account: str, peer: str, request: LeaseRequest) -> LeaseReply:
         """The lease after the request; raises what the bus raises when it takes no change."""
         state = self._intent.intent.accounts.get(account)
-        lease = asked_for(state, peer, request.route_id) if state else ""
-        if not lease:
+        route = asked_for(state, peer, request.route_id) if state else None
+        if state is None or route is None:
             return NOT_YOURS
-        subject = subjects.lease_fact(account, lease)
+        lease = await self._answer(subjects.lease_fact(account, lease_of(route)), peer, request)
+        return msgspec.structs.replace(lease, candidates=candidates(state, route))
+
+    async def _answer(self, subject: str, peer: str, request: LeaseRequest) -> Lease:
         if request.known > self._held.of(subject)[1]:  # another replica has written it a moment ago
             await self._held.other_than(subject, self._held.of(subject)[1], NEWS_WITHIN_S)
         if request.wish == "watch":

@@ -81,13 +81,17 @@ class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True, tag="lease-request
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True, tag="lease-state.v1"):
-    """How the lease stands. number: another one after each change, 0 where there is none; the rest as in LeaseFact."""
+    """How the lease stands. number: another one after each change, 0 where there is none; the rest as in LeaseFact.
+
+    candidates: ids of all who may hold it, by rank.
+    """
 
     number: int
     holder: str
     contender: str = ""
     preferred: bool = False
     hears: bool = False
+    candidates: tuple[str, ...] = ()
 
 
 class LeaseRefused(msgspec.Struct, frozen=True, kw_only=True, tag="lease-refused.v1"):

@@ -1,4 +1,4 @@
-"""Sends what other parts publish, on the connection of the session there is."""
+"""Sends what other parts publish and ask, on the connection of the session there is."""
 
 import nats.errors
 from nats.aio.client import Client
@@ -16,6 +16,16 @@ class Outbox:
     def connection(self) -> Client | None:
         """The connection of the session, while it stands."""
         return self.session.connection if self.session else None
+
+    async def request(self, subject: str, payload: bytes, within_s: float) -> bytes | None:
+        """The answer; None when there is no connection, or nobody who answers."""
+        connection = self.connection
+        if connection is None:
+            return None
+        try:
+            return (await connection.request(subject, payload, timeout=within_s)).data
+        except (nats.errors.Error, TimeoutError):
+            return None
 
     async def publish(self, subject: str, payload: bytes) -> bool:
         """Whether there was a connection to send it on."""

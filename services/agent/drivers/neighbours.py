@@ -11,6 +11,7 @@ from services.agent.core.ha.neighbours import announcement, claimed_by, filter_o
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Netlink, Refusal, Request
 from services.agent.drivers.rtnl import IFLA_IFNAME, IFLA_STATS64, LINK, RTM_GETLINK
+from services.agent.drivers.rtnl_floating import FloatingAddresses
 
 SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 ARPHRD_ETHER = 1  # linux/if_arp.h
@@ -48,6 +49,11 @@ class Neighbours:
     def fileno(self) -> int:
         return self._socket.fileno()
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the interface still is: another one of its name is another one."""
+        return bool(self._socket.getsockname()[0])
+
     def close(self) -> None:
         self._socket.close()
 
@@ -61,7 +67,7 @@ class Neighbours:
 
     def heard(self) -> list[str]:
         """The MACs, in hexadecimal, of other hosts that said since then that they have it."""
-        found = []
+        found: list[str] = []
         while True:
             try:
                 frame = self._socket.recv(FRAME)
@@ -76,6 +82,22 @@ class Neighbours:
             self._socket.send(frame)
         except OSError:
             return  # an interface that is down, gone or full asks nobody, and nobody answers
+
+
+class Lans:
+    """The LANs of this host."""
+
+    def __init__(self, rtnl: Netlink) -> None:
+        self._rtnl = rtnl
+        self.held = FloatingAddresses(rtnl).observe
+        self.neighbours = Neighbours
+
+    def received(self, interface: str) -> int:
+        """How many packets have come in there; 0 where that cannot be read."""
+        try:
+            return received(self._rtnl, interface)
+        except OSError:
+            return 0
 
 
 def received(rtnl: Netlink, interface: str) -> int:

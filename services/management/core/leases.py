@@ -26,12 +26,22 @@ def leases_of(state: AccountState) -> frozenset[str]:
     return frozenset(lease_of(route) for route in state.routes.values() if route.return_address)
 
 
-def asked_for(state: AccountState, peer: str, route_id: str) -> str:
-    """The lease that a peer asks for by one of its routes; "" when it may not."""
+def asked_for(state: AccountState, peer: str, route_id: str) -> Route | None:
+    """The route by which a peer asks for its lease; None when it may not."""
     route = state.routes.get(route_id)
     if route is None or not route.enabled or not route.return_address or peer not in routing_peers(state, route):
-        return ""
-    return lease_of(route)
+        return None
+    return route
+
+
+def candidates(state: AccountState, route: Route) -> tuple[str, ...]:
+    """Ids of the routing peers that share the route's lease, by the best metric that each has, then by id."""
+    metrics: dict[str, int] = {}
+    for other in state.route_index.returning_to(route.return_address):
+        if other.enabled and lease_of(other) == lease_of(route):
+            for peer in routing_peers(state, other):
+                metrics[peer] = min(other.metric, metrics.get(peer, other.metric))
+    return tuple(sorted(metrics, key=lambda peer: (metrics[peer], peer)))
 
 
 def decide(request: LeaseRequest, peer: str, held: LeaseFact, number: int, now: float) -> LeaseFact | None:
@@ -56,7 +66,7 @@ def decide(request: LeaseRequest, peer: str, held: LeaseFact, number: int, now: 
 
 
 def told(held: LeaseFact, number: int) -> Lease:
-    """The lease as its routing peers are told of it."""
+    """The lease as its routing peers are told of it, without its candidates."""
     return Lease(
         number=number,
         holder=held.holder,

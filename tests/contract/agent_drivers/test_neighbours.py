@@ -44,7 +44,7 @@ class Lan:
         rtnl = Netlink(netlink.ROUTE)
         driver = FloatingAddresses(rtnl)
         entries = {text: FloatingAddress(address=text, interface="eth0")}
-        asyncio.run(driver.upsert(entries) if given else driver.delete(entries))  # type: ignore[arg-type]
+        asyncio.run(driver.upsert(entries) if given else driver.delete(entries))
         rtnl.close()
 
     def on(self, gateway: Namespace, text: str) -> Neighbours:
@@ -64,11 +64,11 @@ def lan(make_host: MakeHost) -> Lan:
 async def heard(neighbours: Neighbours, *, within_s: float = 2.0) -> list[str]:
     """What is heard until something is, or for so long."""
     loop = asyncio.get_running_loop()
-    readable = loop.create_future()
-    loop.add_reader(neighbours.fileno(), lambda: readable.done() or readable.set_result(None))
+    readable = asyncio.Event()
+    loop.add_reader(neighbours.fileno(), readable.set)
     try:
         async with asyncio.timeout(within_s):
-            await readable
+            await readable.wait()
     except TimeoutError:
         return []
     finally:

@@ -18,6 +18,7 @@ FATES = st.one_of(
     st.tuples(st.just("thaws"), WHO),
     st.tuples(st.just("withdraws"), WHO),
     st.tuples(st.just("is well"), WHO),
+    st.tuples(st.sampled_from(("is drained", "stays")), WHO),
 )
 BUS = st.tuples(st.sampled_from(("bus away", "bus back")), WHO)
 PARTS = st.tuples(st.sampled_from(("cut off", "joined")), WHO)
@@ -40,6 +41,8 @@ def befall(world: World, fate: str, who: str) -> None:
             gateway.agent = True
         case "withdraws" | "is well":
             gateway.able = fate == "is well"
+        case "is drained" | "stays":
+            gateway.leaving = fate == "is drained"
         case "bus away" | "bus back":
             for each in world.gateways.values():
                 each.bus = fate == "bus back"
@@ -100,6 +103,7 @@ def test_once_all_is_well_the_first_in_rank_has_it_alone_and_by_its_lease(
         befall(world, "is well", name)
         befall(world, "boots", name)
         befall(world, "thaws", name)
+        befall(world, "stays", name)
     for _ in range(120):
         world.run(1.0)
         if (world.holders(), world.lease.holder) == (["gw1"], "gw1"):

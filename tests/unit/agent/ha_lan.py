@@ -16,13 +16,14 @@ STEP_S = 0.01
 class Gateway:
     """name: its peer id, and its MAC. kernel: whether the machine is on. agent: whether the agent runs, not frozen.
 
-    bus: whether it reaches management. part: of the LAN. able: as candidacy says.
+    bus: whether it reaches management. part: of the LAN. able: as candidacy says. leaving: it is drained.
     """
 
     def __init__(self, name: str, betters: frozenset[str]) -> None:
         self.name = name
         self.betters = betters
         self.kernel = self.agent = self.bus = self.able = True
+        self.leaving = False
         self.part = 0
         self.has_address = False
         self.received = 0
@@ -83,7 +84,7 @@ class World:
 
     def _step(self, gateway: Gateway) -> None:
         holding, now = gateway.holding, self.now
-        holding.candidate(gateway.able, gateway.betters, now)
+        holding.candidate(gateway.able, gateway.betters, now, leaving=gateway.leaving)
         holding.present(gateway.has_address, now)
         holding.received(gateway.received, now)
         if holding.next_deadline() <= now:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.management.core.leases import asked_for, decide, lease_of, leases_of
+from services.management.core.leases import asked_for, candidates, decide, lease_of, leases_of
 from shared.events.facts import LeaseFact
 from shared.events.signals import LeaseRequest, LeaseWish
 from tests.builders import group, peer, route, state
@@ -63,9 +63,11 @@ def test_only_routing_peers_of_a_route_with_a_return_address_may_ask() -> None:
 
 
 def test_routes_of_one_set_share_a_lease_and_two_lans_with_the_same_address_do_not() -> None:
-    one = route("a", network_id="office", peer="gw1", return_address="10.0.0.254")
-    other = route("b", network_id="office", peer="gw2", return_address="10.0.0.254")
+    one = route("a", network_id="office", peer="gw1", metric=200, return_address="10.0.0.254")
+    other = route("b", network_id="office", peer="gw2", metric=100, return_address="10.0.0.254")
     elsewhere = route("c", network_id="branch", peer="gw3", return_address="10.0.0.254")
     assert lease_of(one) == lease_of(other) != lease_of(elsewhere)
     there = state(peer("gw1"), peer("gw2"), peer("gw3"), one, other, elsewhere, route("d"))
     assert leases_of(there) == {lease_of(one), lease_of(elsewhere)}
+    assert candidates(there, one) == ("gw2", "gw1")
+    assert candidates(there, elsewhere) == ("gw3",)

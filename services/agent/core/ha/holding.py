@@ -39,6 +39,8 @@ MOST_AGAIN_S = 30.0
 """After a contest that was objected to, how long until the next one: twice as long each time."""
 DEFEND_S = 10.0
 """Who is not sure of its lease defends the address once within so long, and then gives it up (RFC 5227, 2.4)."""
+OFFERED_EVERY_S = 30.0
+"""Who is to leave and is the only one offers the address to others that often, and is without it for a second then."""
 SETTLES_S = 0.3
 """What the former holder answered before it dropped the address has arrived."""
 ANNOUNCE_AFTER_S = (0.0, 0.1, 1.0)
@@ -84,6 +86,7 @@ class Holding:
         self._confirmed = False
         self._granted = False
         self._yielding = False
+        self._leaving = False
         self._able = adopted
         self._able_since = now
         self._betters: frozenset[str] = frozenset()
@@ -104,9 +107,16 @@ class Holding:
         self._defended_at = float("-inf")
         self._actions: list[Action] = []
 
-    def candidate(self, able: bool, betters: frozenset[str], now: float) -> None:
-        """able: whether this host may hold it. betters: the other candidates of the set that rank before it."""
-        self._now, self._betters = now, betters
+    def candidate(self, able: bool, betters: frozenset[str], now: float, *, leaving: bool = False) -> None:
+        """able: whether this host may hold it. betters: the candidates that rank before it, as far as it sees them.
+
+        leaving: it is drained, and holds the address only where nobody else wants it.
+        """
+        self._now = now
+        self._betters = betters if self.lease is None else self._ranked_before(self.lease, betters)
+        if leaving and not self._leaving and self.holds:
+            self._give_way()
+        self._leaving = leaving
         if able == self._able:
             return
         self._able, self._able_since = able, now
@@ -168,6 +178,8 @@ class Holding:
         if (self._able or self.holds) and self._next_ask <= now:
             self._silent += self._asked and not self.holds
             self._ask()
+        if self._leaving and self.holds and self._reached and now >= self._since + OFFERED_EVERY_S:
+            self._give_way()
         while self._announcements and self._announcements[0] <= now:
             self._announcements.popleft()
             self._actions.append(Announce())
@@ -181,6 +193,19 @@ class Holding:
     def next_deadline(self) -> float:
         """When to advance next, if nothing happens before."""
         return min(self._deadlines())
+
+    @property
+    def owes(self) -> bool:
+        """Whether this host has the address, or a lease to give back."""
+        is_mine = self.lease is not None and self.lease.holder == self._me
+        return self.holds or self._present or (is_mine and self._reached)
+
+    @property
+    def stranger(self) -> str:
+        """The MAC of a host that answers for the address while no routing peer has its lease, "" for nobody."""
+        is_free = self.lease is not None and self._reached and not self.lease.holder
+        is_answered = not self._silent and self._answered_at > self._seen_at + POLITE_S
+        return self.answered_by if self._able and is_free and is_answered else ""
 
     def wish(self) -> Wish:
         """What to ask management for."""
@@ -215,14 +240,14 @@ class Holding:
 
     def _decide(self) -> None:
         """Take the address where nothing has to be asked for it any more."""
-        if self.holds or not self._able or self._yielding:
+        if self.holds or not self._able or (self._yielding and self._reached):
             return
         if self._reached:
             if self.lease and self.lease.holder == self._me and (self._granted or self._silent >= SILENT):
                 self._hold(confirmed=True)
             return
         holder = self.lease.holder if self.lease else ""
-        turns = 2 * len(self._betters - {holder})  # of those before this one, which others see then
+        turns = 2 * len(self._betters - {holder}) + self._last_s() / ASK_EVERY_S  # of those that go first
         if self._now >= self._unreached_since + AWAY_S + turns * ASK_EVERY_S:
             is_mine = holder == self._me and self._silent >= SILENT
             if is_mine or self._silent >= ALONE + turns:
@@ -232,6 +257,16 @@ class Holding:
         self.holds, self._confirmed, self._since = True, confirmed, self._now
         self._next_ask = self._now + CHECK_EVERY_S
         self._asked = False
+
+    def _ranked_before(self, lease: Lease, seen: frozenset[str]) -> frozenset[str]:
+        """Management knows all candidates, also those that this host may not see."""
+        known = self._me in lease.candidates
+        return frozenset(lease.candidates[: lease.candidates.index(self._me)]) if known else seen
+
+    def _give_way(self) -> None:
+        """Drop the address, and give the lease back after that."""
+        self._drop()
+        self._yielding = True
 
     def _drop(self) -> None:
         self.holds = self._confirmed = False
@@ -265,9 +300,9 @@ class Holding:
             return
         at, packets = self._samples[0] if self._samples else (self._now, 0)
         is_deaf = at <= self._now - LISTEN_S and packets == self._received
-        if (lease.preferred and lease.contender in self._betters) or (lease.hears and is_deaf):
-            self._drop()
-            self._yielding = True
+        is_better = lease.preferred and lease.contender in self._betters
+        if is_better or self._leaving or (lease.hears and is_deaf):
+            self._give_way()
 
     def _objected(self) -> None:
         """The holder is there, on the bus at least: this one was wrong about it."""
@@ -288,16 +323,27 @@ class Holding:
         if self.holds or lease.contender == self._me:
             return True
         is_silent = bool(self._vacated_by) or self._silent >= SILENT
-        return is_silent and waited_s >= ASK_EVERY_S * len(self._betters - {self._vacated_by})
+        return is_silent and waited_s >= self._last_s() + ASK_EVERY_S * len(self._betters - {self._vacated_by})
 
     def _finds_silent(self, lease: Lease) -> bool:
         if self._now < self._contest_after:
             return False
-        return self.holds or self._silent >= SILENT + len(self._betters - {lease.holder})
+        places = len(self._betters - {lease.holder}) + self._last_s() / ASK_EVERY_S
+        return self.holds or self._silent >= SILENT + places
+
+    def _last_s(self) -> float:
+        """How long one that is to leave lets all others go first."""
+        return POLITE_S if self._leaving else 0.0
 
     def _is_preferred(self, lease: Lease) -> bool:
         """Whether this one ranks before the holder, which is well, and has been well itself for long enough."""
-        if self.holds or self._silent or lease.holder in self._betters or self._now < self._contest_after:
+        if (
+            self.holds
+            or self._silent
+            or self._leaving
+            or lease.holder in self._betters
+            or self._now < self._contest_after
+        ):
             return False
         falls = sum(fell > self._now - DAMPED_S for fell in self._falls)
-        return self._now >= self._able_since + GOOD_FOR_S * 2 ** max(0, falls - 1)
+        return self._now >= self._able_since + GOOD_FOR_S * (1 << max(0, falls - 1))
