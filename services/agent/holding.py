@@ -123,9 +123,10 @@ class Holdings:
         now, holding = self._clock(), one.holding
         self._attend(one, known)
         if one.neighbours is not None:
-            for mac in one.neighbours.heard():
-                holding.answered(mac, now)
+            answers = one.neighbours.heard()
             holding.received(self._lan.received(one.interface), now)
+            for mac in answers:
+                holding.answered(mac, now)
         withdrawn = self._situation.withdrawn.value
         able = known is not None and one.neighbours is not None and not one.refused
         able = able and known is not None and not all(route in withdrawn for route in known.routes)

@@ -96,6 +96,7 @@ class World:
                     self._broadcast(gateway)
                     if answering := [other for other in self._neighbours(gateway) if other.answers]:
                         gateway.received += 1
+                        holding.received(gateway.received, now)
                         holding.answered(answering[0].name, now)
                 case Announce():
                     self._broadcast(gateway)

@@ -116,6 +116,8 @@ class Holding:
         self._betters = betters if self.lease is None else self._ranked_before(self.lease, betters)
         if leaving and not self._leaving and self.holds:
             self._give_way()
+        if self._leaving and not leaving:
+            self._able_since = now
         self._leaving = leaving
         if able == self._able:
             return
@@ -140,7 +142,7 @@ class Holding:
             self._samples.popleft()
 
     def answered(self, mac: str, now: float) -> None:
-        """Another host of the LAN has the address, or says so. Every packet received until then is counted."""
+        """Another host of the LAN has the address, or says so. What was received until then was counted before."""
         self._now, self.answered_by, self._answered_at = now, mac, now
         self._asked, self._silent = False, 0
         self._received_when_answered = self._received
