@@ -35,7 +35,7 @@ from tests.unit.agent import make
 pytestmark = pytest.mark.root
 
 LAN, LAN6, FAR = "10.9.0.0/24", "fd00:9::/64", "10.77.0.0/16"
-NO_CARRIER = "eth1 has no carrier; it was by eth1"
+NO_CARRIER = "eth1 has no carrier"
 GONE = "there is no wt0, the WireGuard device"
 NO_WAY = "the kernel has no way there (Network is unreachable); it was by eth1"
 LOST = "the route into the network is gone, and only the default route is left; it was by eth1"

@@ -242,11 +242,20 @@ def test_where_served_routes_lead_is_taken_from_the_documents() -> None:
         routes=[
             make.served("lan", NET, probe=PROBE),
             make.served("names", domains=("a.example",)),
+            make.served("none", domains=("b.example",), probe=Probe(kind="icmp", address="nowhere")),
+            make.served("odd", "10.8.0.0/16", probe=PROBE),
             make.route("other"),
         ],
         resolutions=[make.resolution("names", a_example=("203.0.113.9",))],
     )
-    assert leading(there, {"names", "lan", "gone"}, ipv6=True) == (
+    assert leading(there, {"names", "lan", "gone", "odd", "none"}, ipv6=True) == (
         Leading(route_id="lan", networks=(ip_network(NET),), by_name=False, probe=PROBE),
         Leading(route_id="names", networks=(ip_network("203.0.113.9/32"),), by_name=True),
+        Leading(route_id="none", networks=(), by_name=True),
+        Leading(
+            route_id="odd",
+            networks=(ip_network("10.8.0.0/16"),),
+            by_name=False,
+            fault="its probe target 10.9.0.2 is not in 10.8.0.0/16",
+        ),
     )

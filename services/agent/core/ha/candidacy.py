@@ -175,7 +175,7 @@ def _named(way: str, was_by: str) -> Reason | None:
     """was_by: the device of the way that there was, "" for none."""
     if way in ("", DEFAULT):
         return None
-    return Reason("way", f"{way}; it was by {was_by}" if was_by else way)
+    return Reason("way", f"{way}; it was by {was_by}" if was_by and was_by not in way.split() else way)
 
 
 def _probe(one: Leading, seen: Seen) -> Reason | None:

@@ -45,13 +45,14 @@ def leading(documents: Documents, served: Iterable[str], *, ipv6: bool) -> tuple
     for route_id in sorted(served):
         if route := documents.routes.get(route_id):
             networks = destinations(route, documents.resolutions.get(route_id), overlay).networks
-            fault = unusable(route.probe, networks, overlay.networks) if route.probe and networks else ""
+            probe = route.probe if networks else None
+            fault = unusable(probe, networks, overlay.networks) if probe else ""
             found.append(
                 Leading(
                     route_id=route_id,
                     networks=networks,
                     by_name=bool(route.domains),
-                    probe=None if fault else route.probe,
+                    probe=None if fault else probe,
                     fault=fault,
                 )
             )
