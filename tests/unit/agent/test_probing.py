@@ -120,6 +120,19 @@ def test_a_client_that_was_stopped_takes_its_own_silence_for_nobody_elses(pause_
     assert downs(world) == []
 
 
+@pytest.mark.parametrize("pause_s", [0.5, 5.0, 3600.0])
+def test_a_client_that_is_stopped_while_it_suspects_goes_on_suspecting_and_no_more(pause_s: float) -> None:
+    """Six questions are lost within 0.4 s, and the answer to the first one after the pause comes in time."""
+    world = World(
+        {"gw": BUSY},
+        lambda question, now: None if 51 <= question.number <= 56 else 0.1,
+        late=lambda: pause_s if len(world.log) == 56 else 0.0,
+    )
+    world.run(10.4 + pause_s + 5.0)
+    assert len(world.log) > 57
+    assert downs(world) == []
+
+
 def test_a_clock_that_goes_back_stops_nothing() -> None:
     time = OwnTime(100.0)
     time.plan(5.0)
@@ -166,6 +179,17 @@ def test_answers_to_other_questions_count_for_nothing() -> None:
         prober.next_at()
         prober.advance(turn / 5)
     assert prober.answered(other.number, "100.64.0.2", 12.0) == "old", "forgotten"
+
+
+def test_an_answer_after_more_than_ten_seconds_is_to_an_old_question() -> None:
+    prober = Prober(0.0)
+    prober.follow({"gw": IDLE}, 0.0)
+    (first,) = prober.advance(0.0)
+    for second in (5.0, 10.0, 15.0):
+        prober.next_at()
+        prober.advance(second)
+    assert prober.answered(first.number, "100.64.0.1", 15.0) == "old"
+    assert prober.answered(first.number + 2, "100.64.0.1", 15.0) == 5.0
 
 
 def test_two_targets_at_one_address_are_judged_by_their_own_questions() -> None:
