@@ -1,13 +1,17 @@
 """The account itself."""
 
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
-from litestar import Response, get
+from litestar import Response, get, put
 from litestar.di import NamedDependency
+from litestar.params import FromPath
 
-from services.management.api.call import Call, resource
-from services.management.api.wire import Id, moment
+from services.management.api.call import Call, known, permitted, resource
+from services.management.api.permissions import MODULES
+from services.management.api.wire import Id, example, moment
+from services.management.core.commands import accountsettings as commands
 from services.management.core.model.account import Account
 
 
@@ -35,10 +39,26 @@ class AccountResponse(msgspec.Struct, frozen=True, kw_only=True):
     created_by: str
 
 
-@get("/")
+ACCOUNT = example({"settings": {"routing_peer_dns_resolution_enabled": True, "dns_domain": "whimbrel.internal"}})
+
+
+@get("/", guards=[permitted("accounts")])
 async def list_accounts(call: NamedDependency[Call]) -> Response[list[AccountResponse]]:
     """The caller's account, in a list of one."""
     return call.answer([_shown(call.state.account)])
+
+
+@put(
+    "/{id:str}",
+    guards=[permitted("settings"), known(lambda state: state.table(Account), "account")],
+    tags=[MODULES["settings"].title],
+)
+async def update_account(
+    call: NamedDependency[Call], id: FromPath[str], data: Annotated[commands.AccountRequest, ACCOUNT]
+) -> Response[AccountResponse]:
+    """Change settings of the account; what is absent stays as it is."""
+    await call.commit(lambda state, context: commands.update_account(state, data, context))
+    return call.answer(_shown(call.state.account))
 
 
 def _shown(account: Account) -> AccountResponse:
@@ -64,4 +84,4 @@ def _shown(account: Account) -> AccountResponse:
     )
 
 
-router = resource("accounts", list_accounts)
+router = resource("accounts", list_accounts, update_account, guarded=False)  # settings are a module of their own

@@ -30,11 +30,12 @@ MODULES: Mapping[str, Module] = {
     "setup_keys": Module("Setup keys", "Keys that let hosts enrol.", _ADMINS),
     "events": Module("Events", "The audit trail.", _NOBODY),
     "users": Module("Users", "People and programs that use the API.", _ADMINS),
-    "accounts": Module("Accounts", "The overlay network and its settings.", _ADMINS),
+    "accounts": Module("Accounts", "The overlay network.", _ADMINS),
+    "settings": Module("Settings", "Settings of the account.", _ADMINS),
 }
 """By the name that NetBird has for it in the permissions of a user."""
 
-NOT_SERVED = ("networks", "settings", "pats")
+NOT_SERVED = ("networks", "pats")
 """NetBird's other modules: a dashboard looks each up and takes a missing one badly. There is nothing in them to do."""
 
 

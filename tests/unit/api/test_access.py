@@ -96,6 +96,7 @@ ENDPOINTS: list[tuple[str, str, Any, dict[str, int]]] = [
     ("GET", "users", None, READ),
     ("GET", "users/current", None, {**READ, "user": 200, "billing admin": 200}),
     ("GET", "accounts", None, READ),
+    ("PUT", "accounts/{account}", {"settings": {"dns_domain": "new.test"}}, WRITE),
 ]
 
 

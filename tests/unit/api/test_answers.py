@@ -261,9 +261,9 @@ async def test_the_current_user() -> None:
     everything = {"create": True, "read": True, "update": True, "delete": True}
     looking = {"create": False, "read": True, "update": False, "delete": False}
     networks = ("routes", "groups", "policies", "nameservers", "dns")
-    others = ("peers", "setup_keys", "events", "users", "accounts")
+    others = ("peers", "setup_keys", "events", "users", "accounts", "settings")
     nothing = dict.fromkeys(looking, False)
-    not_served = ("networks", "settings", "pats")
+    not_served = ("networks", "pats")
     assert permissions == {
         "is_restricted": False,
         "modules": dict.fromkeys(networks, everything)

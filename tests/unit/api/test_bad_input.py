@@ -31,6 +31,7 @@ WRITES = [
     ("PUT", "dns/zones/lab.example/records/www.lab.example"),
     ("POST", "setup-keys"),
     ("PUT", "setup-keys/valid"),
+    ("PUT", "accounts/{account}"),
 ]
 UNPARSABLE = {
     "nothing": b"",
@@ -120,7 +121,7 @@ def test_every_handler_that_takes_a_body_is_among_them() -> None:
 
 
 def _template(path: str) -> str:
-    with_zone = re.sub("/(corp|Default|gw|lab.example|lan|office|valid)(?=/|$)", "/{id:str}", path)
+    with_zone = re.sub("/(corp|Default|gw|lab.example|lan|office|valid|{account})(?=/|$)", "/{id:str}", path)
     return with_zone.replace("/www.lab.example", "/{record_id:str}")
 
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from services.management.core.commands import (
+    accountsettings,
     dnssettings,
     groups,
     nameservers,
@@ -44,6 +45,7 @@ OPERATIONS = {
     "/api/users": "get",
     "/api/users/current": "get",
     "/api/accounts": "get",
+    "/api/accounts/{id}": "put",
     "/healthz": "get",
     "/readyz": "get",
     "/metrics": "get",
@@ -57,6 +59,7 @@ BODIES: dict[str, type[msgspec.Struct]] = {
         peers.PeerRequest,
         nameservers.NameserverGroupRequest,
         dnssettings.DnsSettingsRequest,
+        accountsettings.AccountRequest,
         zones.ZoneRequest,
         zonerecords.ZoneRecordRequest,
         setupkeys.SetupKeyRequest,
@@ -139,7 +142,7 @@ async def test_every_body_has_an_example_that_the_api_can_read() -> None:
             assert set(example) <= set(BODIES[name].__struct_fields__)
             assert any(getattr(body, field) is not None for field in example)
             examples += 1
-    assert examples == 16
+    assert examples == 17
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
@@ -237,6 +240,7 @@ WHOLE: dict[str, tuple[str, str, dict[str, Any]]] = {
         "dns/zones/lab.example/records",
         {"name": "wiki.lab.example", "type": "A", "content": "10.0.0.81", "ttl": 60},
     ),
+    "AccountRequest": ("PUT", "accounts/{account}", {"settings": {}}),
     "SetupKeyUpdate": ("PUT", "setup-keys/valid", {"revoked": True, "auto_groups": []}),
 }
 ALTERNATIVES = {"network", "peer", "domains"}

@@ -26,6 +26,8 @@ from tests.fakes.log import FakeLog
 SETUP_KEY = "0F1E2D3C-4B5A-6978-8796-A5B4C3D2E1F0"
 """What every new setup key is in clear text."""
 
+ACCOUNT = "{account}"
+
 _numbers = itertools.count(1)
 
 
@@ -124,7 +126,8 @@ def estate() -> list[Entity]:
 
 
 class World:
-    """An account with the estate and every caller. `call` is a request as the network would bring it."""
+    """An account with the estate and every caller. `call` is a request as the network would bring it; ACCOUNT in its
+    path is the account's id."""
 
     def __init__(self, *more: Entity) -> None:
         self.server = server()
@@ -189,7 +192,7 @@ class World:
         sent = {"Authorization": f"Token {self.token(caller)}"} if caller != "nobody" else {}
         transport = httpx.ASGITransport(self.server.app)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://whimbrel.test") as client:
-            url = path if path.startswith("/") else f"/api/{path}"
+            url = path if path.startswith("/") else f"/api/{path.replace(ACCOUNT, self.account)}"
             sent_headers = httpx.Headers({**sent, **(headers or {})}, encoding="latin-1")
             return await client.request(method, url, json=body, content=content, headers=sent_headers)
 

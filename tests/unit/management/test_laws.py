@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.management.core.commands import (
+    accountsettings,
     dnssettings,
     enrol,
     groups,
@@ -31,6 +32,7 @@ from services.management.core.model.policy import PolicyRule, ResourceRef
 from services.management.core.state import AccountState, Intent
 from services.management.errors import Refusal
 from shared.events.subjects import setup_key_hash
+from shared.net.domains import is_wildcard, is_within
 from tests.builders import ACCOUNT, ALICE, ALL, NOW, enrol_request, intent, policy, setup_key
 
 FIRST = (policy("Default"), setup_key("key-1"))
@@ -38,7 +40,7 @@ FIRST = (policy("Default"), setup_key("key-1"))
 
 NAMES = ["a", "b", "b.lan", "ü"]
 PREFIXES = ["10.0.0.0/8", "10.1.2.3/16", "fd00::/8"]
-DOMAINS = [("a.com",), ("a.com", "b.com"), ("b.com", "A.com")]
+DOMAINS = [("a.com",), ("a.com", "b.com"), ("b.com", "A.com"), ("*.c.com",)]
 ADDRESSES = [None, "100.64.0.1", "100.64.0.2"]
 KEYS = ["key-1", "key-2"]
 
@@ -125,6 +127,14 @@ def _nameservers(choose: Chooser) -> nameservers.NameserverGroupRequest:
     )
 
 
+def _account(choose: Chooser) -> accountsettings.AccountRequest:
+    settings = accountsettings.AccountSettingsRequest(
+        routing_peer_dns_resolution_enabled=choose.one([None, True, False]),
+        dns_domain=choose.one([None, "a.com", "whimbrel.test", "y.test"]),
+    )
+    return accountsettings.AccountRequest(settings=settings)
+
+
 def _dns_settings(choose: Chooser) -> dnssettings.DnsSettingsRequest:
     return dnssettings.DnsSettingsRequest(disabled_management_groups=choose.ids(choose.state.groups))
 
@@ -171,6 +181,7 @@ STEPS: list[Step] = [
         state, choose.id(state.nameserver_groups), context
     ),
     lambda choose, state, context: dnssettings.update_dns_settings(state, _dns_settings(choose), context),
+    lambda choose, state, context: accountsettings.update_account(state, _account(choose), context),
     lambda choose, state, context: zones.create_zone(state, _zone(choose), context),
     lambda choose, state, context: zones.update_zone(state, choose.id(state.zones), _zone(choose), context),
     lambda choose, state, context: zones.delete_zone(state, choose.id(state.zones), context),
@@ -219,7 +230,13 @@ def test_r10_nothing_ever_refers_to_what_does_not_exist(data: st.DataObject) -> 
             for other, named_by in kind.references().items():
                 named = {id for entity in state.table(kind).values() for id in named_by(entity)}
                 assert named - {""} <= state.table(other).keys()
+        peers_domain = state.account.dns_domain
+        for zone in state.zones.values():
+            assert not is_within(zone.domain, peers_domain)
+            assert not is_within(peers_domain, zone.domain)
         for route in state.routes.values():
+            resolved = state.account.settings.routing_peer_dns_resolution_enabled
+            assert resolved or not any(map(is_wildcard, route.domains))
             assert {*route.groups, *route.peer_groups, *route.access_control_groups} <= state.groups.keys()
             assert not route.peer or route.peer in state.peers
             assert route.groups

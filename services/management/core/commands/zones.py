@@ -30,7 +30,7 @@ class ZoneRequest(Request, frozen=True, kw_only=True):
 def create_zone(state: AccountState, request: ZoneRequest, context: Context) -> Decision[Zone]:
     """Raises Invalid or AlreadyThere."""
     zone = _zone(state, context.new_id(), request)
-    check_beside_peers(zone.domain, state.account.dns_domain)
+    check_beside_peers(zone.domain, state.account.dns_domain, "domain")
     if any(other.domain == zone.domain for other in state.zones.values()):
         raise AlreadyThere(f"there is a zone {zone.domain} already: add records to it")
     return changed(context, state.account.id, zone, [_activity("create", zone)], upserts=[zone])

@@ -115,10 +115,10 @@ def check_beside(record: ZoneRecord, others: Iterable[ZoneRecord]) -> None:
             raise Invalid(f"the zone has {other.title} already, and a CNAME stands alone: choose another name")
 
 
-def check_beside_peers(zone_domain: str, dns_domain: str) -> None:
+def check_beside_peers(zone_domain: str, dns_domain: str, field: str) -> None:
     """Whether a zone and the peers' names can be told apart; raises Invalid."""
     if is_within(zone_domain, dns_domain) or is_within(dns_domain, zone_domain):
-        raise Invalid(f"domain: zone {zone_domain} and the domain {dns_domain} of the peers overlap: choose another")
+        raise Invalid(f"{field}: zone {zone_domain} and the domain {dns_domain} of the peers overlap: choose another")
 
 
 def _name(text: str, field: str) -> str:
