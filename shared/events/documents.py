@@ -25,7 +25,7 @@ class SelfDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="s
 
     audiences: every audience the peer may read, its own included, sorted. When they differ from the ones the
     connection was admitted with, the agent reconnects to get the new rights.
-    address_v4, address_v6: overlay address without prefix length; v6 is "" when the peer has none.
+    address_v4, address_v6: overlay address without prefix length; v6 is "" when the peer has none. labels: see PeerDoc.
     """
 
     peer_id: str
@@ -36,22 +36,30 @@ class SelfDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="s
     address_v6: str
     groups: tuple[str, ...]
     audiences: tuple[str, ...]
+    labels: tuple[str, ...] = ()
 
 
 class SettingsDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="settings.v1"):
-    """What holds for every peer of the account: seen by group All. Key: SETTINGS_ID."""
+    """What holds for every peer of the account: seen by group All. Key: SETTINGS_ID.
+
+    dns_domain: stands behind the labels of every peer. unmanaged_dns: group ids; members of any of them keep their DNS
+    as it is, whatever other documents say.
+    """
 
     overlay_v4: str
     overlay_v6: str
     dns_domain: str
     forwarder_port: int
     routing_peer_dns_resolution: bool
+    unmanaged_dns: tuple[str, ...] = ()
 
 
 class PeerDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="peer.v1"):
     """A peer that others may reach: seen by the groups a policy connects it with. Key: the peer's id.
 
-    groups: those of its groups that a policy or a route of the account names, sorted.
+    groups: those of its groups that a policy or a route of the account names, sorted. labels: its own DNS label, then
+    the extra ones, which other peers may have as well: with the settings' dns_domain behind them they stand for its
+    addresses, so that names with a new domain wait for no other document. fqdn: the first of these names, to be shown.
     """
 
     peer_id: str
@@ -62,6 +70,7 @@ class PeerDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="p
     address_v6: str
     groups: tuple[str, ...]
     version: str
+    labels: tuple[str, ...] = ()
 
 
 class PortRange(msgspec.Struct, frozen=True, array_like=True, order=True):
@@ -185,11 +194,56 @@ class PresenceDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
     holds: tuple[str, ...] = ()
 
 
+class DnsServer(msgspec.Struct, frozen=True, array_like=True):
+    """Asked by UDP, and by TCP where an answer is cut off."""
+
+    address: str
+    port: int
+
+
+class NameserversDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="nameservers.v1"):
+    """Who answers for some names: seen by the groups it is distributed to. Key: the nameserver group's id.
+
+    domains: names that they answer for, each with everything below it, IDNA ASCII; () for whatever nothing else answers
+    for. search: the domains are also tried behind names that are no whole ones. A host whose own address is among the
+    nameservers leaves the group out.
+    """
+
+    group_id: str
+    nameservers: tuple[DnsServer, ...]
+    domains: tuple[str, ...]
+    search: bool = False
+
+
+class DnsRecord(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """name: whole, IDNA ASCII. content: an address, or the name that a CNAME stands for."""
+
+    name: str
+    type: RecordType
+    content: str
+    ttl_s: int
+
+
+class ZoneDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="zone.v1"):
+    """Names of the account's own: seen by the groups it is distributed to. Key: the zone's id.
+
+    domain: IDNA ASCII. records: sorted, at least one. Of two zones the longer domain answers; for names that it has not
+    others are asked. search: the domain is also tried behind names that are no whole ones.
+    """
+
+    zone_id: str
+    domain: str
+    records: tuple[DnsRecord, ...]
+    search: bool = False
+
+
 class Tombstone(msgspec.Struct, frozen=True, array_like=True, tag="tombstone.v1"):
     """The document is gone. Stays for TOMBSTONE_TTL_S."""
 
 
-Document: TypeAlias = SelfDoc | SettingsDoc | PeerDoc | RuleDoc | RouteDoc | ResolutionDoc | PresenceDoc
+Document: TypeAlias = (
+    SelfDoc | SettingsDoc | PeerDoc | RuleDoc | RouteDoc | ResolutionDoc | PresenceDoc | NameserversDoc | ZoneDoc
+)
 
 KINDS: dict[type[Document], str] = {
     struct: str(struct.__struct_config__.tag).partition(".")[0] for struct in get_args(Document)

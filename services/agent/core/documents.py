@@ -7,7 +7,7 @@ A document is merged and parsed when it comes, and the picture shares with the f
 
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, get_args
 
 import msgspec
 
@@ -17,6 +17,7 @@ from shared.events.documents import (
     TOMBSTONE_TTL_S,
     Document,
     FeedMessage,
+    NameserversDoc,
     PeerDoc,
     PresenceDoc,
     ResolutionDoc,
@@ -25,12 +26,13 @@ from shared.events.documents import (
     SelfDoc,
     SettingsDoc,
     Tombstone,
+    ZoneDoc,
 )
 from shared.events.subjects import FeedKey
 
 V = TypeVar("V")
 
-Parsed: TypeAlias = SelfDoc | SettingsDoc | Peer | RuleDoc | Route | Resolution | PresenceDoc
+Parsed: TypeAlias = SelfDoc | SettingsDoc | Peer | RuleDoc | Route | Resolution | PresenceDoc | NameserversDoc | ZoneDoc
 
 Ident: TypeAlias = tuple[type[Document], str]
 """A kind of document and the id of one, by which the copies in several audiences belong together."""
@@ -75,6 +77,8 @@ class Documents(msgspec.Struct, frozen=True, kw_only=True):
     routes: Mapping[str, Route] = {}
     resolutions: Mapping[str, Resolution] = {}
     presences: Mapping[str, PresenceDoc] = {}
+    nameservers: Mapping[str, NameserversDoc] = {}
+    zones: Mapping[str, ZoneDoc] = {}
 
 
 class FeedView:
@@ -218,6 +222,8 @@ class _Picture:
             routes=of[RouteDoc],
             resolutions=of[ResolutionDoc],
             presences=of[PresenceDoc],
+            nameservers=of[NameserversDoc],
+            zones=of[ZoneDoc],
         )
 
     def _merge(self, kind: type[Document], ids: Iterable[str]) -> bool:
@@ -236,7 +242,7 @@ class _Picture:
         return bool(changes)
 
 
-KINDS: tuple[type[Document], ...] = (SelfDoc, SettingsDoc, PeerDoc, RuleDoc, RouteDoc, ResolutionDoc, PresenceDoc)
+KINDS: tuple[type[Document], ...] = get_args(Document)
 
 
 def with_changes(former: Mapping[str, V], changes: Mapping[str, V | None]) -> dict[str, V]:
@@ -280,6 +286,10 @@ def _ident(document: Document) -> Ident:
             return RuleDoc, document.rule_id
         case RouteDoc() | ResolutionDoc():
             return type(document), document.route_id
+        case NameserversDoc():
+            return NameserversDoc, document.group_id
+        case ZoneDoc():
+            return ZoneDoc, document.zone_id
         case SettingsDoc():
             return SettingsDoc, ""
 

@@ -6,6 +6,7 @@ from services.management.core.entities import Entity, Ref
 from services.management.core.feed.unit import LastWord, Observed
 from services.management.core.model.account import AccountSettings
 from services.management.core.model.commit import Commit
+from services.management.core.model.dnssettings import DNS_SETTINGS_ID
 from services.management.core.model.policy import PolicyRule, ResourceRef
 from services.management.core.state import Change, Intent
 from shared.events.documents import PortRange, ResolvedAddress, ResolvedName, Withdrawn
@@ -16,6 +17,9 @@ GROUPS = ("g0", "g1", "g2", "g3")
 PEERS = ("p0", "p1", "p2", "p3", "p4")
 POLICIES = ("q0", "q1", "q2")
 ROUTES = ("r0", "r1", "r2")
+NAMESERVERS = ("n0", "n1")
+ZONES = ("z0.example", "z1.example")
+RECORDS = ("a.example", "b.example", "c.example")
 DOMAINS = ("a.example", "b.example")
 
 some_groups = st.lists(st.sampled_from((*GROUPS, ALL)), max_size=3, unique=True).map(lambda g: tuple(sorted(g)))
@@ -29,7 +33,14 @@ def peers(draw: st.DrawFn, name: str = "") -> Entity:
     name = name or draw(st.sampled_from(PEERS))
     meta = builders.meta(name)
     meta = type(meta)(hostname=name, version=draw(versions))
-    return builders.peer(name, *draw(own_groups), meta=meta, draining=draw(st.sampled_from((False, False, True))))
+    labels = draw(st.sampled_from(((), ("db",), ("db", "web"))))
+    return builders.peer(
+        name,
+        *draw(own_groups),
+        extra_dns_labels=labels,
+        meta=meta,
+        draining=draw(st.sampled_from((False, False, True))),
+    )
 
 
 @st.composite
@@ -77,6 +88,33 @@ def routes(draw: st.DrawFn) -> Entity:
 
 
 @st.composite
+def nameserver_groups(draw: st.DrawFn) -> Entity:
+    return builders.nameserver_group(
+        draw(st.sampled_from(NAMESERVERS)),
+        *draw(st.sampled_from(((), DOMAINS))),
+        enabled=draw(nearly_always),
+        groups=draw(some_groups),
+        search_domains_enabled=draw(st.booleans()),
+    )
+
+
+@st.composite
+def zones(draw: st.DrawFn) -> Entity:
+    return builders.zone(
+        draw(st.sampled_from(ZONES)),
+        enabled=draw(nearly_always),
+        enable_search_domain=draw(st.booleans()),
+        distribution_groups=draw(some_groups),
+    )
+
+
+@st.composite
+def zone_records(draw: st.DrawFn) -> Entity:
+    name = draw(st.sampled_from(RECORDS))
+    return builders.zone_record(draw(st.sampled_from(ZONES)), name, ttl=draw(st.sampled_from((0, 300))))
+
+
+@st.composite
 def accounts(draw: st.DrawFn) -> Entity:
     plain = builders.account()
     return type(plain)(
@@ -95,6 +133,10 @@ refs = (
     | st.sampled_from(GROUPS).map(lambda name: Ref("group", name))
     | st.sampled_from(POLICIES).map(lambda name: Ref("policy", name))
     | st.sampled_from(ROUTES).map(lambda name: Ref("route", name))
+    | st.sampled_from(NAMESERVERS).map(lambda name: Ref("nameserver-group", name))
+    | st.sampled_from(ZONES).map(lambda name: Ref("zone", name))
+    | st.sampled_from(RECORDS).map(lambda name: Ref("zone-record", name))
+    | st.just(Ref("dns-settings", DNS_SETTINGS_ID))
 )
 
 entities = (
@@ -102,6 +144,10 @@ entities = (
     | policies()
     | routes()
     | accounts()
+    | nameserver_groups()
+    | zones()
+    | zone_records()
+    | some_groups.map(lambda groups: builders.dns_settings(*groups))
     | st.sampled_from(GROUPS).map(builders.group)
     | st.just(builders.setup_key("key", auto_groups=("g0",)))
 )

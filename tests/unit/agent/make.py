@@ -13,6 +13,9 @@ from services.agent.core import parsed
 from services.agent.core.documents import Documents
 from services.agent.core.reconcile.desired import Local
 from shared.events.documents import (
+    DnsRecord,
+    DnsServer,
+    NameserversDoc,
     PeerDoc,
     Permit,
     PortRange,
@@ -23,6 +26,7 @@ from shared.events.documents import (
     RuleDoc,
     SelfDoc,
     SettingsDoc,
+    ZoneDoc,
 )
 from shared.events.subjects import group_audience, peer_audience
 
@@ -74,6 +78,17 @@ def peer(name: str, *groups: str, number: int = 0, v4: str = "", v6: str | None 
         "version": "1.0.0",
     }
     return PeerDoc(**{**plain, **fields})
+
+
+def nameservers(name: str, *domains: str, **fields: Any) -> NameserversDoc:
+    """One nameserver for the domains, or for everything."""
+    plain: dict[str, Any] = {"group_id": name, "nameservers": (DnsServer("10.1.0.53", 53),), "domains": domains}
+    return NameserversDoc(**{**plain, **fields})
+
+
+def zone(name: str, *records: DnsRecord, **fields: Any) -> ZoneDoc:
+    plain: dict[str, Any] = {"zone_id": name, "domain": f"{name}.example", "records": records}
+    return ZoneDoc(**{**plain, **fields})
 
 
 def route(name: str, network: str = "10.1.0.0/16", *, by: str | Iterable[str] = "gw", **fields: Any) -> RouteDoc:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.agent.core.documents import DELETION_KEPT_S, Documents, FeedView, LastGood
-from shared.events.documents import Document, FeedMessage, Tombstone
+from shared.events.documents import DnsRecord, Document, FeedMessage, Tombstone
 from shared.events.subjects import FeedKey
 from tests.unit.agent import make
 
@@ -211,3 +211,19 @@ def test_the_picture_does_not_depend_on_the_order_of_arrival(
 
 def test_nothing_is_held_at_first() -> None:
     assert FeedView().documents() == Documents()
+
+
+def test_nameservers_and_zones_are_held_by_id_whichever_audience_shows_them() -> None:
+    view = FeedView()
+    corp, everything = make.nameservers("corp", "corp.example"), make.nameservers("all")
+    lab = make.zone("lab", DnsRecord("www.lab.example", "A", "10.1.0.80", 300))
+    for audience in (ALL, ROUTERS):
+        view.apply(at(audience, "nameservers", "corp"), 1, said(corp, 10))
+        view.apply(at(audience, "zone", "lab"), 2, said(lab, 10))
+    view.apply(at(ALL, "nameservers", "all"), 3, said(everything, 10))
+    assert view.documents().nameservers == {"all": everything, "corp": corp}
+    assert view.documents().zones == {"lab": lab}
+    view.apply(at(ALL, "nameservers", "corp"), 4, said(Tombstone(), 11))
+    assert view.documents().nameservers == {"all": everything, "corp": corp}
+    view.drop_audience(ROUTERS)
+    assert (view.documents().nameservers, view.documents().zones) == ({"all": everything}, {"lab": lab})

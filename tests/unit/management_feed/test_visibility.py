@@ -45,6 +45,7 @@ def test_the_self_document_says_who_the_peer_is_and_what_it_may_read() -> None:
         address_v6=HOSTS[1].address_v6,
         groups=("G1", ALL),
         audiences=("g.G1", f"g.{ALL}", "p.P1"),
+        labels=("p1",),
     )
 
 

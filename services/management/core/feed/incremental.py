@@ -19,6 +19,9 @@ T = TypeVar("T")
 _OF_ENTITY: dict[str, list[UnitKind[Any]]] = {
     name: [kind for kind in UNITS if kind.entity is struct] for struct, name in KINDS.items()
 }
+_SHOWN_BY: dict[str, list[tuple[UnitKind[Any], Callable[[Any], str]]]] = {
+    name: [(kind, kind.parts[struct]) for kind in UNITS if struct in kind.parts] for struct, name in KINDS.items()
+}
 _FOLLOWERS = {kind.name: [other.name for other in UNITS if other.follows == kind.name] for kind in UNITS}
 _LISTENERS = {topic: [kind for kind in UNITS if topic in kind.listens] for kind in UNITS for topic in kind.listens}
 _SHOWS = {kind.name: kind.shows for kind in UNITS if kind.shows}
@@ -81,6 +84,9 @@ class FeedIndex:
                 found.update(_with_followers(kind.unit(change.ref.id)))
                 if kind.raises:
                     topics.update(kind.raises(self._state, change.old, change.new))
+            for kind, unit_of in _SHOWN_BY[change.ref.kind]:
+                for entity in filter(None, (change.old, change.new)):
+                    found.update(_with_followers(Unit(kind.name, unit_of(entity))))
         found.update(self._touched_by(topics))
         self._show(found)
         found.update(self._touched_by(self._settle()))

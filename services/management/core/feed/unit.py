@@ -110,6 +110,7 @@ class UnitKind(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
     no more are withdrawn before anything new is written.
 
     What touches a unit, beside a change of its entity:
+    parts: other kinds of entities that its documents show, each with what finds the id of the unit that shows one.
     follows: another kind; its units touch those with the same id. needs: topics that an entity's documents depend on.
     listens: kind of topic → ids of the units that depend on the topic with that id; for what `needs` would make a large
     index of.
@@ -128,6 +129,7 @@ class UnitKind(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
     owner_of: Callable[[FeedKey, Any], str] = _id_in_key
     late: Callable[[Any], bool] | None = None
     withdrawn_first: bool = False
+    parts: Mapping[type[EntityBase], Callable[[Any], str]] = {}
     follows: str = ""
     needs: Callable[[E], set[Topic]] | None = None
     listens: Mapping[str, Callable[[AccountState, str], Iterable[str]]] = {}

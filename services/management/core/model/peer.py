@@ -47,6 +47,11 @@ class Peer(EntityBase, frozen=True, kw_only=True, gc=False, tag="peer"):
         """Its groups are none: a member does not keep a group, it leaves it."""
         return {SetupKey: lambda peer: (peer.setup_key,)}
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its own DNS label, then the extra ones."""
+        return (self.dns_label, *self.extra_dns_labels)
+
     def fqdn(self, dns_domain: str) -> str:
         """The name under which the account's other peers find it."""
         return f"{self.dns_label}.{dns_domain}"

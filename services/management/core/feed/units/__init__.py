@@ -4,6 +4,7 @@ can wait, and peers before the rules and routes that name them. A new kind is a 
 from typing import Any
 
 from services.management.core.feed.unit import UnitKind
+from services.management.core.feed.units.nameservers import NAMESERVERS
 from services.management.core.feed.units.peer import PEER
 from services.management.core.feed.units.policy import POLICY
 from services.management.core.feed.units.presence import PRESENCE
@@ -11,5 +12,6 @@ from services.management.core.feed.units.resolution import RESOLUTION
 from services.management.core.feed.units.route import ROUTE
 from services.management.core.feed.units.self import SELF
 from services.management.core.feed.units.settings import SETTINGS
+from services.management.core.feed.units.zone import ZONE
 
-UNITS: tuple[UnitKind[Any], ...] = (PRESENCE, SETTINGS, SELF, PEER, POLICY, ROUTE, RESOLUTION)
+UNITS: tuple[UnitKind[Any], ...] = (PRESENCE, SETTINGS, SELF, PEER, POLICY, ROUTE, RESOLUTION, NAMESERVERS, ZONE)

@@ -30,6 +30,7 @@ def _documents(given: Given, peer_id: str) -> Copies:
         address_v6=peer.address_v6,
         groups=tuple(group for group in groups if relations.is_named(group)),
         version=peer.meta.version,
+        labels=peer.labels,
     )
     for viewer in seen_by(given, peer):
         yield viewer, peer.id, document

@@ -22,6 +22,7 @@ def _documents(given: Given, peer_id: str) -> Copies:
         address_v6=peer.address_v6,
         groups=groups,
         audiences=audiences_of(peer.id, groups),
+        labels=peer.labels,
     )
     yield peer_audience(peer.id), peer.id, document
 
