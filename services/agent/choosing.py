@@ -8,6 +8,7 @@ import structlog
 from services.agent.cells import Watch
 from services.agent.core.documents import Documents
 from services.agent.core.ha.choice import CAUSES
+from services.agent.core.ha.handover import Handover
 from services.agent.core.ha.hasets import HaSets, Known
 from services.agent.core.ha.standing import STATES, Switch
 from services.agent.situation import Situation
@@ -28,12 +29,13 @@ _candidates = Gauge(
 
 
 class Choosing:
-    """Writes `decisions`, `rankings`, `probed` and `switches`. switches: the last ones of the runs before."""
+    """Writes `decisions`, `carriers`, `rankings`, `probed` and `switches`. switches: the last ones of runs before."""
 
     def __init__(self, situation: Situation, switches: tuple[Switch, ...] = ()) -> None:
         self._situation = situation
         self._former = switches
         self._sets = HaSets()
+        self._handover = Handover()
         self._watch = Watch(
             situation.documents,
             situation.choices,
@@ -41,6 +43,7 @@ class Choosing:
             situation.health,
             situation.bus,
             situation.passed,
+            situation.released,
         )
         for cause in CAUSES:
             _switches.labels(cause)
@@ -61,13 +64,15 @@ class Choosing:
             end_if_cancelled()
             self._watch.catch_up()
             self.step()
-            due = self._sets.next_deadline()
+            dues = self._sets.next_deadline(), self._handover.next_deadline
+            due = min((at for at in dues if at is not None), default=None)
             await self._watch.wait(None if due is None else max(0.0, due - time.monotonic()))
 
     def step(self) -> None:
         """Take what changed, and say what follows."""
         situation, sets = self._situation, self._sets
         switches = sets.update(self._known(), time.monotonic(), time.time())
+        self._hand_over()
         if sets.decisions is not situation.decisions.value:
             situation.decisions.set(sets.decisions)
         if sets.rankings is not situation.rankings.value:
@@ -78,6 +83,20 @@ class Choosing:
             situation.switches.set((*situation.switches.value, *switches)[-KEPT:])
             for one in switches:
                 _tell(one)
+
+    def _hand_over(self) -> None:
+        """Say who carries each set now."""
+        situation = self._situation
+        self._handover.update(
+            situation.documents.value or Documents(),
+            self._sets.decisions,
+            situation.released.value,
+            situation.tunnels.value.connected,
+            situation.health.value,
+            time.monotonic(),
+        )
+        if self._handover.carriers is not situation.carriers.value:
+            situation.carriers.set(self._handover.carriers)
 
     def _known(self) -> Known:
         situation = self._situation

@@ -34,6 +34,7 @@ from services.agent.drivers.notifications import KernelNotifications
 from services.agent.drivers.rtnl_ways import Ways
 from services.agent.drivers.sockdiag import TcpSockets
 from services.agent.drivers.tcp_probe import TcpProbe
+from services.agent.handover import Handover
 from services.agent.holding import Holdings
 from services.agent.loop.following import Following
 from services.agent.loop.loop import Loop
@@ -90,8 +91,9 @@ class Member:
         self._paths = Paths(situation, book, self.signalling, host.device, partial(whereabouts, host.rtnl), bus)
         self._picture = LastGoodKeeper(situation, base.picture, base.view, book, host.dial.known)
         self.draining = Draining(situation, host.nft.counts)
-        self._connections = Connections(situation, TcpSockets(partial(Netlink, netlink.SOCK_DIAG)), self.signalling)
-        self._departures = Departures(situation, Conntrack(partial(Netlink, netlink.NETFILTER)))
+        sockets, conntrack = TcpSockets(partial(Netlink, netlink.SOCK_DIAG)), partial(Netlink, netlink.NETFILTER)
+        self._connections = Connections(situation, sockets, self.signalling)
+        self._departures = Departures(situation, Conntrack(conntrack))
         feed = Feed(
             situation,
             host.dial,
@@ -126,6 +128,7 @@ class Member:
             Monitor(situation, notifications).run,
             self._connections.run,
             self._departures.run,
+            Handover(situation, sockets, Conntrack(conntrack), host.nft).run,
             Probes(situation, _asking_gateways(host.settings.interface)).run,
         )
 

@@ -306,6 +306,12 @@ class SocketsDriver(Protocol):
     def end(self, sockets: Iterable[Socket]) -> int: ...
 
 
+class HoldDriver(Protocol):
+    """The gate for new connections: drivers/nft.py. `hold` gives why it did nothing; no prefixes open it again."""
+
+    async def hold(self, networks: Collection[Network], for_s: float) -> str | None: ...
+
+
 class ConntrackDriver(Protocol):
     """The connections that the kernel tracks: drivers/conntrack.py. Raises MechanismMissing and OSError."""
 

@@ -108,6 +108,10 @@ class Situation:
         """choosing.py: how the candidates of each HA group stand that this host uses."""
         self.switches = Cell[tuple[Switch, ...]](())
         """choosing.py: the last switches, of the runs before as well, oldest first."""
+        self.carriers: Cell[Mapping[HaKey, Decision]] = Cell({})
+        """choosing.py: who carries each of them now: while a move waits, not yet the one that was decided for."""
+        self.released: Cell[Mapping[HaKey, Decision]] = Cell({})
+        """handover.py: the moves whose moment has come."""
         self.withdrawn: Cell[Mapping[str, str]] = Cell({})
         """candidacy.py: id of a route that this host serves and cannot carry now → why."""
         self.targets: Cell[Mapping[str, Verdict]] = Cell({})

@@ -117,7 +117,7 @@ class NftSet(msgspec.Struct, frozen=True, kw_only=True):
     """A named set. type: nft's, such as "ipv4_addr". interval: elements are prefixes or ranges.
 
     dynamic: somebody else fills it, with addresses that stay for a time (RulesetDriver.fill); the ruleset says only
-    that there is such a set, without elements, and no comparison looks at what is in it. Not for intervals.
+    that there is such a set, without elements, and no comparison looks at what is in it.
 
     elements: nft text of each element, canonical: "100.64.0.7", "10.0.0.0/8", "10.0.0.0-10.0.0.9", a whole address
     without length and a range that is a prefix as one; concatenated "100.64.0.7 . 6 . 80-90", protocols as numbers.

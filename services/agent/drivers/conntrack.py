@@ -28,6 +28,9 @@ VERSIONS: tuple[Version, Version] = (4, 6)
 _FAMILY: dict[Version, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 _STATES: dict[int, FlowState] = {1: "opening", 2: "opening", 3: "open", 9: "opening"}
 """enum tcp_conntrack: SYN_SENT, SYN_RECV, ESTABLISHED, SYN_SENT2. In the others one side is done."""
+_TIMEOUTS_S: dict[int, tuple[int, ...]] = {1: (120,), 2: (60,), 3: (432_000, 300), 9: (120,)}
+"""How long an entry is kept after a packet, by state: the kernel's values. Of a connection with unconfirmed data the
+second one. Whoever sets shorter ones has connections that look idle."""
 
 
 class Conntrack:
@@ -114,6 +117,11 @@ def _flow(message: Message, version: Version) -> Flow | None:
         source=int.from_bytes(addresses[CTA_IP_SRC[version]]),
         destination=int.from_bytes(addresses[CTA_IP_DST[version]]),
         state=_STATES.get(state[0], "closing") if state else "",
-        left_s=int.from_bytes(parts[CTA_TIMEOUT]) if CTA_TIMEOUT in parts else 0,
+        idle_s=_idle_s(state[0], int.from_bytes(parts[CTA_TIMEOUT])) if state and CTA_TIMEOUT in parts else 0,
         handle=_head(version) + b"".join(named),
     )
+
+
+def _idle_s(state: int, left_s: int) -> int:
+    """How long ago a packet passed, if the entry is kept for `left_s` more seconds."""
+    return min((full - left_s for full in _TIMEOUTS_S.get(state, ()) if full >= left_s), default=0)

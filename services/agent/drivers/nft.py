@@ -3,18 +3,21 @@
 import asyncio
 import ctypes
 import errno
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from nftables import Nftables
 
+from services.agent.core.firewall.holding import held_name
+from services.agent.core.firewall.permits import VERSIONS
 from services.agent.core.firewall.ruleset import shape
+from services.agent.core.intervals import Network, Range, Version, merge, of
 from services.agent.core.kernel import NFT_TABLE, Count, ObservedRuleset, RuleName, Ruleset, SetOrMap
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Netlink, Refusal, Request
 from services.agent.drivers.nft_counts import NFTA_RULE_TABLE, read_counts
-from services.agent.drivers.nft_sets import Contents, contents, fill_requests
+from services.agent.drivers.nft_sets import Contents, contents, fill_requests, refill_requests
 from services.agent.drivers.nft_text import ABSENT, NONE, change_script, destroy_script, read_listing, replace_script
 from services.agent.errors import MechanismMissing
 
@@ -81,7 +84,7 @@ class Nft:
         async with self._turn:
             counts = self._counts()
         script = partial(replace_script, self._table, ruleset, shape(ruleset), counts=counts)
-        if not any(one.dynamic for one in ruleset.sets):
+        if not any(one.dynamic and not one.interval for one in ruleset.sets):
             return await self._write(script())
         async with self._filling:
             held = await self._contents(ruleset)
@@ -97,11 +100,25 @@ class Nft:
         them and 10,000 elements of an interval set as well as beside 10.
         """
         async with self._filling:
-            before = self._generation()
-            refused = self._netfilter.transaction(fill_requests(self._table, elements), netlink.NFNL_SUBSYS_NFTABLES)
-            if self._account(before) and before == self._read_at:
-                self._read_at = self.accounted  # what is read does not show what is in dynamic sets
+            refused = self._fill(fill_requests(self._table, elements))
         return f"{' and '.join(elements)}: {refused.text}" if refused else None
+
+    async def hold(self, networks: Collection[Network], for_s: float) -> str | None:
+        """Keep TCP connections from being opened to these and no other prefixes through the tunnel, for so long."""
+        held: dict[str, tuple[Version, list[Range]]] = {
+            held_name(version): (version, merge(of(one) for one in networks if one.version == version))
+            for version in VERSIONS
+        }
+        async with self._filling:
+            refused = self._fill(refill_requests(self._table, held, for_s))
+        return f"{' and '.join(held)}: {refused.text}" if refused else None
+
+    def _fill(self, requests: Sequence[Request]) -> Refusal | None:
+        before = self._generation()
+        refused = self._netfilter.transaction(requests, netlink.NFNL_SUBSYS_NFTABLES)
+        if self._account(before) and before == self._read_at:
+            self._read_at = self.accounted  # what is read does not show what is in dynamic sets
+        return refused
 
     async def change(
         self,

@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Iterable, Mapping
 
+from services.agent.core.intervals import Range, Version, is_last
 from services.agent.core.kernel import NftSet
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Request
@@ -17,7 +18,8 @@ from services.agent.drivers.rtnl import AF, family_of
 NFPROTO_INET = 1
 NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM = 10 << 8 | 12, 10 << 8 | 14
 NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_ELEMENTS = 1, 2, 3
-NFTA_LIST_ELEM, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_TIMEOUT, NFTA_DATA_VALUE = 1, 1, 4, 1
+NFTA_LIST_ELEM, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_TIMEOUT, NFTA_DATA_VALUE = 1, 1, 3, 4, 1
+NFT_SET_ELEM_INTERVAL_END = 1
 AT_ONCE = 1000
 """Addresses in one transaction: 120 KB, well inside the default send buffer."""
 
@@ -46,6 +48,17 @@ def fill_requests(table: str, elements: Mapping[str, Mapping[str, float]]) -> li
     return requests
 
 
+def refill_requests(table: str, elements: Mapping[str, tuple[Version, Iterable[Range]]], for_s: float) -> list[Request]:
+    """What makes dynamic sets of intervals hold these ranges, which do not touch, for so many seconds, and no more."""
+    requests = []
+    for name, (version, ranges) in elements.items():
+        requests.append(Request(NFT_MSG_DELSETELEM, 0, _set(table, name)))
+        edges = [edge for one in ranges for edge in _edges(one, version, for_s)]
+        if edges:
+            requests.append(Request(NFT_MSG_NEWSETELEM, netlink.F_CREATE, _body(table, name, edges)))
+    return requests
+
+
 def contents(listing: str, sets: Iterable[NftSet]) -> Contents:
     """What nft's text listing has in these sets, as far as they are of the same type and elements have a timeout."""
     found = {name: (kind, _ELEMENT.findall(elements or "")) for name, kind, elements in _SET.findall(listing)}
@@ -58,20 +71,35 @@ def contents(listing: str, sets: Iterable[NftSet]) -> Contents:
     }
 
 
-def _body(table: str, name: str, elements: Iterable[bytes]) -> bytes:
+def _set(table: str, name: str) -> bytes:
     return b"".join(
         (
             bytes((NFPROTO_INET, 0, 0, 0)),
             netlink.text(NFTA_SET_ELEM_LIST_TABLE, table),
             netlink.text(NFTA_SET_ELEM_LIST_SET, name),
-            netlink.nested(NFTA_SET_ELEM_LIST_ELEMENTS, *elements),
         )
     )
 
 
+def _body(table: str, name: str, elements: Iterable[bytes]) -> bytes:
+    return _set(table, name) + netlink.nested(NFTA_SET_ELEM_LIST_ELEMENTS, *elements)
+
+
 def _element(address: str, timeout_s: float = 0.0) -> bytes:
-    packed = socket.inet_pton(AF[family_of(address)], address)
+    return _edge(socket.inet_pton(AF[family_of(address)], address), timeout_s)
+
+
+def _edges(one: Range, version: Version, timeout_s: float) -> Iterable[bytes]:
+    """A range as the kernel has it: an element where it begins, and one with a flag right behind it."""
+    size = 4 if version == 4 else 16
+    yield _edge(one.first.to_bytes(size), timeout_s)
+    if not is_last(one, version):
+        flags = netlink.attribute(NFTA_SET_ELEM_FLAGS, struct.pack(">I", NFT_SET_ELEM_INTERVAL_END))
+        yield _edge((one.last + 1).to_bytes(size), flags=flags)
+
+
+def _edge(packed: bytes, timeout_s: float = 0.0, flags: bytes = b"") -> bytes:
     key = netlink.nested(NFTA_SET_ELEM_KEY, netlink.attribute(NFTA_DATA_VALUE, packed))
     milliseconds = struct.pack(">Q", max(1, round(timeout_s * 1000)))
     timeout = netlink.attribute(NFTA_SET_ELEM_TIMEOUT, milliseconds) if timeout_s else b""
-    return netlink.nested(NFTA_LIST_ELEM, key, timeout)
+    return netlink.nested(NFTA_LIST_ELEM, key, flags, timeout)

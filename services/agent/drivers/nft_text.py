@@ -162,7 +162,7 @@ def _skeleton(sets: Iterable[str], maps: Iterable[str], policies: Mapping[str, s
 def _set_block(kind: str, one: NftSet | NftMap, declared: str, elements: Iterable[str]) -> str:
     flags = "flags interval\n" if one.interval else ""
     if isinstance(one, NftSet) and one.dynamic:
-        flags = "flags timeout\n"
+        flags = f"flags {'interval,' if one.interval else ''}timeout\n"
     listed = ", ".join(elements)
     return f"{kind} {one.name} {{\ntype {declared}\n{flags}{f'elements = {{ {listed} }}' if listed else ''}\n}}\n"
 

@@ -50,7 +50,7 @@ class Inputs(NamedTuple):
     choices: Selection
     tunnels: Tunnels
     floating: Mapping[str, FloatingAddress]
-    decisions: Mapping[HaKey, Decision]
+    carriers: Mapping[HaKey, Decision]
 
     def are(self, others: "Inputs | None") -> bool:
         return others is not None and all(one is other for one, other in zip(self, others, strict=True))
@@ -73,7 +73,7 @@ class Loop:
             situation.documents,
             situation.choices,
             situation.tunnels,
-            situation.decisions,
+            situation.carriers,
             situation.floating,
             situation.dirty,
             situation.counters,
@@ -199,7 +199,7 @@ class Loop:
             situation.choices.value,
             situation.tunnels.value,
             situation.floating.value,
-            situation.decisions.value,
+            situation.carriers.value,
         )
 
     def _compute(self, inputs: Inputs) -> tuple[Local, Desired]:
@@ -211,7 +211,7 @@ class Loop:
             endpoints={peer_id: endpoints[key] for peer_id, key in keys.items() if key in endpoints},
             connected=frozenset(peer_id for peer_id, key in keys.items() if key in connected),
             routing_peers=self._passed.desired.routing_peers,
-            decisions={key: decision.peer_id for key, decision in inputs.decisions.items()},
+            decisions={key: decision.peer_id for key, decision in inputs.carriers.items()},
             sysctls={path: entry.value for path, entry in self._kernel.observed.sysctls.items()},
             originals=self._originals.value,
             floating=inputs.floating,

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from services.agent.core.changes import changed
 from services.agent.core.firewall.closing import FORWARD, INPUT, closed_rules, closed_sets, is_closed_set
+from services.agent.core.firewall.holding import held, held_sets
 from services.agent.core.firewall.nat import clamp, masquerade_set, postrouting, strays
 from services.agent.core.firewall.permits import VERSIONS, Match, Selector, compiled
 from services.agent.core.firewall.probes import ANSWERS, clients, questions
@@ -100,7 +101,7 @@ class Table:
 
     def _composed(self) -> Ruleset:
         masquerade = (masquerade_set(dispatch.masqueraded, version) for version, dispatch in self._dispatch)
-        sets = (*closed_sets(), *self._sources.sets.values(), *masquerade)
+        sets = (*closed_sets(), *held_sets(), *self._sources.sets.values(), *masquerade)
         permits = (chain for _, dispatch in self._dispatch for chain in dispatch.chains.made.values())
         return Ruleset(
             sets=tuple(sorted(sets, key=_name)),
@@ -126,6 +127,7 @@ def _fixed(around: Around) -> tuple[NftChain, ...]:
         _forward(),
         *marked(interface, listen_port),
         strays(interface),
+        held(interface),
         clamp(interface, around.mtu),
         postrouting(interface),
     )
