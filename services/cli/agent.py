@@ -118,7 +118,7 @@ def down(
     path, drain_s = _path(socket, interface), 0.0 if now else drain_timeout
     try:
         if drain_s and _ask(path, "status").get("drains"):
-            print(f"clients go to other routing peers: waiting for at most {drain_s:g} s (--now skips it)", flush=True)
+            print(f"clients go to other routing peers: waiting for {drain_s:g} s at most (--now skips it)", flush=True)
         left = _ask(path, "down", within_s=STOP_WITHIN_S + drain_s, drain_s=drain_s)
     except NotRunning:
         print(f"no agent runs at {path}: nothing to stop")

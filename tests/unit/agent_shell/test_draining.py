@@ -60,7 +60,6 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     ("gateway", "why"),
     [
         (Gateway(), "it serves nothing"),
-        (Gateway(served("lan")), "nobody else does"),
         (Gateway(make.route("lan", by=("other", "third"))), "it is a client there"),
         (Gateway(BOTH, standing="connecting"), "nobody hears it"),
     ],
@@ -92,6 +91,19 @@ async def test_clients_that_do_not_leave_are_waited_for_no_longer_than_asked() -
     gateway.hears = goes_on
     waited_s = await gateway.drain(0.3)
     assert waited_s >= 0.3
+
+
+async def test_where_no_other_is_known_clients_have_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another route into the network may lead through another routing peer, which this one is not told of."""
+    monkeypatch.setattr(draining, "ALONE_S", 0.3)
+    gateway = Gateway(served("lan"))
+
+    def goes_on(gateway: Gateway) -> None:
+        gateway.packets += 1
+
+    gateway.hears = goes_on
+    await gateway.drain(3600.0)
+    assert gateway.situation.draining.value
 
 
 async def test_whoever_does_not_want_to_wait_ends_it() -> None:
