@@ -8,7 +8,17 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import agent_desired, answers, fanout, feed_latency, feed_rewrite, firewall, lab_latency, replicas
+from tests.bench import (
+    agent_desired,
+    answers,
+    choice,
+    fanout,
+    feed_latency,
+    feed_rewrite,
+    firewall,
+    lab_latency,
+    replicas,
+)
 from tests.bench.figures import Figure
 from tests.bench.ha import bench as ha
 
@@ -19,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "feed": feed_latency.measure,
     "rewrite": feed_rewrite.measure,
     "desired": agent_desired.measure,
+    "choice": choice.measure,
     "answers": answers.measure,
     "replicas": replicas.measure,
 }

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import msgspec
 
 from services.agent.core.ha.marks import FAILBACK_S, Mark, damping, marked, settled_at
-from services.agent.core.ha.standing import Candidate, Ranked, State
+from services.agent.core.ha.standing import Candidate, Health, Ranked, State
 
 NEARER_US = 20_000
 """By more than this a path has to be shorter to be worth a move among equals (G1), and by more than single round trips
@@ -148,10 +148,15 @@ def _due(one: Candidate, sitting: Candidate, mark: Mark, now: float) -> tuple[Ca
     return "latency", NEVER if since is None else max(settled, since + FAILBACK_S)
 
 
-def _is_nearer(one: Candidate, sitting: Candidate | None) -> bool:
-    if sitting is None or not (one.usable and one.rtt_s and sitting.rtt_s):
+def is_nearer(one: Candidate | Health, other: Candidate | Health) -> bool:
+    """Whether a path is shorter than another by what is worth a move; one that was not measured never is."""
+    if not (one.rtt_s and other.rtt_s):
         return False
-    return round((sitting.rtt_s - one.rtt_s - sitting.spread_s - one.spread_s) * 1e6) > NEARER_US
+    return round((other.rtt_s - one.rtt_s - other.spread_s - one.spread_s) * 1e6) > NEARER_US
+
+
+def _is_nearer(one: Candidate, sitting: Candidate | None) -> bool:
+    return sitting is not None and one.usable and is_nearer(one, sitting)
 
 
 def _towards(mark: Mark, one: Candidate, best: Candidate | None, now: float) -> Mark:

@@ -12,7 +12,7 @@ import msgspec
 from services.agent.core.changes import changed, patched
 from services.agent.core.documents import Documents
 from services.agent.core.ha.agents import Agents
-from services.agent.core.ha.choice import Chosen, Memory, choose
+from services.agent.core.ha.choice import Chosen, Memory, choose, is_nearer
 from services.agent.core.ha.standing import Candidate, Decision, Health, Probed, Ranking, Role, Switch
 from services.agent.core.parsed import Peer
 from services.agent.core.routing.choices import Choice, Selection, choice
@@ -24,8 +24,6 @@ NO_PRESENCE = PresenceDoc(peer_id="", agent=True)
 UNASKED = Health()
 BEFORE = "it carried the set when this agent began"
 SILENT = "kept although it does not answer, for a while: no other is usable"
-DRIFT_S = 0.001
-"""A path that became longer or shorter by no more than this is not looked at again."""
 
 
 class Known(NamedTuple):
@@ -83,7 +81,6 @@ class HaSets:
         self._asked: dict[HaKey, _Asked] = {}
         self._in_use: Counter[str] = Counter()
         self._others: Counter[str] = Counter()
-        self._rtts: dict[str, float] = {}
         self.decisions: Mapping[HaKey, Decision] = {}
         self.rankings: Mapping[HaKey, Ranking] = {}
         self.probed: Mapping[str, Probed] = {}
@@ -97,8 +94,9 @@ class HaSets:
         peers = self._agents.update(known.documents.presences, is_open=known.is_open, now=now)
         peers |= changed(before.documents.presences, known.documents.presences)
         peers |= {self._by_key[key] for key in before.connected ^ known.connected if key in self._by_key}
-        peers |= self._follow_health(before.health, known.health)
-        dirty |= self._offers.routed_by(peers)
+        others, drifted = _changes(before.health, known.health)
+        dirty |= self._offers.routed_by(peers | others)
+        dirty |= {key for key in self._offers.routed_by(drifted) if key not in dirty and self._matters(key)}
         dirty |= {key for key, at in self._deadlines.items() if at <= now}
         switches: list[Switch] = []
         decisions: dict[HaKey, Decision | None] = {}
@@ -141,16 +139,16 @@ class HaSets:
             dirty |= self._offers.groups.keys()
         return dirty
 
-    def _follow_health(self, before: Mapping[str, Health], health: Mapping[str, Health]) -> set[str]:
-        """The peers of which something else is to be thought."""
-        peers = set[str]()
-        for peer_id in changed(before, health):
-            one, former = health.get(peer_id, UNASKED), before.get(peer_id, UNASKED)
-            drift_s = abs(one.rtt_s - self._rtts.get(peer_id, 0.0))
-            if drift_s > DRIFT_S or (one.verdict, one.public_key) != (former.verdict, former.public_key):
-                peers.add(peer_id)
-                self._rtts[peer_id] = one.rtt_s
-        return peers
+    def _matters(self, key: HaKey) -> bool:
+        """Whether a path became shorter than the one in use by what is worth a move, or ceased to be."""
+        health, memory = self._known.health, self._memories.get(key)
+        if memory is None:
+            return False
+        in_use = health.get(memory.incumbent, UNASKED)
+        return any(
+            is_nearer(health.get(peer_id, UNASKED), in_use) != (memory.marks[peer_id].nearer_since is not None)
+            for peer_id in self._asked.get(key, _Asked()).others
+        )
 
     def _decide(
         self, key: HaKey, now: float, wall: float, switches: list[Switch]
@@ -294,6 +292,16 @@ class HaSets:
     def _name(self, peer_id: str) -> str:
         peer = self._peers.get(peer_id) or self._known.documents.peers.get(peer_id)
         return peer.fqdn if peer else peer_id
+
+
+def _changes(before: Mapping[str, Health], now: Mapping[str, Health]) -> tuple[set[str], set[str]]:
+    """The peers with another verdict or key, and those of which only the figures are others."""
+    others, drifted = set[str](), set[str]()
+    for peer_id in changed(before, now):
+        one, former = now.get(peer_id, UNASKED), before.get(peer_id, UNASKED)
+        is_other = (one.verdict, one.public_key) != (former.verdict, former.public_key)
+        (others if is_other else drifted).add(peer_id)
+    return others, drifted
 
 
 def _asked(candidates: Iterable[Candidate], chosen: Chosen) -> _Asked:
