@@ -21,6 +21,8 @@ NAMES = {"a.example": "10.0.0.9", "b.example": "203.0.113.9"}
 NETWORKS = ("10.0.0.0/24", "10.0.0.0/24", "10.0.0.0/16", "10.0.0.9/32", "2001:db8::/48")
 MEDDLING = ("ruleset", "routes", "rules", "peers", "addresses", "link", "forwarding")
 
+BLOWS = ("dead", "frozen", "legless", "draining")
+
 Event = tuple[Any, ...]
 
 
@@ -59,6 +61,9 @@ class Chance:
             ("crash", host),
             ("meddle", host, self._one(MEDDLING)),
             ("expire",),
+            ("befall", host, self._one((*BLOWS, *BLOWS, "nothing"))),
+            ("befall", host, self._one((*BLOWS, "nothing", "nothing"))),
+            ("flap", host, self._one((1, 2, 3, 5))),
         )
         chosen: Event = self._one(kinds)
         return chosen

@@ -5,10 +5,13 @@ interest late, so that live messages pass by, and may be behind the others when 
 """
 
 from collections import deque
+from collections.abc import Iterable, Mapping
 
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents, FeedView
 from services.agent.core.feed.reading import NewSession, Opened, Read, Reading, Subscribe
+from services.agent.core.ha.hasets import HaSets, Known
+from services.agent.core.ha.standing import Health, Switch
 from services.agent.core.reconcile.desired import Computation, Local
 from services.agent.core.reconcile.order import plan
 from services.management.core.state import AccountState
@@ -17,6 +20,7 @@ from shared.events.subjects import group_audience, peer_audience
 from tests.builders import wireguard_key
 from tests.fakes.kernel import FakeKernel
 from tests.sim.bus import Bus, Live, Pull
+from tests.sim.fates import WELL, Fate
 
 SYSCTLS = {"net/ipv4/ip_forward": "0", "net/ipv6/conf/all/forwarding": "0"}
 CHANCE = 0.5
@@ -54,6 +58,10 @@ class Host:
         self._wants_session = False
         self._routing_peers: dict[str, str] = {}
         self._banished = False
+        self._sets = HaSets()
+        self._heard: frozenset[str] = frozenset()
+        self.fates: Mapping[str, Fate] = {}
+        self.switches: list[Switch] = []
 
     @property
     def is_connected(self) -> bool:
@@ -144,12 +152,45 @@ class Host:
             self._reading.proved(now)
         if self._wants_session:
             self.connect(state, spread=self._session is None or self._session.spread)
+        self.choose()
+
+    def choose(self) -> None:
+        """Decide who carries what, by what those answer who are asked."""
+        documents, sets = self.documents(), self._sets
+        connected = frozenset((documents.self_doc and self._reachable(documents.peers)) or ())
+        alive = {name for name in connected if self._is_alive(name)}
+        self._heard = (self._heard & connected) | (sets.probed.keys() & alive)
+        health = {
+            name: Health(
+                verdict="up" if name in alive else "down" if name in self._heard else "unknown",
+                public_key=asked.public_key,
+            )
+            for name, asked in sets.probed.items()
+        }
+        known = Known(
+            documents,
+            connected=frozenset(map(wireguard_key, connected)),
+            health=health,
+            is_open=self.is_connected,
+            carried=self._routing_peers,
+        )
+        self.switches += sets.update(known, self._now, self._now)
+
+    def _is_alive(self, name: str) -> bool:
+        mine, other = self.fates.get(self.name, WELL), self.fates.get(name, WELL)
+        return mine.dead_since is None and other.dead_since is None
+
+    def _reachable(self, names: Iterable[str]) -> list[str]:
+        if not self.fates.get(self.name, WELL).has_session(self._now):
+            return []
+        return [name for name in names if self.fates.get(name, WELL).has_session(self._now)]
 
     def hear_all(self) -> None:
         self.hear(max((len(session.arriving) for session in self._sessions()), default=0))
 
     def next_deadline(self) -> float | None:
-        return self._reading.next_deadline()
+        deadlines = self._reading.next_deadline(), self._sets.next_deadline()
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def miss(self) -> None:
         """A live message never comes."""
@@ -175,9 +216,12 @@ class Host:
         self._reading = self._new_reading()
         self._computation = Computation()
         self._routing_peers = {}
+        self._sets = HaSets({prefix: key for key, peer in self.kernel.peers.items() for prefix in peer.allowed_ips})
+        self._heard = frozenset()
 
     def work(self, steps: int | None = None) -> None:
         """One pass, or as much of it as `steps` before the host is interrupted."""
+        self.choose()
         want = self.desired()
         self.kernel.apply(plan(want, self.kernel.observe())[:steps])
         if steps is None:
@@ -188,8 +232,9 @@ class Host:
         local = Local(
             public_key=wireguard_key(self.name),
             listen_port=51820,
-            connected=frozenset(documents.peers),
+            connected=frozenset(self._reachable(documents.peers)),
             routing_peers=self._routing_peers,
+            decisions={key: decision.peer_id for key, decision in self._sets.decisions.items()},
             sysctls=dict(self.kernel.sysctls),
         )
         return self._computation.update(documents, local)

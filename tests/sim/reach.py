@@ -1,12 +1,13 @@
 """Who reaches what, read from intent alone: every rule expanded to pairs of peers, every route to its routing peers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address, ip_network
 
 from services.management.core.model.peer import Peer
 from services.management.core.model.policy import PolicyRule, ResourceRef
 from services.management.core.model.route import Route
 from services.management.core.state import AccountState
+from tests.sim.fates import Fate
 
 
 def is_member(state: AccountState, peer: Peer, groups: Iterable[str], resource: ResourceRef | None = None) -> bool:
@@ -67,24 +68,43 @@ def covers(prefix: str, address: str) -> bool:
     return network.version == ip_address(address).version and ip_address(address) in network
 
 
-def right_routing_peers(state: AccountState, client: Peer, address: str, names: dict[str, str]) -> set[str]:
+def right_routing_peers(
+    state: AccountState, fates: Mapping[str, Fate], client: Peer, address: str, names: dict[str, str]
+) -> set[str]:
     """Ids of the routing peers that may carry the client's packets to the address; any of them is right.
 
-    The longest prefix counts, then the metric; who serves a destination goes there itself (R5, C4).
+    The longest prefix counts. Of those with an HA set to themselves, usable ones that neither drain nor lack an agent
+    come first, then metric; among sets, the metric of whom each has chosen. Who serves a destination goes there itself
+    (R5, C4).
     """
-    found: list[tuple[int, int, str]] = []
     own = {key(route) for route in state.routes.values() if route.enabled and client in routing_peers(state, route)}
+    sets: dict[tuple[int, str, tuple[str, frozenset[str]]], list[tuple[int, int, str]]] = {}
     for route in state.routes.values():
         if not route.enabled or key(route) in own or not is_member(state, client, route.groups):
             continue
-        for prefix in prefixes(route, names):
+        for prefix in (prefix for prefix in prefixes(route, names) if covers(prefix, address)):
+            found = sets.setdefault((-ip_network(prefix).prefixlen, route.network_id, key(route)), [])
             found += [
-                (-ip_network(prefix).prefixlen, route.metric, peer.id)
+                (grade(fates[peer.id]), route.metric, peer.id)
                 for peer in routing_peers(state, route)
-                if covers(prefix, address) and connected(state, client, peer)
+                if connected(state, client, peer) and is_usable(fates[peer.id])
             ]
-    best = min(found, default=(0, 0, ""))[:2]
-    return {peer for length, metric, peer in found if (length, metric) == best}
+    chosen = [
+        (length, metric, peer)
+        for (length, _, _), candidates in sets.items()
+        for rank, metric, peer in candidates
+        if (rank, metric) == min(candidates)[:2]
+    ]
+    best = min(chosen, default=(0, 0, ""))[:2]
+    return {peer for length, metric, peer in chosen if (length, metric) == best}
+
+
+def is_usable(fate: Fate) -> bool:
+    return fate.dead_since is None and not fate.legless
+
+
+def grade(fate: Fate) -> int:
+    return 2 if fate.draining else 1 if fate.frozen else 0
 
 
 def key(route: Route) -> tuple[str, frozenset[str]]:

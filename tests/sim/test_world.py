@@ -1,7 +1,8 @@
 """Whatever happened on the way: once everything has arrived, packets go exactly where intent says.
 
-The hosts hear late or not at all, read slowly and from servers that are behind, lose connections, crash in the middle
-of a change and are meddled with, while the account changes. In every fourth world no beacon arrives.
+Gateways die, freeze, flap, lose their leg and drain, and nobody moves once nothing is wrong any more. The hosts hear
+late or not at all, read slowly and from servers that are behind, lose connections, crash in the middle of a change and
+are meddled with, while the account changes. In every fourth world no beacon arrives.
 `just sim 100-2000` tries other worlds.
 """
 
@@ -9,6 +10,7 @@ import os
 from itertools import permutations, product
 
 import pytest
+from msgspec.structs import replace
 
 from services.management.core.model.commit import Commit
 from shared.events.documents import ResolvedAddress, ResolvedName
@@ -16,6 +18,7 @@ from tests.builders import wireguard_key
 from tests.fakes.kernel import NOBODY, OPEN
 from tests.sim import reach
 from tests.sim.chance import NAMES, PEERS, ROUTES, Chance, Event
+from tests.sim.fates import Fate
 from tests.sim.world import World, meddle
 
 RESOLUTIONS = {
@@ -40,6 +43,21 @@ def test_what_settles_is_what_intent_says(seed: int) -> None:
         there_is_nothing_left_to_do(world)
         for event in chance.events(20):
             happen(world, event)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_agents_that_freeze_for_a_while_move_nobody(seed: int) -> None:
+    chance, world = Chance(seed), World(PEERS, RESOLUTIONS)
+    world.commit(chance.population())
+    world.settle()
+    before = {name: list(host.switches) for name, host in world.hosts.items()}
+    for name in PEERS:
+        befall(world, name, "frozen")
+    world.let_pass(55.0, hearing=True)
+    for name in PEERS:
+        befall(world, name, "nothing")
+    world.settle()
+    assert {name: host.switches for name, host in world.hosts.items()} == before
 
 
 def happen(world: World, event: Event) -> None:
@@ -76,11 +94,35 @@ def happen(world: World, event: Event) -> None:
             meddle(world.hosts[name].kernel, what)
         case ("expire",):
             world.expire()
+        case ("befall", name, blow):
+            befall(world, name, blow)
+        case ("flap", name, times):
+            for _ in range(times):
+                befall(world, name, "dead")
+                world.let_pass(0.7)
+                befall(world, name, "nothing")
+                world.let_pass(0.7)
+
+
+def befall(world: World, name: str, blow: str) -> None:
+    """nothing: the host is well again."""
+    fate = world.fate(name)
+    match blow:
+        case "dead":
+            fate = replace(fate, dead_since=world.now if fate.dead_since is None else fate.dead_since)
+        case "frozen" | "legless" | "draining":
+            fate = replace(fate, **{blow: True})
+        case "nothing":
+            fate = Fate()
+    world.befall(name, fate)
 
 
 def routed_packets_go_to_a_routing_peer_that_intent_allows_c4_r5(world: World) -> None:
+    fates = {name: world.fate(name) for name in PEERS}
     for client, address in product(world.state.peers.values(), ADDRESSES):
-        right = {wireguard_key(peer) for peer in reach.right_routing_peers(world.state, client, address, NAMES)}
+        if world.fate(client.id).dead_since is not None:
+            continue
+        right = {wireguard_key(peer) for peer in reach.right_routing_peers(world.state, fates, client, address, NAMES)}
         assert world.hosts[client.id].kernel.where(address) in (right or {OPEN}), (client.id, address)
 
 
@@ -114,5 +156,7 @@ def a_deleted_peer_holds_nothing_and_nobody_holds_it_c5(world: World) -> None:
 
 def there_is_nothing_left_to_do(world: World) -> None:
     before = {name: host.kernel.observe() for name, host in world.hosts.items()}
+    switches = {name: len(host.switches) for name, host in world.hosts.items()}
     world.settle()
+    assert {name: len(host.switches) for name, host in world.hosts.items()} == switches
     assert {name: host.kernel.observe() for name, host in world.hosts.items()} == before

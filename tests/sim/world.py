@@ -21,10 +21,12 @@ from tests.builders import ACCOUNT
 from tests.fakes.kernel import FakeKernel
 from tests.property.management_feed.histories import Fold
 from tests.sim.bus import Bus
+from tests.sim.fates import WELL, Fate
 from tests.sim.host import SYSCTLS, Host
 
-SETTLED_AFTER_S = 60
-"""By then every beacon of a change has been sent but two."""
+SETTLED_AFTER_S = 200
+"""By then every beacon of a change has been sent but two, WireGuard has given up who is dead, and who fell again and
+again was waited for: a minute each, and the minute that an agent is missed."""
 
 SETTLED_UNTOLD_AFTER_S = int(CHECK_EVERY_S) + 60
 """By then every host has read again what it had not heard, and what another stream lacked is withdrawn."""
@@ -37,6 +39,7 @@ class World:
         self.bus = Bus()
         self.hosts = {name: Host(name, self.bus) for name in names}
         self._fold = Fold()
+        self._resolutions, self._routes = resolutions, tuple(resolutions)
         self._observed = Observed(resolutions)
         self._index = FeedIndex(self.state)
         self._published = Published({})
@@ -44,6 +47,9 @@ class World:
         self._beacons.begin()
         self._beacons_arrive = beacons
         self._now = 0.0
+        self._fates: dict[str, Fate] = {}
+        for host in self.hosts.values():
+            host.fates = self._fates
         self._publish(units(self.state))
 
     @property
@@ -56,6 +62,20 @@ class World:
         for host in self.hosts.values():
             if host.name not in self.state.peers:
                 host.connect(self.state)
+
+    def fate(self, name: str) -> Fate:
+        return self._fates.get(name, WELL)
+
+    def befall(self, name: str, fate: Fate) -> None:
+        """Something happens to a host; what its agent says of it is written."""
+        said = fate.last_word(self._routes)
+        self._fates[name] = fate
+        self._observed = Observed(self._resolutions, {**self._observed.last_words, name: said})
+        self._publish([Unit("presence", name)])
+
+    @property
+    def now(self) -> float:
+        return self._now
 
     def _publish(self, touched: Iterable[Unit]) -> None:
         wanted = {unit: unit_documents(self.state, self._observed, self._index, unit) for unit in touched}
