@@ -19,6 +19,7 @@ from services.agent.candidacy import CandidacyWatch
 from services.agent.choosing import Choosing
 from services.agent.connections import Connections
 from services.agent.core.documents import FeedView
+from services.agent.core.kernel import PROBE_IDENTIFIER
 from services.agent.core.paths.pathbook import PathBook
 from services.agent.departures import Departures
 from services.agent.draining import Draining
@@ -162,5 +163,4 @@ def _asking_targets() -> Asking:
 
 
 def _asking_gateways(interface: str) -> Asking:
-    identifier = new_identifier()
-    return Asking("gateway", identifier, Icmp(identifier, interface))
+    return Asking("gateway", PROBE_IDENTIFIER, Icmp(PROBE_IDENTIFIER, interface))

@@ -28,6 +28,8 @@ CONTROL_MASK = 0x1FF00
 
 The low byte, NetBird's data-plane range, and all bits above stay free for others.
 """
+PROBE_IDENTIFIER = 0x5742
+"""Of the ICMP echo requests by which clients probe their routing peers: a gateway's table tells them from others."""
 NFT_TABLE = "whimbrel"
 """One table of family inet holds everything of ours in nftables."""
 

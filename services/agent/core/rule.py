@@ -79,9 +79,10 @@ class Opening(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="openi
 
 
 class Echo(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="echo"):
-    """The packet is an ICMP echo request of the family."""
+    """The packet is an ICMP echo request of the family with that identifier."""
 
     version: Version
+    identifier: int
 
 
 Condition: TypeAlias = Interface | Member | Within | IpProtocol | Ports | Connection | Marked | Local | Opening | Echo

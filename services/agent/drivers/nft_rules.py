@@ -72,8 +72,9 @@ def _condition(condition: Condition) -> str:
             return "fib daddr type local"
         case Opening(version):
             return f"meta nfproto ipv{version} tcp flags & (syn | rst) == syn"
-        case Echo(version):
-            return "icmp type echo-request" if version == 4 else "icmpv6 type echo-request"
+        case Echo(version, identifier):
+            name = "icmp" if version == 4 else "icmpv6"
+            return f"{name} type echo-request {name} id {identifier}"
     assert_never(condition)
 
 

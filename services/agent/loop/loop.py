@@ -51,6 +51,7 @@ class Inputs(NamedTuple):
     tunnels: Tunnels
     floating: Mapping[str, FloatingAddress]
     carriers: Mapping[HaKey, Decision]
+    withdrawn: Mapping[str, str]
 
     def are(self, others: "Inputs | None") -> bool:
         return others is not None and all(one is other for one, other in zip(self, others, strict=True))
@@ -74,6 +75,7 @@ class Loop:
             situation.choices,
             situation.tunnels,
             situation.carriers,
+            situation.withdrawn,
             situation.floating,
             situation.dirty,
             situation.counters,
@@ -200,6 +202,7 @@ class Loop:
             situation.tunnels.value,
             situation.floating.value,
             situation.carriers.value,
+            situation.withdrawn.value,
         )
 
     def _compute(self, inputs: Inputs) -> tuple[Local, Desired]:
@@ -215,6 +218,7 @@ class Loop:
             sysctls={path: entry.value for path, entry in self._kernel.observed.sysctls.items()},
             originals=self._originals.value,
             floating=inputs.floating,
+            withdrawn=frozenset(inputs.withdrawn),
         )
         return local, self._computation.update(inputs.documents, local)
 

@@ -15,7 +15,7 @@ from services.agent.core.documents import Documents
 from services.agent.core.ha.echo import Echo
 from services.agent.core.ha.standing import Health, Probed, Role, Verdict
 from services.agent.core.ha.traffic import probe_bytes
-from services.agent.core.kernel import CONTROL_MARK, Ruleset, WireGuardDevice, WireGuardPeer
+from services.agent.core.kernel import CONTROL_MARK, PROBE_IDENTIFIER, Ruleset, WireGuardDevice, WireGuardPeer
 from services.agent.core.reconcile.desired import desired
 from services.agent.drivers import netlink
 from services.agent.drivers.icmp import Icmp
@@ -33,7 +33,6 @@ from tests.unit.agent.make import rule, served
 
 pytestmark = pytest.mark.root
 
-IDENTIFIER = 4711
 CLIENT, GATEWAY = {4: "100.64.0.11", 6: "fd00:64::b"}, {4: "100.64.0.1", 6: "fd00:64::1"}
 UNDERLAY = {"client": "192.0.2.11", "gateway": "192.0.2.1"}
 DROP_ALL = (rule("shut", action="drop"),)
@@ -78,8 +77,8 @@ async def tunnel(number: int, other: WireGuardPeer) -> None:
         rtnl.close()
 
 
-def filter_with(host: Namespace, documents: Documents) -> None:
-    want = desired(documents, make.local()).ruleset
+def filter_with(host: Namespace, documents: Documents, *withdrawn: str) -> None:
+    want = desired(documents, make.local(withdrawn=frozenset(withdrawn))).ruleset
     assert want is not None
     assert host.call(asyncio.run, written(want)) is None
 
@@ -106,11 +105,11 @@ nothing_runs_for = time.sleep
 class Client:
     """The part of an agent that probes, with the device's counters read as the agent reads them."""
 
-    def __init__(self, version: int) -> None:
+    def __init__(self, version: int, identifier: int = PROBE_IDENTIFIER) -> None:
         self.situation = Situation(make.local())
         self._gateway = public(key(2))
         self._version = version
-        self._asking = Asking("gateway", IDENTIFIER, Icmp(IDENTIFIER, "wt0"))
+        self._asking = Asking("gateway", identifier, Icmp(identifier, "wt0"))
         self._probes = Probes(self.situation, self._asking)
         self.role("in use")
         self.situation.tunnels.set(Tunnels(connected=frozenset((self._gateway,))))
@@ -189,6 +188,28 @@ def test_who_is_given_none_of_its_routes_gets_no_answer(hosts: Hosts) -> None:
     hosts.client.call(asyncio.run, scene())
 
 
+def test_a_gateway_that_carries_nothing_for_a_client_is_silent_to_its_probes_and_to_nothing_else_g3(
+    hosts: Hosts,
+) -> None:
+    allowed = gateway_rules(rule("ping", sources=["office"], protocol="icmp"))
+    filter_with(hosts.client, client_rules())
+    filter_with(hosts.gateway, allowed)
+
+    async def scene() -> None:
+        client = Client(4)
+        async with client.running():
+            await client.becomes("up")
+            await asyncio.to_thread(filter_with, hosts.gateway, allowed, "r")
+            await client.becomes("down")
+            person = Client(4, 4711)
+            async with person.running():
+                await person.becomes("up")
+            await asyncio.to_thread(filter_with, hosts.gateway, allowed)
+            await client.becomes("up")
+
+    hosts.client.call(asyncio.run, scene())
+
+
 def test_a_client_that_does_nothing_for_two_seconds_says_nothing_of_its_gateway(hosts: Hosts) -> None:
     filter_with(hosts.gateway, gateway_rules())
     filter_with(hosts.client, client_rules())
@@ -212,7 +233,7 @@ def test_the_device_counts_for_a_probe_what_is_taken_off_for_it(hosts: Hosts, ve
     filter_with(hosts.gateway, gateway_rules())
 
     async def scene() -> None:
-        rtnl, icmp, echo = Netlink(netlink.ROUTE), Icmp(IDENTIFIER, "wt0"), Echo(b"s" * 32, IDENTIFIER)
+        rtnl, icmp, echo = Netlink(netlink.ROUTE), Icmp(PROBE_IDENTIFIER, "wt0"), Echo(b"s" * 32, PROBE_IDENTIFIER)
         device = WireGuardGo(rtnl, "wt0", key(1))
         await device.create()
 

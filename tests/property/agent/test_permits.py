@@ -1,6 +1,6 @@
 """The table against the documents it is made of, read one by one for each packet."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from ipaddress import ip_address, ip_network
 from itertools import product
 
@@ -62,9 +62,9 @@ def decide(said: set[str], state: State) -> bool:
     return "drop" not in said and (state != "new" or "accept" in said)
 
 
-def is_client(peer: PeerDoc, documents: Documents) -> bool:
-    """Whether this host serves a route that is distributed to the peer."""
-    serving = [route for route in documents.routes.values() if route.permits is not None]
+def is_client(peer: PeerDoc, documents: Documents, withdrawn: Collection[str]) -> bool:
+    """Whether this host serves and carries a route that is distributed to the peer."""
+    serving = [route for id, route in documents.routes.items() if route.permits is not None and id not in withdrawn]
     refused = REFUSED if documents.self_doc and documents.self_doc.address_v6 else (*REFUSED, *OF_IPV6)
     usable = [route for route in serving if route.domains or route.network not in refused]
     return any(names(peer, route.distribution, ()) for route in usable)
@@ -110,7 +110,7 @@ def test_what_passes_is_what_the_permits_of_all_covering_routes_say_a2_a3_a5_a7(
 
 
 @given(worlds.documents(), worlds.locals_(), st.lists(protocols, min_size=9, max_size=9))
-def test_what_reaches_the_host_is_what_its_peer_rules_say_but_for_the_probes_of_its_clients_a7_a8_g2(
+def test_what_reaches_the_host_is_what_its_peer_rules_say_a7_a8(
     documents: Documents, local: Local, sent: list[tuple[str, int, State]]
 ) -> None:
     kernel = kernel_of(documents, local)
@@ -126,9 +126,20 @@ def test_what_reaches_the_host_is_what_its_peer_rules_say_but_for_the_probes_of_
                 for from_groups, from_peers, to_groups, to_peers in sides:
                     if names(mine, to_groups, to_peers) and names(peer, from_groups, from_peers):
                         said |= {one.action} if matches(one, proto, port) else set()
-            is_probe = proto == "icmp" and state == "new" and is_client(peer, documents)
-            expected = is_probe or decide(said, state)
-            assert kernel.accepts(src, proto, port, state) == expected, (peer.peer_id, proto, port)
+            assert kernel.accepts(src, proto, port, state) == decide(said, state), (peer.peer_id, proto, port)
+
+
+@given(worlds.documents(), worlds.locals_())
+def test_probes_are_answered_to_those_who_may_use_a_route_that_is_carried_g2_g3(
+    documents: Documents, local: Local
+) -> None:
+    table = desired(documents, local).ruleset
+    assert table is not None
+    held = {one.name: one.elements for one in table.sets}
+    for peer in documents.peers.values():
+        for name, address in (("from_clients_v4", peer.address_v4), ("from_clients_v6", peer.address_v6)):
+            if address:
+                assert (address in held[name]) == is_client(peer, documents, local.withdrawn), (peer.peer_id, address)
 
 
 @given(worlds.documents(), worlds.locals_())

@@ -158,6 +158,7 @@ def locals_(draw: st.DrawFn) -> Local:
         selection=Selection(selected=draw(ids), deselected=draw(ids), none=draw(st.sampled_from((False, False, True)))),
         endpoints=draw(st.dictionaries(st.sampled_from(PEERS), st.sampled_from(("192.0.2.9:1", "[2001:db8::9]:2")))),
         sysctls={"net/ipv4/conf/all/rp_filter": "1", "net/ipv4/ip_forward": "0", "net/ipv6/conf/eth0/accept_ra": "1"},
+        withdrawn=draw(st.frozensets(st.sampled_from(("r0", "r1", "r2")), max_size=2)),
     )
 
 

@@ -4,7 +4,7 @@ Everything from the tunnel that nothing permits is dropped, with or without docu
 connections that are under way: only replies and related packets pass without one.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from operator import attrgetter
 
 import msgspec
@@ -68,25 +68,34 @@ class Table:
         self._inputs: Mapping[str, tuple[Match, ...]] = {}
         self._served: Mapping[str, Served] = {}
         self._peers: Mapping[str, Peer] = {}
+        self._withdrawn: Collection[str] = ()
         self._clients: tuple[Selector, ...] = ()
         self._input = _input((), {})
         self._maps: tuple[NftMap, ...] = ()
         self._ruleset: Ruleset | None = None
 
     def update(
-        self, inputs: Mapping[str, tuple[Match, ...]], served: Mapping[str, Served], peers: Mapping[str, Peer]
+        self,
+        inputs: Mapping[str, tuple[Match, ...]],
+        served: Mapping[str, Served],
+        peers: Mapping[str, Peer],
+        withdrawn: Collection[str] = (),
     ) -> Ruleset:
-        """The table now. inputs: what peer rules say of traffic to this host, by rule id; served: by route id."""
-        if self._ruleset is not None and inputs is self._inputs and served is self._served and peers is self._peers:
+        """The table now. inputs: what peer rules say of traffic to this host, by rule id; served: by route id.
+
+        withdrawn: ids of the routes that this host does not carry by its own word.
+        """
+        same = inputs is self._inputs and served is self._served and peers is self._peers
+        if self._ruleset is not None and same and withdrawn == self._withdrawn:
             return self._ruleset
         rules = changed(self._inputs, inputs)
         routes = {route_id: served.get(route_id) for route_id in changed(self._served, served)}
         before = [*_said(self._inputs, rules), *_permits(self._served, routes)]
         now = [*_said(inputs, rules), *_permits(served, routes)]
         former = self._clients
-        if routes or not self._clients:
-            self._clients = (clients(served),)
-        self._inputs, self._served, self._peers = inputs, served, peers
+        if routes or withdrawn != self._withdrawn or not self._clients:
+            self._clients = (clients(served, withdrawn),)
+        self._inputs, self._served, self._peers, self._withdrawn = inputs, served, peers, withdrawn
         self._sources.update(
             peers, [*former, *(one.sources for one in before)], [*self._clients, *(one.sources for one in now)]
         )

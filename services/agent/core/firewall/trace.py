@@ -47,9 +47,9 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True):
     """A packet where this host sees it.
 
     source, destination: canonical addresses of one family. protocol: "tcp", "udp", "icmp" (of either family; what
-    begins or goes on is an echo request) or any other name. port: destination port, 0 where there is none.
-    in_interface: "" when the host itself sends it; out_interface: "" when it is for the host itself. syn: it opens a
-    TCP connection, or agrees to one.
+    begins or goes on is an echo request, and no probe of ours) or any other name. port: destination port, 0 where there
+    is none. in_interface: "" when the host itself sends it; out_interface: "" when it is for the host itself. syn: it
+    opens a TCP connection, or agrees to one.
     """
 
     source: str
@@ -212,10 +212,8 @@ class _Walk:
                 return not packet.out_interface
             case Opening(version):
                 return version == packet.version and packet.protocol == "tcp" and packet.syn
-            case Echo(version):
-                return (
-                    version == packet.version and packet.protocol == "icmp" and packet.state in ("new", "established")
-                )
+            case Echo():
+                return False  # nobody asks what becomes of a probe
 
     def _address(self, condition: Member | Within) -> str:
         return self._packet.source if condition.field == "source" else self._packet.destination

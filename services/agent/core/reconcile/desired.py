@@ -31,7 +31,8 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
     public_key: of the device. listen_port: the port the device has. ipv6: whether the host's kernel has IPv6.
     endpoints: PathBook.endpoints(), absent or "" leaves a peer's endpoint alone. connected: PathBook.connected().
     routing_peers: those of the last Desired. decisions: who carries an HA group, see fib.Seen. sysctls: current values
-    of `sysctls.watched`, originals: the journal. floating: addresses that this host has in LANs, see
+    of `sysctls.watched`, originals: the journal. withdrawn: ids of the routes that this host serves and does not carry
+    by its own word. floating: addresses that this host has in LANs, see
     core/ha/holding.py.
     """
 
@@ -48,6 +49,7 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
     sysctls: Mapping[str, str] = {}
     originals: Mapping[str, str] = {}
     floating: Mapping[str, FloatingAddress] = {}
+    withdrawn: frozenset[str] = frozenset()
 
 
 def desired(documents: Documents, local: Local) -> Desired:
@@ -156,7 +158,7 @@ class _Parts:
             peers=self._device_peers.update(known, fib.allowed, rerouted, local.endpoints),
             routes=fib.routes,
             rules=policy_rules(ipv6=self._basis.ipv6, closed=closed),
-            ruleset=self._table.update(inputs.matches, serving.served, known.peers),
+            ruleset=self._table.update(inputs.matches, serving.served, known.peers, local.withdrawn),
             sysctls=desired_sysctls(
                 forward_v4=4 in serving.versions,
                 forward_v6=6 in serving.versions,
