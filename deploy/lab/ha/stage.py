@@ -1,6 +1,7 @@
 """Where the scenes play: a client, two gateways into one LAN, later a third, and a pulse from the client to the LAN."""
 
 import sys
+from datetime import datetime
 from typing import Any
 
 from deploy.lab import intent
@@ -115,14 +116,14 @@ class Stage:
 
     def usable(self) -> set[str]:
         """The gateways that the client could use now, by its own word."""
-        status = ask(self.lab.socket("client"), "status")
-        peers = status["peers"]["details"] if status else []
-        connected = {peer["peerId"] for peer in peers if peer["status"] == "Connected"}
-        return {name for name in self.gateways if self._ids[name] in connected}
+        networks = ask(self.lab.socket("client"), "networks") or []
+        usable = {peer["peerId"] for network in networks for peer in network["routingPeers"] if _is_usable(peer)}
+        return {name for name in self.gateways if self._ids[name] in usable}
 
-    def switches(self) -> int:
-        """How often the client changed its gateway so far."""
-        return self.lab.processes.log("client").read_text().count("routing peer")
+    def switches(self, since: float) -> list[str]:
+        """Why the client changed its gateway after that moment (unix seconds)."""
+        history = ask(self.lab.socket("client"), "history") or []
+        return [one["reason"] for one in history if datetime.fromisoformat(one["at"]).timestamp() > since]
 
     def on_the_bus(self) -> set[str]:
         """The hosts that have a session."""
@@ -151,3 +152,10 @@ class Stage:
         self._look.leave()
         if self._pulse is not None:
             self._pulse.close()
+
+
+def _is_usable(peer: dict[str, Any]) -> bool:
+    """The first two of a set are asked over the tunnel, and have answered."""
+    if peer["state"] in ("in use", "standby"):
+        return peer["latency"] > 0 and not peer["why"]
+    return peer["state"] in ("ready", "damped")

@@ -114,7 +114,7 @@ def _measure(scene: str, wanted: Wanted, record: Record, standing: Standing) -> 
 
 def _told(run: Run) -> str:
     outage = f"{run.seen.outage_s * 1000:.0f} ms without an answer, {run.seen.lost} of {run.seen.sent} lost"
-    return run.problem or (f"{run.switches} switches, {outage}" if run.switches else outage)
+    return run.problem or "; ".join([*run.switches, outage])
 
 
 def _figures(scene: str, record: Record) -> list[Figure]:

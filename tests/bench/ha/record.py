@@ -13,11 +13,12 @@ FILE = Path(tempfile.gettempdir()) / "whimbrel-bench-ha.json"
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of a scene. rest: the pulse before it, when nothing happened. problem: why it did not end well, or ""."""
+    """One run of a scene. rest: the pulse before it, when nothing happened. switches: why the client moved, each time,
+    where nobody should. problem: why it did not end well, or ""."""
 
     seen: Window
     rest: Window
-    switches: int = 0
+    switches: list[str] = []
     problem: str = ""
 
 
