@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 import msgspec
@@ -21,6 +22,10 @@ from deploy.lab.topology import LAN_HOST_V4, lan_addresses
 Act: TypeAlias = Callable[[Stage, str], None]
 
 END_LIMIT_S = 20.0
+DRAIN_S = 10.0
+"""What `whimbrel down` gives clients by default."""
+REPLACED = ("name", "ssh_enabled", "login_expiration_enabled", "inactivity_expiration_enabled")
+"""Fields of a peer that a request without them resets."""
 HOLE = "whimbrel-lab-hole"
 PROBE = {"icmp": LAN_HOST_V4}
 
@@ -94,7 +99,7 @@ def _wireguard_killed(stage: Stage, name: str) -> None:
 
 
 def _stop(stage: Stage, name: str) -> None:
-    if ask(stage.lab.socket(name), "down") is None:
+    if ask(stage.lab.socket(name), "down", drain_s=DRAIN_S) is None:
         raise LabFailed(f"the agent of {name} did not stop: see {stage.lab.processes.log(name)}")
 
 
@@ -103,12 +108,10 @@ def _start(stage: Stage, name: str) -> None:
     stage.lab.start_agent(name)
 
 
-def _drain(stage: Stage, name: str) -> None:
-    stage.lab.api("POST", f"/peers/{stage.peer(name)}/drain")
-
-
-def _undrain(stage: Stage, name: str) -> None:
-    stage.lab.api("POST", f"/peers/{stage.peer(name)}/undrain")
+def _drain(stage: Stage, name: str, *, draining: bool) -> None:
+    path = f"/peers/{stage.peer(name)}"
+    peer = stage.lab.api("GET", path)
+    stage.lab.api("PUT", path, {field: peer[field] for field in REPLACED} | {"draining": draining})
 
 
 def _agent_frozen(stage: Stage, name: str) -> None:
@@ -161,7 +164,13 @@ DEATHS = (MACHINE_OFF, LINK_DOWN, LEG_DOWN, LEG_HOLE, WIREGUARD_KILLED)
 """What nobody announces."""
 
 STOP = Fault(name="stop", words="is stopped with `whimbrel down`", happen=_stop, mend=_start, planned=True)
-DRAIN = Fault(name="drain", words="is drained", happen=_drain, mend=_undrain, planned=True)
+DRAIN = Fault(
+    name="drain",
+    words="is drained",
+    happen=partial(_drain, draining=True),
+    mend=partial(_drain, draining=False),
+    planned=True,
+)
 PLANNED = (STOP, DRAIN)
 
 AGENT_FROZEN = Fault(
