@@ -1,12 +1,7 @@
 """The API of tests/unit/api on a port of loopback, and the command as a person types it."""
 
-import asyncio
-import contextlib
 import os
-import socket
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from services.cli.__main__ import main
-from services.management.drain import drained
-from services.management.serving import serve
-from shared.net.listen import Listen, require_free
+from tests.support.api import served
 from tests.unit.api.world import World, server
 
 
@@ -31,35 +24,8 @@ Run = Callable[..., Result]
 
 @pytest.fixture(scope="session")
 def api() -> Iterator[str]:
-    """The address of the API, served by the server that runs in production."""
-    listen = require_free(Listen("127.0.0.1", 0), "--api")
-    loop = asyncio.new_event_loop()
-    serving = loop.create_task(serve(drained(server().app), listen))
-    thread = threading.Thread(target=_run, args=(loop, serving))
-    thread.start()
-    _wait_for(listen)
-    yield f"http://{listen}"
-    loop.call_soon_threadsafe(serving.cancel)
-    thread.join()
-    loop.close()
-
-
-def _run(loop: asyncio.AbstractEventLoop, serving: "asyncio.Task[None]") -> None:
-    asyncio.set_event_loop(loop)
-    with contextlib.suppress(asyncio.CancelledError):
-        loop.run_until_complete(serving)
-
-
-def _wait_for(listen: Listen) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            socket.create_connection((listen.host, listen.port), timeout=1).close()
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        else:
-            return
+    with served(server().app) as address:
+        yield address
 
 
 @pytest.fixture
