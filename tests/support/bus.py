@@ -125,6 +125,7 @@ class Bus:
             publish=(
                 subjects.signals_from(account, peer),
                 subjects.beat(account, peer),
+                subjects.report_fact(account, peer),
                 subjects.candidacy_fact(account, peer),
             ),
             subscribe=(subjects.signals_to(account, peer), f"{subjects.inbox(peer)}.>"),

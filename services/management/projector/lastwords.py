@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from msgspec.structs import replace
 
@@ -24,7 +24,13 @@ THERE, AWAY = LastWord(agent=True), LastWord(agent=False)
 MOST_ROUTES = 4096
 """Entries kept of a list in a fact."""
 
-F = TypeVar("F", SessionFact, CandidacyFact)
+
+class FactOfPeer(Protocol):
+    @property
+    def peer_id(self) -> str: ...
+
+
+F = TypeVar("F", bound=FactOfPeer)
 
 
 class LastWords:

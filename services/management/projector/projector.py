@@ -16,8 +16,10 @@ from services.management.core.feed.offers import served_by
 from services.management.core.feed.pending import Lane, Pending, look_at
 from services.management.core.feed.published import Published, Write
 from services.management.core.feed.unit import Documents, Observed, Unit
+from services.management.core.model.peer import Peer
 from services.management.core.state import Change
 from services.management.ports import Fold
+from services.management.projector.agents import Agents
 from services.management.projector.beacons import BeaconSender
 from services.management.projector.facts import Facts
 from services.management.projector.keeper import Delivery, Dial, PinKeeper
@@ -52,6 +54,12 @@ ENOUGH = 900
 MARKED_AT_ONCE = 2_000
 """Units that a new owner marks before others may run."""
 
+LOOKED_AT_ONCE = 500
+"""Peers whose agents are looked at before others may run."""
+
+LOOK_EVERY_S = 3600.0
+"""How often those are found that were not seen for long; nothing tells of it."""
+
 _writes = Counter("whimbrel_feed_writes", "Documents and tombstones written to FEED", registry=REGISTRY)
 _owner = Gauge("whimbrel_projector_owner", "1 while this replica writes FEED", registry=REGISTRY)
 
@@ -82,6 +90,8 @@ class Projector:
         self._facts = Facts(fold, undecodables, self._resolved)
         self._last_words = last_words
         last_words.on_change = self._spoken
+        self._agents = Agents(fold, undecodables, last_words.sessions.of, time.time, self._heard)
+        self._agents_known = asyncio.Event()
         self._beacons = BeaconSender(client)
         self._reader = FeedReader(client, undecodables, self._beacons.stood)
         self._writer = FencedWriter(client, self._beacons.stored)
@@ -105,8 +115,9 @@ class Projector:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(follow(self._client, FACTS, subjects.FACT_RESOLUTIONS, self._facts))
-                for newest in (self._last_words.sessions, self._last_words.candidacies):
+                for newest in (self._last_words.sessions, self._last_words.candidacies, self._agents.reports):
                     tasks.create_task(follow(self._client, FACTS, newest.pattern, newest))
+                tasks.create_task(self._look_at_agents())
                 tasks.create_task(self._consumer.run())
                 tasks.create_task(self._beacons.run())
                 tasks.create_task(self._work())
@@ -118,6 +129,9 @@ class Projector:
         index = self._indexes.get(account)
         if index:
             touched: Collection[Unit] = index.touched(changes)
+            for change in changes:
+                if isinstance(change.old, Peer) and change.new is None:
+                    index.heard(change.ref.id, "", unseen=False)
         else:
             state = self._fold.intent.accounts[account]
             self._indexes[account] = FeedIndex(state)
@@ -128,8 +142,31 @@ class Projector:
     def _resolved(self, account: str, route: str) -> None:
         self._mark(account, (Unit("resolution", route),), self._fold.sequence)
 
+    def _heard(self, account: str, peer_id: str) -> None:
+        index = self._indexes.get(account)
+        if index:
+            version, unseen = self._agents.of(account, peer_id)
+            if touched := index.heard(peer_id, version, unseen=unseen):
+                self._mark(account, touched, self._fold.sequence)
+
+    async def _look_at_agents(self) -> None:
+        """Find out who was not seen for long. Whoever is seen again says so."""
+        await self._last_words.known()
+        await self._agents.reports.known.wait()
+        while True:
+            end_if_cancelled()
+            for account, state in list(self._fold.intent.accounts.items()):
+                left = iter(list(state.peers))
+                while some := list(islice(left, LOOKED_AT_ONCE)):
+                    for peer_id in some:
+                        self._heard(account, peer_id)
+                    await asyncio.sleep(0)
+            self._agents_known.set()
+            await asyncio.sleep(LOOK_EVERY_S)
+
     def _spoken(self, account: str, peer_id: str) -> None:
         """Most peers serve nothing: ten thousand that connect at once cost no unit."""
+        self._heard(account, peer_id)
         state = self._fold.intent.accounts.get(account)
         peer = state.peers.get(peer_id) if state else None
         if state and peer and any(served_by(state, peer)):
@@ -197,6 +234,7 @@ class Projector:
         found = await self._reader.read(claimed)
         await self._facts.known()
         await self._last_words.known()
+        await self._agents_known.wait()
         await self._fold.wait_for(found.newest)
         if self._pin != pin:
             raise Superseded

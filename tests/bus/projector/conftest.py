@@ -1,6 +1,7 @@
 """Replicas over a real bus, and FEED as it stands there."""
 
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -19,7 +20,7 @@ from shared.bus.streams import FEED
 from shared.errors import Undecodable
 from shared.events import subjects
 from shared.events.documents import Document, FeedMessage, PresenceDoc, ResolvedName, Tombstone
-from shared.events.facts import CandidacyFact, ResolutionFact, SessionFact
+from shared.events.facts import CandidacyFact, ReportFact, ResolutionFact, SessionFact
 from shared.events.subjects import FeedKey
 from tests import builders
 from tests.builders import ACCOUNT
@@ -42,6 +43,9 @@ class Plane:
         self.resolutions: dict[str, Resolutions] = {}
         self.last_words: dict[str, LastWord] = {}
         """Of ACCOUNT; a test says what it expects there."""
+        self.versions: dict[str, str] = {}
+        self.unseen: set[str] = set()
+        """Likewise."""
 
     async def commit(self, *upserts: Entity, deletes: tuple[Ref, ...] = (), account: str = ACCOUNT) -> int:
         """Append to the log; gives the sequence."""
@@ -60,15 +64,32 @@ class Plane:
         await self.publish_fact(subjects.resolution_fact(ACCOUNT, route_id), encode(fact), "resolver")
         self.resolutions[ACCOUNT] = {**self.resolutions.get(ACCOUNT, {}), route_id: names}
 
-    async def session(self, peer: str, *, connected: bool, epoch: int = 1) -> None:
+    async def session(self, peer: str, *, connected: bool, epoch: int = 1, ago_s: float = 5.0) -> None:
         """Publish a fact as signal does."""
-        fact = SessionFact(peer_id=peer, epoch=epoch, connected=connected, since=5.0)
+        fact = SessionFact(peer_id=peer, epoch=epoch, connected=connected, since=time.time() - ago_s)
         await self.publish_fact(subjects.session_fact(ACCOUNT, peer), encode(fact), "signal")
 
     async def candidacy(self, peer: str, fact: CandidacyFact) -> None:
         """Publish a fact as the peer's agent does, with its rights."""
         agent = await self.bus.peer(ACCOUNT, peer)
         await agent.request(subjects.candidacy_fact(ACCOUNT, peer), encode(fact))
+        await agent.close()
+
+    async def report(self, peer: str, version: str) -> None:
+        """Publish a fact as the peer's agent does, with its rights."""
+        fact = ReportFact(
+            peer_id=peer,
+            version=version,
+            hostname=peer,
+            os="Debian",
+            kernel="6.12",
+            backend="kernel",
+            desired_revision=1,
+            applied_revision=1,
+            pending=0,
+        )
+        agent = await self.bus.peer(ACCOUNT, peer)
+        await agent.request(subjects.report_fact(ACCOUNT, peer), encode(fact))
         await agent.close()
 
     async def publish_fact(self, subject: str, data: bytes, role: str) -> None:
@@ -91,7 +112,10 @@ class Plane:
         }
 
     def _observed(self, account: str) -> Observed:
-        return Observed(self.resolutions.get(account, {}), self.last_words if account == ACCOUNT else {})
+        resolutions = self.resolutions.get(account, {})
+        if account != ACCOUNT:
+            return Observed(resolutions)
+        return Observed(resolutions, self.last_words, self.versions, frozenset(self.unseen))
 
     async def stored(self) -> dict[FeedKey, FeedMessage]:
         """Every document in FEED, tombstones too."""

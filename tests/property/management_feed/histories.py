@@ -191,7 +191,11 @@ last_words = st.builds(
 )
 
 observed = st.builds(
-    Observed, resolutions=resolved, last_words=st.dictionaries(st.sampled_from(PEERS), last_words, max_size=len(PEERS))
+    Observed,
+    resolutions=resolved,
+    last_words=st.dictionaries(st.sampled_from(PEERS), last_words, max_size=len(PEERS)),
+    versions=st.dictionaries(st.sampled_from(PEERS), versions.filter(bool), max_size=len(PEERS)),
+    unseen=st.frozensets(st.sampled_from(PEERS), max_size=len(PEERS)),
 )
 
 

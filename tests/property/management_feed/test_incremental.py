@@ -38,6 +38,8 @@ def test_recomputing_what_a_commit_touched_gives_the_same_feed_as_computing_all(
         touched = index.touched(fold.apply(one))
         touched |= {Unit("resolution", route) for route in {*observed.resolutions, *found.resolutions}}
         touched |= {Unit("presence", peer) for peer in {*observed.last_words, *found.last_words}}
+        for name in histories.PEERS:
+            touched |= index.heard(name, found.versions.get(name, ""), unseen=name in found.unseen)
         observed = found
         parts |= {unit: unit_documents(fold.state, observed, index, unit) for unit in touched}
         assert merged(parts) == documents(fold.state, observed)

@@ -5,7 +5,7 @@ import pytest
 from services.management.core.entities import Ref
 from services.management.core.feed.compose import documents
 from services.management.core.feed.incremental import FeedIndex
-from services.management.core.feed.unit import Unit
+from services.management.core.feed.unit import NOTHING, Observed, Unit
 from services.management.core.state import AccountState
 from shared.events.documents import SETTINGS_ID, SettingsDoc
 from shared.events.signals import PeerMeta
@@ -44,8 +44,29 @@ def test_d1_a_peer_that_comes_or_goes_changes_the_port_with_one_document(version
     assert account_settings in index.touched(there.apply(4, builders.commit(deletes=[Ref("peer", old.id)])))
 
 
-def settings_of(state: AccountState) -> SettingsDoc:
-    [settings] = [found for found in documents(state).values() if isinstance(found, SettingsDoc)]
+@pytest.mark.parametrize(
+    ("versions", "unseen", "port"),
+    [
+        ({"old": "1.0.0"}, (), 22054),
+        ({"old": "0.58.9"}, (), 5353),
+        ({"new": "0.58.9"}, ("old",), 5353),
+        ({}, ("old",), 22054),
+        ({}, ("old", "new"), 5353),
+        ({"gone": "0.1.0"}, ("old",), 22054),
+    ],
+)
+def test_d1_what_an_agent_reports_counts_and_who_was_not_seen_for_long_does_not(
+    versions: dict[str, str], unseen: tuple[str, ...], port: int
+) -> None:
+    state = builders.state(
+        builders.peer("old", meta=PeerMeta(version="0.58.0")), builders.peer("new", meta=PeerMeta(version="1.0.0"))
+    )
+    assert settings_of(state).forwarder_port == 5353
+    assert settings_of(state, Observed(versions=versions, unseen=frozenset(unseen))).forwarder_port == port
+
+
+def settings_of(state: AccountState, observed: Observed = NOTHING) -> SettingsDoc:
+    [settings] = [found for found in documents(state, observed).values() if isinstance(found, SettingsDoc)]
     return settings
 
 

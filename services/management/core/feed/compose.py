@@ -15,7 +15,7 @@ _BY_DOCUMENT = {kind.makes: kind for kind in UNITS}
 
 def documents(state: AccountState, observed: Observed = NOTHING) -> Documents:
     """Every document of the account's feed."""
-    relations = RelationsOf(state)
+    relations = RelationsOf(state, observed)
     return {
         key: document
         for unit in units(state)

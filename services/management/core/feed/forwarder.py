@@ -10,6 +10,9 @@ FORWARDER_PORT_BEFORE = 5353
 DEVELOPMENT = "development"
 """What a build that is no release reports as its version."""
 
+UNSEEN_S = 30 * 86_400.0
+"""A peer that has been away for so long does not count."""
+
 _VERSION = re.compile(r"v?(\d+)(?:\.(\d+))?(?:\.(\d+))?(-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?\Z")
 
 
@@ -26,5 +29,5 @@ def knows_forwarder_port(version: str) -> bool:
 
 
 def forwarder_port(peers: int, peers_that_know: int) -> int:
-    """FORWARDER_PORT when there are peers and every one of them knows it."""
+    """FORWARDER_PORT when there are peers that count and every one of them knows it."""
     return FORWARDER_PORT if 0 < peers == peers_that_know else FORWARDER_PORT_BEFORE

@@ -41,6 +41,8 @@ class FeedIndex:
         self._named: Tally[str] = Tally()
         self._rules_to: Index[str, str, PolicyRule] = Index()
         self._needing: Index[Topic, Unit, Unit] = Index()
+        self._versions: dict[str, str] = {}
+        self._unseen: set[str] = set()
         self._peers = 0
         self._peers_that_know_the_port = 0
         self._port = 0
@@ -92,11 +94,26 @@ class FeedIndex:
         found.update(self._touched_by(self._settle()))
         return found
 
+    def heard(self, peer_id: str, version: str, *, unseen: bool) -> set[Unit]:
+        """The units that may differ after the peer's agent reported a version ("": none since it enrolled), or the peer
+        was not seen for long, or is again."""
+        if (self._versions.get(peer_id, ""), peer_id in self._unseen) == (version, unseen):
+            return set()
+        peer = self._state.peers.get(peer_id)
+        self._count(peer, -1)
+        self._versions.pop(peer_id, None)
+        if version:
+            self._versions[peer_id] = version
+        (self._unseen.add if unseen else self._unseen.discard)(peer_id)
+        self._count(peer, 1)
+        return set(self._touched_by(self._settle()))
+
     def _count(self, entity: Entity | None, number: int) -> None:
         """Take a peer or a policy into the account of all of them (1), or out of it (-1)."""
-        if isinstance(entity, Peer):
+        if isinstance(entity, Peer) and entity.id not in self._unseen:
             self._peers += number
-            self._peers_that_know_the_port += number * knows_forwarder_port(entity.meta.version)
+            version = self._versions.get(entity.id, entity.meta.version)
+            self._peers_that_know_the_port += number * knows_forwarder_port(version)
         elif isinstance(entity, Policy):
             for name, group, rule in _rules_by_destination(entity):
                 self._rules_to.count(group, name, rule, number)

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from services.management.core.feed.forwarder import forwarder_port, knows_forwarder_port
+from services.management.core.feed.unit import NOTHING, Observed
 from services.management.core.feed.units import UNITS
 from services.management.core.feed.visibility import rules_in_force
 from services.management.core.model.policy import PolicyRule
@@ -13,8 +14,9 @@ from services.management.core.state import AccountState
 class RelationsOf:
     """See unit.Relations."""
 
-    def __init__(self, state: AccountState) -> None:
+    def __init__(self, state: AccountState, observed: Observed = NOTHING) -> None:
         self._state = state
+        self._observed = observed
         self._viewers: dict[str, set[str]] = defaultdict(set)
         self._rules_to: dict[str, list[PolicyRule]] = defaultdict(list)
         self._named: set[str] = set()
@@ -40,5 +42,6 @@ class RelationsOf:
         return self._rules_to.get(group_id, ())
 
     def forwarder_port(self) -> int:
-        peers = self._state.peers.values()
-        return forwarder_port(len(peers), sum(knows_forwarder_port(peer.meta.version) for peer in peers))
+        seen = [peer for peer in self._state.peers.values() if peer.id not in self._observed.unseen]
+        versions = [self._observed.versions.get(peer.id, peer.meta.version) for peer in seen]
+        return forwarder_port(len(seen), sum(map(knows_forwarder_port, versions)))

@@ -36,10 +36,16 @@ class LastWord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Observed(msgspec.Struct, frozen=True, gc=False):
-    """The facts of an account. last_words: peer id → what was heard last; nothing for a peer never heard of."""
+    """The facts of an account. last_words: peer id → what was heard last; nothing for a peer never heard of.
+
+    versions: peer id → what its agent reported last; nothing for one that reported none since it enrolled. unseen: ids
+    of peers that have been away for UNSEEN_S.
+    """
 
     resolutions: Resolutions = {}
     last_words: Mapping[str, LastWord] = {}
+    versions: Mapping[str, str] = {}
+    unseen: frozenset[str] = frozenset()
 
 
 NOTHING = Observed()
@@ -82,7 +88,8 @@ class Relations(Protocol):
     def rules_to(self, group_id: str) -> Iterable[PolicyRule]:
         """Rules in force that have the group among their destinations."""
 
-    def forwarder_port(self) -> int: ...
+    def forwarder_port(self) -> int:
+        """Decision D1, by what every peer reported last."""
 
 
 class Given(msgspec.Struct, frozen=True, gc=False):
