@@ -105,6 +105,7 @@ class Handlers:
             pending=passed.pending,
             limit=self._device.limit,
             health=self._situation.health.value,
+            returning=self._situation.returning.value,
             connection_limit="; ".join(
                 filter(None, (self._situation.unended.value, self._situation.unforgotten.value))
             ),

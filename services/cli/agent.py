@@ -319,6 +319,7 @@ def _summary(shown: Mapping[str, Any]) -> dict[str, Any]:
         "Peers": f"{peers['connected']} of {peers['total']} connected",
         "Serves": ", ".join(shown["networks"]) or "nothing",
         **_not_carried(shown.get("served", ())),
+        **_returns(shown.get("returnAddresses", ())),
         "Applied": f"revision {shown['appliedRevision']}{progress}",
     }
 
@@ -330,6 +331,18 @@ def _not_carried(served: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         "Not probed": [f"{one['network']}: {one['probeFault']}" for one in served if one["probeFault"]],
     }
     return {title: "; ".join(lines) for title, lines in said.items() if lines}
+
+
+def _returns(addresses: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Who has each return address; nothing on a host whose routes have none."""
+    said = [f"{one['address']}: {_holder(one)}" for one in addresses]
+    return {"Returns to": "; ".join(said)} if said else {}
+
+
+def _holder(one: Mapping[str, Any]) -> str:
+    if one["heldHere"]:
+        return f"this host, on {one['interface']}"
+    return "; ".join(filter(None, (one["holder"], one["problem"]))) or "nobody"
 
 
 def _nowhere(not_told: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from services.agent.core.documents import Documents
+from services.agent.core.ha.returns import Returning
 from services.agent.core.ha.standing import Carried, Health, Ranked, Ranking, Switch
 from services.agent.core.paths.pathbook import PathStatus
 from services.agent.core.paths.whereabouts import Told
@@ -105,8 +106,27 @@ def test_the_status_has_netbirds_fields_and_says_how_far_the_host_is() -> None:
                 "probeFault": "",
             }
         ],
+        "returnAddresses": [],
     }
     assert (peers["total"], peers["connected"]) == (2, 1)
+
+
+def test_a_gateway_says_which_return_addresses_it_holds_and_who_holds_the_others() -> None:
+    there = world(make.served("lan", "10.7.0.0/16"))
+    about = replace(
+        ABOUT,
+        returning={
+            "10.7.0.254": Returning(address="10.7.0.254", interface="eth1", here=True, holder="me"),
+            "10.8.0.254": Returning(address="10.8.0.254", interface="eth2", here=False, holder="gw"),
+            "10.9.0.254": Returning(address="10.9.0.254", interface="", here=False, holder="unseen", problem="no LAN"),
+        },
+    )
+    found = status(there, make.local(), desired(there, make.local()), {}, about).return_addresses
+    assert [(one.address, one.held_here, one.holder, one.problem) for one in found] == [
+        ("10.7.0.254", True, "", ""),
+        ("10.8.0.254", False, "gw.whimbrel.test", ""),
+        ("10.9.0.254", False, "unseen", "no LAN"),
+    ]
 
 
 def test_a_served_route_that_is_not_carried_says_why_and_what_its_probe_target_does_g3() -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
+from services.agent.core.ha.returns import Returning
 from services.agent.core.ha.standing import Carried, Health, Ranking
 from services.agent.core.kernel import MTU
 from services.agent.core.parsed import Peer, Route, prefix_of
@@ -39,8 +40,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     """What only the running agent knows. backend: "kernel" or "wireguard-go".
 
     pending: kernel entries that differ or failed, "kind key" → error or "". told: where other hosts may reach this one.
-    health: peer id → what probes say of it. carried: route id → whether this host carries it. now: monotonic seconds,
-    wall: unix seconds, both at this moment.
+    health: peer id → what probes say of it. carried: route id → whether this host carries it. returning: return address
+    → how it stands. now: monotonic seconds, wall: unix seconds, both at this moment.
     """
 
     version: str
@@ -53,6 +54,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     told: Told = Told()
     limit: str = ""
     health: Mapping[str, Health] = {}
+    returning: Mapping[str, Returning] = {}
     connection_limit: str = ""
     carried: Mapping[str, Carried] = {}
     now: float = 0.0
@@ -123,6 +125,20 @@ class SshServer(msgspec.Struct, frozen=True, kw_only=True):
     sessions: tuple[str, ...] = ()
 
 
+class ReturnAddress(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Where a LAN sends what is for the overlay, of routes that this host serves without masquerading.
+
+    interface: into that LAN, "" without one. holder: the routing peer that has it instead, by its name, or by its id
+    where this host sees no such peer; "" for nobody that is known. problem: why this host could not have it.
+    """
+
+    address: str
+    interface: str
+    held_here: bool
+    holder: str
+    problem: str
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """networks: what this host forwards for. pending: kernel entries as in About, a peer by its name. skipped: what is
     not used as it is → why; "route <network id> <where>", "peer <name>" or "rule <id> of policy <id>". local_endpoints:
@@ -130,7 +146,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     does not work as it should with this WireGuard, and the remedy. path_limit: what will not where a path is as it
     should not be, which this host cannot find out, and the remedy. connection_limit: what does not
     become of connections when another routing peer carries them, and the remedy. drains: a stop waits for its
-    clients to go to other routing peers, if there are any. served: `networks`, and how they stand.
+    clients to go to other routing peers, if there are any. served: `networks`, and how they stand. return_addresses: of
+    those among them.
     """
 
     peers: Peers
@@ -169,6 +186,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     connection_limit: str
     drains: bool
     served: tuple[ServedRoute, ...] = ()
+    return_addresses: tuple[ReturnAddress, ...] = ()
 
 
 NAMES = {
@@ -248,12 +266,24 @@ def status(
         limit=about.limit,
         path_limit=_path_limit(details),
         connection_limit=about.connection_limit,
+        return_addresses=tuple(_returned(one, documents) for _, one in sorted(about.returning.items())),
         drains=about.bus_connected and bool(desired.served),
         served=tuple(
             _served(route, about.carried.get(route_id, Carried()))
             for route_id, route in documents.routes.items()
             if route_id in desired.served
         ),
+    )
+
+
+def _returned(one: Returning, documents: Documents) -> ReturnAddress:
+    holder = documents.peers.get(one.holder)
+    return ReturnAddress(
+        address=one.address,
+        interface=one.interface,
+        held_here=one.here,
+        holder="" if one.here else holder.fqdn if holder else one.holder,
+        problem=one.problem,
     )
 
 
