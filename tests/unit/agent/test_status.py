@@ -95,7 +95,7 @@ def test_the_status_has_netbirds_fields_and_says_how_far_the_host_is() -> None:
         "limit": "",
         "pathLimit": "",
         "connectionLimit": "",
-        "drains": False,
+        "drains": True,
         "served": [
             {
                 "id": "mine",
