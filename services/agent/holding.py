@@ -21,6 +21,7 @@ from shared.bus.codec import decode, encode
 from shared.errors import Undecodable
 from shared.events import subjects
 from shared.events.signals import LEASE_ANSWER_WITHIN_S, Lease, LeaseRefused, LeaseReply, LeaseRequest
+from shared.metrics import REGISTRY, Counter, Gauge
 from shared.tasks import end_if_cancelled
 
 APART_S = 0.002
@@ -29,7 +30,12 @@ AGAIN_S = 0.5
 CHANGE_WITHIN_S = 0.7
 """A change of a lease is answered at once, or management is not there."""
 
+LEAVE_WITHIN_S, LOOK_EVERY_S = 0.5, 0.01
+
 log = structlog.get_logger()
+
+_held = Gauge("whimbrel_agent_return_addresses", "Return addresses that this host holds in LANs", registry=REGISTRY)
+_taken = Counter("whimbrel_agent_return_addresses_taken", "Times that this host took one", registry=REGISTRY)
 
 
 class Holdings:
@@ -57,6 +63,7 @@ class Holdings:
         self._ones: dict[str, _One] = {}
         self._adopted: frozenset[str] = frozenset()
         self._first_pass = situation.passed.value
+        self._ends = False
         self._sessions = situation.bus.value.sessions
         self._watch = Watch(
             situation.documents,
@@ -78,6 +85,15 @@ class Holdings:
         adopted = {address: found[address] for address, one in self._ones.items() if one.holding.holds}
         self._adopted = frozenset(adopted)
         self._situation.floating.set(adopted)
+
+    async def leave(self) -> None:
+        """Drop all addresses and give the leases back, so that the next one need not find this host silent."""
+        self._ends = True
+        self._watch.wake()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_WITHIN_S):
+                while any(one.holding.owes for one in self._ones.values()):
+                    await asyncio.sleep(LOOK_EVERY_S)
 
     async def run(self) -> None:
         """Until cancelled; nothing is asked after that."""
@@ -128,7 +144,7 @@ class Holdings:
             for mac in answers:
                 holding.answered(mac, now)
         withdrawn = self._situation.withdrawn.value
-        able = known is not None and one.neighbours is not None and not one.refused
+        able = known is not None and one.neighbours is not None and not one.refused and not self._ends
         able = able and known is not None and not all(route in withdrawn for route in known.routes)
         leaving = self._situation.draining.value or (known is not None and known.leaving)
         holding.candidate(able, known.betters if known else frozenset(), now, leaving=leaving)
@@ -223,6 +239,8 @@ class Holdings:
             if one.holding.holds and one.interface
         }
         if floating != situation.floating.value:
+            _taken.inc(len(floating.keys() - situation.floating.value.keys()))
+            _held.set(len(floating))
             situation.floating.set(floating)
         routes = held(self._known, (address for address in floating if self._is_present(address)))
         if routes != situation.held.value:

@@ -105,7 +105,7 @@ class Member:
             self._hear,
             Undecodables(),
         )
-        self._holdings = Holdings(situation, Lans(host.rtnl), outbox.request, account, peer_id)
+        self.holdings = Holdings(situation, Lans(host.rtnl), outbox.request, account, peer_id)
         notifications = KernelNotifications(host.settings.interface, {host.rtnl.port}, lambda: host.nft.accounted)
         ways, gateway = Ways(host.rtnl), Gateway(host.rtnl, host.settings.interface)
         own_ways = statefile.own_ways(host.settings.state_dir)
@@ -125,7 +125,7 @@ class Member:
             ProbeTargets(situation, _asking_targets()).run,
             CandidacyWatch(situation, ways, gateway, own_ways).run,
             CandidacyReporter(situation, outbox.publish, account, peer_id, epoch).run,
-            self._holdings.run,
+            self.holdings.run,
             Monitor(situation, notifications).run,
             self._connections.run,
             self._departures.run,
@@ -138,7 +138,7 @@ class Member:
         await self._paths.begin(self._endpoints)
         self._choosing.begin()
         self._connections.begin()
-        await self._holdings.begin()
+        await self.holdings.begin()
         gc.collect()
         gc.freeze()
         await first_of(*(task() for task in self._tasks))

@@ -153,6 +153,13 @@ async def test_the_first_one_holds_it_hands_it_over_and_gets_it_back(pair: tuple
     assert not await b.has_it()
 
 
+async def test_one_that_stops_gives_its_lease_back_before_it_ends(pair: tuple[Lan, Gateway, Gateway]) -> None:
+    _, a, b = pair
+    await a.holdings.leave()
+    assert (await a.has_it(), a.management.lease.holder) != (True, "a")
+    await eventually(b.has_it)
+
+
 async def test_one_that_dies_is_followed_and_one_whose_agent_dies_is_not(pair: tuple[Lan, Gateway, Gateway]) -> None:
     lan, a, b = pair
     await a.kill()

@@ -124,6 +124,37 @@ def test_the_preferred_one_asks_for_it_after_three_good_seconds_and_after_longer
         world.run(0.5)
 
 
+def test_a_new_holder_has_time_to_answer_before_it_is_contested() -> None:
+    holding = Holding("gw2", 0.0)
+    holding.candidate(True, frozenset({"gw1"}), 0.0)
+    holding.told(Lease(number=0, holder=""), 0.0)
+    for now in (0.0, 0.11, 0.22, 0.33):
+        holding.advance(now)
+    holding.told(Lease(number=1, holder="gw1"), 0.35)
+    assert holding.wish().wish == "watch"
+
+
+def test_a_contest_that_nobody_objects_to_takes_nothing_from_a_holder_that_answers_in_the_lan() -> None:
+    """Its agent is frozen, or upgraded: its kernel carries on."""
+    world = settled()
+    world.off("gw1")
+    after(world, ["gw2"])
+    world.gateways["gw2"].agent = False
+    world.boots("gw1")
+    world.run(30.0)
+    assert (world.holders(), world.lease.contender) == (["gw2"], "gw1")
+    world.off("gw2")
+    assert after(world, ["gw1"]) < 0.5
+    world = settled()
+    world.off("gw1")
+    after(world, ["gw2"])
+    world.gateways["gw2"].agent = False
+    world.boots("gw1")
+    world.run(30.0)
+    world.gateways["gw2"].agent = True
+    assert after(world, ["gw1"]) < 0.5
+
+
 def test_a_frozen_or_killed_agent_costs_nothing_while_its_kernel_answers() -> None:
     world = settled()
     world.gateways["gw1"].agent = False

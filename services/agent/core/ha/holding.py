@@ -160,6 +160,8 @@ class Holding:
         before, self.lease, self._reached = self.lease, lease, True
         if before is None or before.number != lease.number:
             self._seen_at = now
+            if before and before.holder != lease.holder:
+                self._silent = 0  # the new holder has not been asked yet
             self._vacated_by = before.holder if before and before.holder != self._me and not lease.holder else ""
         if before and before.contender == self._me != lease.contender and lease.holder not in ("", self._me):
             self._objected()
@@ -224,7 +226,8 @@ class Holding:
         elif self._able and not lease.holder:
             wish = "claim" if self._may_claim(lease) else "watch"
         elif self._able and lease.contender == self._me:
-            wish = "claim" if self._now >= self._seen_at + OBJECT_WITHIN_S else "watch"
+            is_over = self._now >= self._seen_at + OBJECT_WITHIN_S
+            wish = "claim" if is_over and (self.holds or self._silent >= SILENT) else "watch"
         elif self._able and not (lease.contender and self._now < self._seen_at + POLITE_S):
             preferred = self._is_preferred(lease)
             wish = "contest" if preferred or self._finds_silent(lease) else "watch"
