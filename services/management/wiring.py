@@ -27,6 +27,7 @@ from services.management.errors import LogChanged
 from services.management.ids import new_id, new_setup_key
 from services.management.leases import Leases
 from services.management.log import Log
+from services.management.outages import OutageTeller
 from services.management.peerfacts import Presence
 from services.management.projector.keeper import Dial
 from services.management.projector.lastwords import LastWords
@@ -164,13 +165,20 @@ class _Replica:
         tasks.create_task(buswatch.watch(self._connection, self._system, self._troubles))
         tasks.create_task(self._presence.follow(self._connection))
         tasks.create_task(self._leases.follow())
-        tasks.create_task(self._projector().run())
+        projector = self._projector()
+        tasks.create_task(projector.run())
+        tasks.create_task(self._outages(projector).run())
         tasks.create_task(Succession(self._connection, self._system, f"{LOG}.{CONSUMER}").run())
         tasks.create_task(factgc.sweep(self._connection, self.readmodel))
         tasks.create_task(Withdrawal(self._system, self.readmodel, self._floods).run())
 
     def _projector(self) -> Projector:
         return Projector(self._connection, self._dial, self.readmodel, self._undecodables, self._last_words)
+
+    def _outages(self, projector: Projector) -> OutageTeller:
+        outages = OutageTeller(self.readmodel, self._last_words.of, lambda: projector.owner, self._log.commit, new_id)
+        projector.on_presence = outages.look
+        return outages
 
     async def serve(self) -> tuple[Leave, ...]:
         """Answer who connects, who enrols and who holds what; gives what ends each."""

@@ -34,6 +34,8 @@ TEXTS = {
     "peer.inactivity.expiration.disable": "Peer inactivity expiration disabled",
     "peer.group.add": "Group added to peer",
     "peer.group.delete": "Group removed from peer",
+    "routing.peer.gone": "Routing peer gone",
+    "routing.peer.return": "Routing peer back",
     "user.peer.delete": "Peer deleted",
     "account.create": "Account created",
     "account.setting.routing.peer.dns.resolution.enable": "DNS resolution by routing peers enabled",

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 
 import nats.errors
@@ -16,6 +16,7 @@ from services.management.core.feed.offers import served_by
 from services.management.core.feed.pending import Lane, Pending, look_at
 from services.management.core.feed.published import Published, Write
 from services.management.core.feed.unit import Documents, Observed, Unit
+from services.management.core.feed.units.presence import PRESENCE
 from services.management.core.model.peer import Peer
 from services.management.core.state import Change
 from services.management.ports import Fold
@@ -25,6 +26,7 @@ from services.management.projector.facts import Facts
 from services.management.projector.keeper import Delivery, Dial, PinKeeper
 from services.management.projector.lastwords import LastWords
 from services.management.projector.snapshot import FeedReader
+from services.management.projector.standings import Standings
 from services.management.projector.succession import Claim
 from services.management.projector.writer import FeedWrite, FencedWriter, NotStored, Superseded
 from shared.bus.lastvalues import follow
@@ -103,6 +105,10 @@ class Projector:
         self._published: Published | None = None
         self._pending = Pending()
         self._wake = asyncio.Event()
+        self._standings = Standings()
+        self.on_presence: Callable[[str, str], None] = lambda _account, _peer: None
+        """Called with account and peer whenever how a routing peer stands may have changed, and for each peer when this
+        replica becomes the owner."""
         fold.listen(self)
 
     @property
@@ -170,13 +176,16 @@ class Projector:
         state = self._fold.intent.accounts.get(account)
         peer = state.peers.get(peer_id) if state else None
         if state and peer and any(served_by(state, peer)):
-            self._mark(account, (Unit("presence", peer_id),), self._fold.sequence)
+            self._mark(account, (Unit(PRESENCE.name, peer_id),), self._fold.sequence)
 
     def _mark(self, account: str, touched: Collection[Unit], sequence: int) -> None:
         """Have the units computed anew. A replica that is not the owner will look at all of them when it becomes it."""
         if self._published is not None:
             self._pending.mark(account, touched, sequence)
             self._wake.set()
+            for unit in touched:
+                if unit.kind == PRESENCE.name:
+                    self.on_presence(account, unit.id)
 
     def _delivered(self, delivery: Delivery) -> None:
         if delivery.pin != self._pin:
@@ -190,6 +199,7 @@ class Projector:
         self._pin = ""
         self._published = None
         self._beacons.end()
+        self._standings.forget()
         self._unacknowledged.clear()
         self._pending = Pending()
         _owner.set(0)
@@ -290,7 +300,10 @@ class Projector:
         until = time.perf_counter() + SLICE_S
         while len(writes) < ENOUGH and time.perf_counter() < until and (look := lane.take()):
             desired = self._documents(look.account, look.unit)
-            writes += self._stamped(look.account, look_at(published, lane, look, desired))
+            found = look_at(published, lane, look, desired)
+            if look.unit.kind == PRESENCE.name:
+                self._standings.found(look.account, look.unit.id, desired, len(found))
+            writes += self._stamped(look.account, found)
         return writes
 
     def _stamped(self, account: str, writes: list[Write]) -> list[FeedWrite]:

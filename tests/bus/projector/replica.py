@@ -34,6 +34,7 @@ class Replica:
         self._system = system
         self._dial = dial
         self.readmodel = ReadModel(connection, directory / "readmodel.sqlite", Undecodables(), Troubles())
+        self.last_words: LastWords
         self.projector: Projector
         self._save: asyncio.Task[None]
         self._follow: asyncio.Task[None]
@@ -44,9 +45,8 @@ class Replica:
         await self.readmodel.open()
         self._save = asyncio.create_task(self.readmodel.save())
         await self.catch_up()
-        self.projector = Projector(
-            self.connection, self._dial, self.readmodel, Undecodables(), LastWords(self.readmodel, Undecodables())
-        )
+        self.last_words = LastWords(self.readmodel, Undecodables())
+        self.projector = Projector(self.connection, self._dial, self.readmodel, Undecodables(), self.last_words)
         self._project = asyncio.create_task(self.projector.run())
         self._succeed = asyncio.create_task(Succession(self.connection, self._system, f"{LOG}.{CONSUMER}").run())
 

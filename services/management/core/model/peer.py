@@ -3,9 +3,18 @@
 from collections.abc import Iterable
 from typing import Self
 
+import msgspec
+
 from services.management.core.model.entity import EntityBase, Key, References
 from services.management.core.model.setupkey import SetupKey
 from shared.events.signals import PeerMeta
+
+
+class Outage(msgspec.Struct, frozen=True, gc=False):
+    """It was told to have gone at `at`, in unix seconds, and, if over, to be back since."""
+
+    at: float
+    over: bool = False
 
 
 class Peer(EntityBase, frozen=True, kw_only=True, gc=False, tag="peer"):
@@ -13,6 +22,7 @@ class Peer(EntityBase, frozen=True, kw_only=True, gc=False, tag="peer"):
 
     groups: ids of its groups without All, sorted. Membership belongs to the peer, so that one enrolment is
     one small commit. address_v6: "" when the host has no IPv6. draining: people want its clients to leave it (G6).
+    outage: the last that the audit trail told of it as a routing peer of an HA set, so that nothing is told twice.
     """
 
     name: str
@@ -33,6 +43,7 @@ class Peer(EntityBase, frozen=True, kw_only=True, gc=False, tag="peer"):
     inactivity_expiration_enabled: bool = False
     extra_dns_labels: tuple[str, ...] = ()
     draining: bool = False
+    outage: Outage | None = None
 
     @property
     def title(self) -> str:
