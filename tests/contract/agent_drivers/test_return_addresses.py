@@ -181,7 +181,7 @@ async def test_without_management_the_holder_keeps_it_and_is_followed_when_it_is
     a.management.is_there = False
     for gateway in (a, b):
         gateway.situation.bus.set(Bus(standing="connecting", sessions=1))
-    await asked(a, 40)  # for longer than the bus needs to count as away
+    await asked(a, 20)
     assert (await a.has_it(), await b.has_it()) == (True, False)
     lan.a.ip("link", "set", "eth0", "down")
     await a.kill()

@@ -20,8 +20,8 @@ SILENT = 3
 """Questions without an answer after which the holder is contested; one more for each candidate that ranks before."""
 ALONE = 6
 """The same without a bus, where nobody can object: three lost packets in a row are too little for that."""
-AWAY_S = 2.0
-"""The bus counts as away after so long: a host that starts, or whose bus does, has a session by then."""
+SESSION_WITHIN_S = 2.0
+"""A host that starts waits so long for a word of the bus."""
 OBJECT_WITHIN_S = 0.2
 """A holder that is there objects to a contest within a round trip to management, and one of its event loop."""
 CHECK_EVERY_S = 1.0
@@ -80,7 +80,7 @@ class Holding:
         self.holds = adopted
         self.lease: Lease | None = None
         self._reached = False
-        self._unreached_since = now
+        self._away_since = now + SESSION_WITHIN_S
         self._seen_at = now
         self._vacated_by = ""
         self._confirmed = False
@@ -154,7 +154,7 @@ class Holding:
         """How the lease stands; None while nobody says so."""
         self._now = now
         if lease is None:
-            self._unreached_since = now if self._reached else self._unreached_since
+            self._away_since = now if self._reached else self._away_since
             self._reached = False
             return
         before, self.lease, self._reached = self.lease, lease, True
@@ -253,7 +253,7 @@ class Holding:
             return
         holder = self.lease.holder if self.lease else ""
         turns = 2 * len(self._betters - {holder}) + self._last_s() / ASK_EVERY_S  # of those that go first
-        if self._now >= self._unreached_since + AWAY_S + turns * ASK_EVERY_S:
+        if self._now >= self._away_since + turns * ASK_EVERY_S:
             is_mine = holder == self._me and self._silent >= SILENT
             if is_mine or self._silent >= ALONE + turns:
                 self._hold(confirmed=holder == self._me)
