@@ -103,10 +103,10 @@ class Bus:
         return client
 
     async def last(self, stream: str, subject: str, type_: type[T]) -> T | None:
-        """The last value of a subject, None when there is none."""
+        """The last value of a subject; None when there is none, or when the question was lost with its connection."""
         try:
             message = await self.management.jetstream().get_last_msg(stream, subject)
-        except NotFoundError:
+        except (NotFoundError, nats.errors.TimeoutError):
             return None
         assert message.data is not None
         return decode(subject, message.data, type_)

@@ -27,7 +27,7 @@ from tests import builders
 from tests.bus.management.hosts import Host
 from tests.bus.management.plane import PlainBus, admitting
 from tests.bus.management.replica import Replica, append
-from tests.support.bus import eventually
+from tests.support.bus import LIMIT_S, eventually
 
 ACCOUNT = builders.ACCOUNT
 SETUP_KEY = "A1B2C3D4-0000-4000-8000-ABCDEFABCDEF"
@@ -468,7 +468,7 @@ async def test_a_host_that_floods_the_bus_is_ended_and_stays_out(two: Two) -> No
         for _ in range(25_000):
             await alice.client.publish(subjects.beat(ACCOUNT, "alice"), b"once more")
         await alice.client.flush()
-    await asyncio.wait_for(alice.closed.wait(), 15)
+    await asyncio.wait_for(alice.closed.wait(), LIMIT_S)
     with pytest.raises(nats.errors.Error):
         await Host(two.bus.url, "alice", alice.seed).connect()
     assert bob.client.is_connected
