@@ -131,7 +131,8 @@ def openapi() -> OpenAPIConfig:
         description=(
             "Paths, fields, status codes and error bodies are NetBird's, so that its clients work unchanged. "
             "In addition: every answer has the account's revision as `ETag`, a write with `If-Match` is refused "
-            "with 412 once the account has changed, and routes come with `warnings`."
+            "with 412 once the account has changed, and routes come with `warnings`, `probe` and `return_address`, and "
+            "alone with their `status`; peers have `draining`. A PUT that leaves one of these out leaves it as it is."
         ),
         path=PAGE,
         use_handler_docstrings=True,
