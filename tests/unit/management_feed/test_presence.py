@@ -23,17 +23,21 @@ WORD = LastWord(
 
 
 def presences(*entities: Entity, **words: LastWord) -> dict[tuple[str, str], PresenceDoc]:
-    """Audience and peer → the document, in an account where the office sees the gateways."""
+    """Audience and peer → the document, in an account where the office sees the gateways; each sees its own as well."""
     found = documents(state(*GROUPS, *HOSTS, SEEN_BY_OFFICE, *entities), Observed(last_words=words))
-    return {(key.audience, key.id): document for key, document in found.items() if isinstance(document, PresenceDoc)}
+    said = {(key.audience, key.id): document for key, document in found.items() if isinstance(document, PresenceDoc)}
+    of_others = {(audience, id): document for (audience, id), document in said.items() if audience != f"p.{id}"}
+    assert {f"p.{id}": said[f"p.{id}", id] for _, id in said} == {f"p.{id}": one for (_, id), one in of_others.items()}
+    return of_others
 
 
 def test_whoever_sees_a_routing_peer_reads_how_it_stands() -> None:
     there = state(*GROUPS, *HOSTS, SEEN_BY_OFFICE, policy("all"), LAN)
     found = documents(there, Observed(last_words={"gw1": LastWord(agent=True)}))
     audiences = {key.audience for key, document in found.items() if isinstance(document, PresenceDoc)}
-    assert audiences == {key.audience for key, d in found.items() if isinstance(d, PeerDoc) and d.peer_id == "gw1"}
-    assert audiences == {"g.office", f"g.{ALL}"}
+    seeing = {key.audience for key, d in found.items() if isinstance(d, PeerDoc) and d.peer_id == "gw1"}
+    assert seeing == {"g.office", f"g.{ALL}"}
+    assert audiences == {*seeing, "p.gw1"}
 
 
 def test_what_was_heard_is_said_of_the_routes_that_the_peer_serves() -> None:
@@ -58,6 +62,13 @@ def test_peers_that_route_nothing_cost_no_document(served: tuple[Entity, ...]) -
 
 def test_nothing_is_said_of_a_routing_peer_that_nothing_was_heard_of() -> None:
     assert presences(LAN) == {}
+
+
+def test_g6_a_peer_that_sees_no_other_routing_peer_learns_that_people_drain_it() -> None:
+    drained = peer("gw1", "gateways", draining=True)
+    found = documents(state(*GROUPS, *HOSTS, SEEN_BY_OFFICE, LAN, drained), Observed())
+    (own,) = (one for key, one in found.items() if key.audience == "p.gw1" and isinstance(one, PresenceDoc))
+    assert own.draining
 
 
 def test_g6_people_drain_a_peer_whatever_its_agent_says() -> None:

@@ -1,4 +1,4 @@
-"""How a peer that serves routes stands, for whoever sees the peer."""
+"""How a peer that serves routes stands, for whoever sees the peer, and for itself: it is drained by people, too."""
 
 from collections.abc import Iterator
 
@@ -11,6 +11,7 @@ from services.management.core.model.peer import Peer
 from services.management.core.state import AccountState
 from shared.events.documents import PresenceDoc, Withdrawn
 from shared.events.facts import SHORT
+from shared.events.subjects import peer_audience
 
 
 def _documents(given: Given, peer_id: str) -> Copies:
@@ -22,7 +23,7 @@ def _documents(given: Given, peer_id: str) -> Copies:
     if not served:
         return
     document = _document(peer, word or LastWord(agent=False), served)
-    for viewer in seen_by(given, peer):
+    for viewer in sorted({*seen_by(given, peer), peer_audience(peer.id)}):
         yield viewer, peer.id, document
 
 
