@@ -89,6 +89,10 @@ bench *args: setup
 lab *args: setup
     .venv/bin/whimbrel lab run "$@"
 
+# gateways that die, stop and return, scene by scene, e.g. `just ha --scene drain`; as root. How often and how fast: `just bench ha`
+ha *args: setup
+    .venv/bin/whimbrel lab run ha "$@"
+
 # generate the AsyncAPI document of the bus, and the map of the components from their imports
 docs: setup
     .venv/bin/python -m deploy.docs.asyncapi

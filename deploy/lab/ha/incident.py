@@ -56,17 +56,14 @@ def begin(stage: Stage, fault: Fault) -> Incident:
     return _watched(stage, before, partial(fault.happen, stage, before), moves=fault.moves)
 
 
-def fail_back(stage: Stage, better: str = "") -> Incident:
-    """A gateway has the better metric, loses its link and gets it back; the incident is its return.
+def fail_back(stage: Stage) -> Incident:
+    """The gateway that carries has the better metric, loses its link and gets it back; the incident is its return.
 
-    better: which one, "" for the one that carries. Raises LabFailed when it does not carry to begin with, or nobody
-    does meanwhile.
+    Raises LabFailed when nobody carries meanwhile.
     """
-    better = better or stage.carrier()
+    better = stage.carrier()
     stage.put_routes({name: WORSE for name in stage.gateways if name != better})
     try:
-        if not until(lambda: stage.carrier() == better, FAILBACK_LIMIT_S, LOOK_S):
-            raise LabFailed(f"{better} has the better metric, and {stage.carrier()} carries")
         stage.settle()
         LINK_DOWN.happen(stage, better)
         if _moved(stage, better, LIMIT_S) is None:

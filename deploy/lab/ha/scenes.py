@@ -57,9 +57,13 @@ def play_fault(stage: Stage, fault: Fault, *, without_bus: bool = False) -> Inci
 def _fault(fault: Fault, stage: Stage, *, without_bus: bool = False) -> list[Check]:
     found = play_fault(stage, fault, without_bus=without_bus)
     checks = [_moved(found) if fault.moves else _stayed(found, may_move=not fault.planned), _cost(found)]
-    if fault.planned and found.seen.lost:
-        raise LabFailed(f"{found.before} {fault.words}, and {found.seen.lost} packets are lost")
+    _no_loss(found, fault)
     return checks
+
+
+def _no_loss(found: Incident, fault: Fault) -> None:
+    if fault.planned and found.seen.lost:
+        raise LabFailed(f"{found.before} {fault.words}: {_figures(found)}")
 
 
 def _failback(stage: Stage) -> list[Check]:
@@ -135,17 +139,20 @@ def _survive(stage: Stage, fault: Fault = MACHINE_OFF) -> list[Check]:
     stage.lab.topology.return_route(OVERLAY_V4, via=RETURN_ADDRESS)
     stage.put_routes(masquerade=False, return_address=RETURN_ADDRESS)
     try:
+        stage.begin_pulse()
         stage.settle()
         transfer, idle = _connections(stage)
         with contextlib.closing(transfer), contextlib.closing(idle):
             found = incident.suffer(stage, fault)
             checks = [_moved(found), _cost(found)]
+            _no_loss(found, fault)
             if not transfer.flows(RESET_LIMIT_S):
                 raise LabFailed(f"the transfer does not go on over {found.after}")
             if not idle.answers():
                 raise LabFailed(f"nobody answers on the idle connection over {found.after}")
     finally:
         stage.put_routes()
+        stage.begin_pulse()
     stage.settle()
     return [*checks, Check("the transfer goes on, and the idle connection is answered on")]
 

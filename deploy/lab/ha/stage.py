@@ -34,6 +34,7 @@ class Stage:
         self._ids: dict[str, str] = {}
         self._overlay: dict[str, str] = {}
         self._routes: dict[str, str] = {}
+        self._file = lab.directory / "pulse"
         self._pulse: Pulse | None = None
         client = lab.topology.client
         self._look = Namespace(client.name, client.wireguard)
@@ -54,11 +55,15 @@ class Stage:
         intent.only_policy(self.lab, clients, gateways)
         self.add_gateway()
         self.add_gateway()
-        file = self.lab.directory / "pulse"
-        self._pulse = Pulse(file)
-        words = (sys.executable, "-m", "deploy.lab.ha.sender", str(file), LAN_HOST_V4)
-        self.lab.processes.start("pulse", self.lab.topology.client, words)
+        self._pulse = Pulse(self._file)
+        self.begin_pulse()
         self.settle()
+
+    def begin_pulse(self) -> None:
+        """Go on with the pulse as another flow: whether one is masqueraded is decided by its first packet."""
+        self.lab.processes.stop(["pulse"])
+        words = (sys.executable, "-m", "deploy.lab.ha.sender", str(self._file), LAN_HOST_V4)
+        self.lab.processes.start("pulse", self.lab.topology.client, words)
 
     def add_gateway(self) -> str:
         """Enrol the next gateway and give it a route into the LAN."""
