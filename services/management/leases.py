@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import nats.errors
@@ -121,6 +122,7 @@ class Leases:
         self._clock = clock
         self._held = Held(undecodables)
         self._waiting: set[asyncio.Task[None]] = set()
+        self._asking: dict[tuple[str, str], asyncio.Task[Any]] = {}
 
     async def follow(self) -> None:
         """Keep up with FACTS until cancelled."""
@@ -164,11 +166,24 @@ class Leases:
 
     async def _answer(self, subject: str, peer: str, request: LeaseRequest) -> Lease:
         if request.known > self._held.of(subject)[1]:  # another replica has written it a moment ago
-            await self._held.other_than(subject, self._held.of(subject)[1], NEWS_WITHIN_S)
+            await self._news(subject, peer, self._held.of(subject)[1], NEWS_WITHIN_S)
         if request.wish == "watch":
-            await self._held.other_than(subject, request.known, LEASE_ANSWER_WITHIN_S)
+            await self._news(subject, peer, request.known, LEASE_ANSWER_WITHIN_S)
             return told(*self._held.of(subject))
         return await self._changed(subject, peer, request)
+
+    async def _news(self, subject: str, peer: str, number: int, within_s: float) -> None:
+        """Wait for another lease than that. Whoever asks anew of a lease has given up what it asked before."""
+        this, former = asyncio.current_task(), self._asking.get((subject, peer))
+        assert this is not None
+        if former is not None:
+            former.cancel()
+        self._asking[subject, peer] = this
+        try:
+            await self._held.other_than(subject, number, within_s)
+        finally:
+            if self._asking.get((subject, peer)) is this:
+                del self._asking[subject, peer]
 
     async def _changed(self, subject: str, peer: str, request: LeaseRequest) -> Lease:
         held, number = self._held.of(subject)

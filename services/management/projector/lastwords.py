@@ -15,14 +15,14 @@ from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
 from shared.events import subjects
 from shared.events.documents import PresenceDoc, Withdrawn
-from shared.events.facts import CandidacyFact, SessionFact
+from shared.events.facts import SHORT, CandidacyFact, SessionFact
 from shared.events.subjects import BadSubject
 
 THERE, AWAY = LastWord(agent=True), LastWord(agent=False)
 """What is known of nearly every peer, as one object each."""
 
 MOST_ROUTES = 4096
-"""Entries kept of a list in a fact."""
+"""Entries kept of a list in a fact, of those that can be about a route."""
 
 
 class FactOfPeer(Protocol):
@@ -101,8 +101,13 @@ def _of_candidacy(fact: CandidacyFact, known: CandidacyFact | None) -> Candidacy
     """Any peer may write as much as a message holds, and most of it may be about nothing."""
     if known and (fact.epoch, fact.number) <= (known.epoch, known.number):
         return None
-    withdrawn = tuple(Withdrawn(entry.route_id, in_a_line(entry.reason)) for entry in fact.withdrawn[:MOST_ROUTES])
-    return replace(fact, withdrawn=withdrawn, holds=fact.holds[:MOST_ROUTES])
+    withdrawn = tuple(
+        Withdrawn(entry.route_id, in_a_line(entry.reason))
+        for entry in fact.withdrawn[:MOST_ROUTES]
+        if len(entry.route_id) <= SHORT
+    )
+    holds = tuple(route_id for route_id in fact.holds[:MOST_ROUTES] if len(route_id) <= SHORT)
+    return replace(fact, withdrawn=withdrawn, holds=holds)
 
 
 class Newest(Generic[F]):

@@ -13,6 +13,7 @@ from nats.aio.client import Client
 from services.management.core.feed.compose import unit_documents, units
 from services.management.core.feed.incremental import FeedIndex
 from services.management.core.feed.offers import served_by
+from services.management.core.feed.pace import Pace
 from services.management.core.feed.pending import Lane, Pending, look_at
 from services.management.core.feed.published import Published, Write
 from services.management.core.feed.unit import Documents, Observed, Unit
@@ -106,6 +107,7 @@ class Projector:
         self._pending = Pending()
         self._wake = asyncio.Event()
         self._standings = Standings()
+        self._pace = Pace()
         self.on_presence: Callable[[str, str], None] = lambda _account, _peer: None
         """Called with account and peer whenever how a routing peer stands may have changed, and for each peer when this
         replica becomes the owner."""
@@ -168,6 +170,7 @@ class Projector:
                         self._heard(account, peer_id)
                     await asyncio.sleep(0)
             self._agents_known.set()
+            self._pace.forget(time.monotonic())
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _spoken(self, account: str, peer_id: str) -> None:
@@ -175,8 +178,16 @@ class Projector:
         self._heard(account, peer_id)
         state = self._fold.intent.accounts.get(account)
         peer = state.peers.get(peer_id) if state else None
-        if state and peer and any(served_by(state, peer)):
-            self._mark(account, (Unit(PRESENCE.name, peer_id),), self._fold.sequence)
+        if self.owner and state and peer and any(served_by(state, peer)):
+            wait_s = self._pace.changed((account, peer_id), time.monotonic())
+            if wait_s == 0.0:
+                self._stands_otherwise(account, peer_id)
+            elif wait_s is not None:
+                asyncio.get_running_loop().call_later(wait_s, self._stands_otherwise, account, peer_id)
+
+    def _stands_otherwise(self, account: str, peer_id: str) -> None:
+        self._pace.waited((account, peer_id))
+        self._mark(account, (Unit(PRESENCE.name, peer_id),), self._fold.sequence)
 
     def _mark(self, account: str, touched: Collection[Unit], sequence: int) -> None:
         """Have the units computed anew. A replica that is not the owner will look at all of them when it becomes it."""

@@ -1,11 +1,17 @@
 """What a routing peer's request changes of a lease."""
 
+import asyncio
+
 import pytest
+from nats.aio.client import Client
 
 from services.management.core.leases import asked_for, candidates, decide, lease_of, leases_of
+from services.management.leases import Leases
+from shared.bus.undecodable import Undecodables
 from shared.events.facts import LeaseFact
 from shared.events.signals import LeaseRequest, LeaseWish
-from tests.builders import group, peer, route, state
+from tests.builders import ACCOUNT, group, intent, peer, route, state
+from tests.unit.management_feed.test_facts import FoldAt
 
 FREE = LeaseFact(holder="")
 LEFT = LeaseFact(holder="", contender="gw2")
@@ -71,3 +77,25 @@ def test_routes_of_one_set_share_a_lease_and_two_lans_with_the_same_address_do_n
     assert leases_of(there) == {lease_of(one), lease_of(elsewhere)}
     assert candidates(there, one) == ("gw2", "gw1")
     assert candidates(there, elsewhere) == ("gw3",)
+
+
+class KnownFold(FoldAt):
+    """As new as the log, by itself."""
+
+    async def catch_up(self) -> None: ...
+
+
+@pytest.mark.parametrize(("wish", "known"), [("watch", 0), ("claim", 10**9)])
+async def test_of_what_a_peer_asks_about_a_lease_only_the_last_waits(wish: LeaseWish, known: int) -> None:
+    """A host may send 2,000 questions a second; those that nobody waits for any more must not keep others out."""
+    fold = KnownFold()
+    set_up = group("gws"), peer("gw1", "gws"), peer("gw2", "gws")
+    fold.intent = intent(*set_up, route("lan", peer_groups=("gws",), return_address="10.0.0.254"))
+    leases = Leases(Client(), fold, Undecodables())
+    request = LeaseRequest(route_id="lan", wish=wish, known=known)
+    first, others, second = (asyncio.create_task(leases.answer(ACCOUNT, who, request)) for who in ("gw1", "gw2", "gw1"))
+    await asyncio.wait((first, others, second), return_when=asyncio.FIRST_COMPLETED)
+    assert [first.done(), others.done(), second.done()] == [True, False, False]
+    assert first.cancelled()
+    for waiting in (others, second):
+        waiting.cancel()

@@ -172,6 +172,20 @@ def test_c2_what_does_not_fit_is_refused_where_it_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {"probe": ask(icmp="192.168.77.250"), "return_address": "192.168.77.250"},
+        {"probe": ask(tcp="192.168.77.250:80")},
+        {"return_address": "192.168.77.10"},
+    ],
+)
+def test_g7_a_return_address_is_no_probe_target(fields: dict[str, Any]) -> None:
+    """Nobody holds it before the target answers, and nobody answers before it is held."""
+    with pytest.raises(Invalid, match="which answers only where a routing peer carries the route already"):
+        updated(fixture(STORED), "happy", network=LAN, **fields)
+
+
+@pytest.mark.parametrize(
     "mates, fields, expected",
     [
         ([], {"peer_groups": ("ha1",), "return_address": "192.168.77.250"}, []),

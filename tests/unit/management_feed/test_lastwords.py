@@ -113,6 +113,12 @@ def test_of_what_a_peer_says_no_more_is_kept_than_it_can_mean() -> None:
     assert {len(entry.reason) for entry in word.withdrawn} == {255}
 
 
+def test_what_is_no_id_is_not_kept() -> None:
+    scene = Scene()
+    scene.candidacy(1, 1, withdrawn=(Withdrawn("r" * 256, "no link"), *NO_LINK), holds=("r" * 1_000_000, "lan"))
+    assert scene.word() == LastWord(agent=True, withdrawn=NO_LINK, holds=("lan",))
+
+
 def test_a_reason_becomes_one_line() -> None:
     scene = Scene()
     scene.candidacy(1, 1, withdrawn=(Withdrawn("lan", "no\nlink\t on  eth0 "),))

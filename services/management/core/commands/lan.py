@@ -71,6 +71,11 @@ def equipped(
         )
     else:
         address = _return_address(state, return_address, route) if return_address else ""
+    if wanted and wanted.address == address and (probe, return_address) != (msgspec.UNSET, msgspec.UNSET):
+        raise Invalid(
+            f"probe: {address} is the return address, which answers only where a routing peer carries the route "
+            "already: probe another host of the LAN"
+        )
     return replace(route, probe=wanted, return_address=address), tuple(gone)
 
 
