@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from services.agent.core.ha.echo import Echo, Reason
+from services.agent.core.ha.echo import Echo, Reason, Refused
 from services.agent.core.ha.probing import Prober, Question, Targets
 from services.agent.core.ha.standing import Health
 from services.agent.ports import ConnectDriver, EchoDriver
@@ -16,6 +16,9 @@ SECRET_BYTES = 32
 _sent = Counter("whimbrel_agent_probes_sent", "Probes that left this host", ["purpose"], registry=REGISTRY)
 _unsent = Counter("whimbrel_agent_probes_unsent", "Probes the kernel would not send", ["purpose"], registry=REGISTRY)
 _answered = Counter("whimbrel_agent_probes_answered", "Probes that were answered", ["purpose"], registry=REGISTRY)
+_refused = Counter(
+    "whimbrel_agent_probes_refused", "Answers of who is there and carries nothing", ["purpose"], registry=REGISTRY
+)
 _ignored = Counter(
     "whimbrel_agent_probe_answers_ignored", "Answers that count for nothing", ["purpose", "reason"], registry=REGISTRY
 )
@@ -46,6 +49,7 @@ class Asking:
         self._heard: Callable[[], None] | None = None
         self._ignored: Callable[[Reason], None] = lambda reason: _ignored.labels(purpose, reason).inc()
         self._sent, self._unsent = _sent.labels(purpose), _unsent.labels(purpose)
+        self._refused = _refused.labels(purpose)
         self._answered, self._took = _answered.labels(purpose), _took.labels(purpose)
 
     @property
@@ -107,8 +111,12 @@ class Asking:
             changed |= self._judge(number, source, at)
         return changed
 
-    def _judge(self, number: int | Reason, source: str, at: float) -> bool:
+    def _judge(self, number: int | Refused | Reason, source: str, at: float) -> bool:
         changes = self._prober.changes
+        if isinstance(number, Refused):
+            self._refused.inc()
+            self._prober.refused(number.number, source, at)
+            return self._prober.changes != changes
         took = self._prober.answered(number, source, at) if isinstance(number, int) else number
         if isinstance(took, str):
             self._ignored(took)

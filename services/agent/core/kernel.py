@@ -30,6 +30,8 @@ The low byte, NetBird's data-plane range, and all bits above stay free for other
 """
 PROBE_IDENTIFIER = 0x5742
 """Of the ICMP echo requests by which clients probe their routing peers: a gateway's table tells them from others."""
+PROBE_REFUSED = 0xFFFF
+"""Sequence number of an answer by which a gateway says that it carries nothing for who asks; no question has it."""
 NFT_TABLE = "whimbrel"
 """One table of family inet holds everything of ours in nftables."""
 

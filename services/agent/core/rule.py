@@ -115,10 +115,17 @@ class Clamp(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="clamp")
     size: int
 
 
+class Renumber(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="renumber"):
+    """Give the ICMP echo request another sequence number, which its answer then has, and go on."""
+
+    version: Version
+    sequence: int
+
+
 Decided: TypeAlias = Literal["accept", "drop", "reset"]
 """What becomes of a packet. reset: it is dropped, and TCP's sender is told that there is no such connection."""
 
-Verdict: TypeAlias = Decided | Literal["masquerade"] | Jump | Dispatch | SetMark | Clamp
+Verdict: TypeAlias = Decided | Literal["masquerade"] | Jump | Dispatch | SetMark | Clamp | Renumber
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False, order=True):

@@ -20,6 +20,7 @@ from services.agent.core.rule import (
     Member,
     Opening,
     Ports,
+    Renumber,
     Rule,
     SetMark,
     Verdict,
@@ -91,6 +92,8 @@ def _verdict(verdict: Verdict) -> str:
             return f"{what} set {what} & {~mask & 0xFFFFFFFF:#x} | {mark:#x}"
         case Clamp(size):
             return f"tcp option maxseg size set {size}"
+        case Renumber(version, sequence):
+            return f"{'icmp' if version == 4 else 'icmpv6'} sequence set {sequence}"
     assert_never(verdict)
 
 

@@ -188,20 +188,22 @@ def test_who_is_given_none_of_its_routes_gets_no_answer(hosts: Hosts) -> None:
     hosts.client.call(asyncio.run, scene())
 
 
-def test_a_gateway_that_carries_nothing_for_a_client_is_silent_to_its_probes_and_to_nothing_else_g3(
-    hosts: Hosts,
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_gateway_that_carries_nothing_for_a_client_refuses_its_probes_and_nothing_else_g3(
+    hosts: Hosts, version: int
 ) -> None:
     allowed = gateway_rules(rule("ping", sources=["office"], protocol="icmp"))
     filter_with(hosts.client, client_rules())
     filter_with(hosts.gateway, allowed)
 
     async def scene() -> None:
-        client = Client(4)
+        client = Client(version)
         async with client.running():
             await client.becomes("up")
             await asyncio.to_thread(filter_with, hosts.gateway, allowed, "r")
             await client.becomes("down")
-            person = Client(4, 4711)
+            assert client.health.loss == 0.0, "it was told, and did not wait for answers that never come"
+            person = Client(version, 4711)
             async with person.running():
                 await person.becomes("up")
             await asyncio.to_thread(filter_with, hosts.gateway, allowed)

@@ -130,16 +130,18 @@ def test_what_reaches_the_host_is_what_its_peer_rules_say_a7_a8(
 
 
 @given(worlds.documents(), worlds.locals_())
-def test_probes_are_answered_to_those_who_may_use_a_route_that_is_carried_g2_g3(
+def test_probes_are_answered_to_those_who_may_use_a_route_and_refused_where_none_is_carried_g2_g3(
     documents: Documents, local: Local
 ) -> None:
     table = desired(documents, local).ruleset
     assert table is not None
     held = {one.name: one.elements for one in table.sets}
     for peer in documents.peers.values():
-        for name, address in (("from_clients_v4", peer.address_v4), ("from_clients_v6", peer.address_v6)):
-            if address:
-                assert (address in held[name]) == is_client(peer, documents, local.withdrawn), (peer.peer_id, address)
+        for family, address in (("v4", peer.address_v4), ("v6", peer.address_v6)):
+            for name, withdrawn in (("clients", frozenset[str]()), ("carried", local.withdrawn)):
+                if address:
+                    expected = is_client(peer, documents, withdrawn)
+                    assert (address in held[f"from_{name}_{family}"]) == expected, (name, peer.peer_id, address)
 
 
 @given(worlds.documents(), worlds.locals_())

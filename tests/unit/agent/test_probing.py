@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from services.agent.core.ha.echo import Echo, Reason, checksum
+from services.agent.core.ha.echo import Echo, Reason, Refused, checksum
 from services.agent.core.ha.owntime import OwnTime
 from services.agent.core.ha.probing import Prober, Target
 from tests.support.questions import Answer, World, never
@@ -295,6 +295,47 @@ def test_an_answer_to_ones_own_question_is_known_by_its_seal(address: str) -> No
 
 def test_a_question_is_an_echo_request_of_its_family() -> None:
     v4, v6 = (Echo(SECRET, 0x1234).question(address, 0x10002) for address in ("100.64.0.1", "fd00:64::1"))
-    assert (v4[:2], v4[4:8], len(v4)) == (b"\x08\x00", b"\x12\x34\x00\x02", 32)
-    assert (v6[:2], v6[4:8], len(v6)) == (b"\x80\x00", b"\x12\x34\x00\x02", 32)
+    assert (v4[:2], v4[4:8], len(v4)) == (b"\x08\x00", b"\x12\x34\x00\x03", 32)
+    assert (v6[:2], v6[4:8], len(v6)) == (b"\x80\x00", b"\x12\x34\x00\x03", 32)
     assert checksum(v4) == 0, "the checksum of a message with its checksum"
+
+
+def test_who_refuses_is_down_at_once_whatever_was_known_of_it_and_up_with_the_next_answer_g3() -> None:
+    asked_at, prober = 1000.0, Prober(1000.0)
+    prober.follow({"gw": BUSY}, asked_at)
+    verdicts = []
+    for refuses in (True, False, True, True, False):
+        (question,) = prober.advance(asked_at)
+        take = prober.refused if refuses else prober.answered
+        take(question.number, BUSY.address, asked_at + 0.001)
+        health = prober.health["gw"]
+        verdicts.append((health.verdict, health.loss))
+        asked_at = prober.next_at() or 0.0
+    assert verdicts == [("down", 0.0), ("up", 0.0), ("down", 0.0), ("down", 0.0), ("up", 0.0)]
+
+
+def test_a_refusal_from_elsewhere_or_to_an_older_question_than_the_last_answered_changes_nothing_g3() -> None:
+    prober = Prober(1000.0)
+    prober.follow({"gw": BUSY}, 1000.0)
+    (first,) = prober.advance(1000.0)
+    (second,) = prober.advance(prober.next_at() or 0.0)
+    prober.refused(second.number, "100.64.0.9", 1000.201)
+    prober.refused(second.number + 1, BUSY.address, 1000.201)
+    verdicts = [prober.health["gw"].verdict]
+    prober.answered(second.number, BUSY.address, 1000.202)
+    prober.refused(second.number, BUSY.address, 1000.203)
+    prober.refused(first.number, BUSY.address, 1000.204)
+    assert [*verdicts, prober.health["gw"].verdict] == ["unknown", "up"]
+
+
+@pytest.mark.parametrize("address", ["100.64.0.1", "fd00:64::1"])
+@pytest.mark.parametrize("number", [12, 0xFFFE, 0xFFFF, 0x1FFFE])
+def test_an_answer_with_a_sequence_number_that_no_question_has_is_a_refusal_g3(address: str, number: int) -> None:
+    echo = Echo(b"s" * 32, 4711)
+    answer = bytearray(echo.question(address, number))
+    answer[0] = 129 if ":" in address else 0
+    assert echo.answered(address, bytes(answer)) == number
+    answer[6:8] = b"\xff\xff"
+    assert echo.answered(address, bytes(answer)) == Refused(number)
+    answer[6:8] = b"\x00\x01"
+    assert echo.answered(address, bytes(answer)) == "forged"

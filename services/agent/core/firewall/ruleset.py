@@ -94,7 +94,7 @@ class Table:
         now = [*_said(inputs, rules), *_permits(served, routes)]
         former = self._clients
         if routes or withdrawn != self._withdrawn or not self._clients:
-            self._clients = (clients(served, withdrawn),)
+            self._clients = clients(served, withdrawn)
         self._inputs, self._served, self._peers, self._withdrawn = inputs, served, peers, withdrawn
         self._sources.update(
             peers, [*former, *(one.sources for one in before)], [*self._clients, *(one.sources for one in now)]

@@ -27,6 +27,7 @@ from services.agent.core.rule import (
     Opening,
     Origin,
     Ports,
+    Renumber,
     Rule,
     SetMark,
     Within,
@@ -171,7 +172,7 @@ class _Walk:
                 return self._dispatched(self._maps[map_name], element)
             case SetMark(carrier, mark, mask):
                 self.marks[carrier] = self.marks[carrier] & ~mask | mark
-            case Clamp():
+            case Clamp() | Renumber():
                 pass  # changes what the packet asks for, and not where it goes
         return None
 

@@ -122,6 +122,17 @@ class Line:
             self._become("up", at)
         return took_s
 
+    def refused(self, number: int, at: float) -> None:
+        """The question was answered by who carries nothing for this host; what it says of an older one is past."""
+        if number not in self._asked or number in self._answered:
+            return
+        self._lost.discard(number)
+        self._answered.add(number)
+        if self._unheard and number >= self._unheard[0].number:
+            while self._unheard and self._unheard[0].number <= number:
+                self._unheard.popleft()
+            self._become("down", at)
+
     def judge(self, own: float, now: float) -> None:
         """Decide what can be decided now. Every answer that has come in must have been taken."""
         timeout_s = self.timeout_s

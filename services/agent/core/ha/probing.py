@@ -4,6 +4,7 @@ Whoever drives it takes every answer that has come in before each `advance`:
 
     prober.follow(targets, now)                              when what is to be asked changed
     prober.answered(number, source, at)                      for each answer, at its arrival
+    prober.refused(number, source, at)                       for each that says no
     for question in prober.advance(now): …                   at `prober.next_at()`, or before
     prober.unsent(question)                                  when the kernel would not take it
 
@@ -118,6 +119,14 @@ class Prober:
             if took != "old":
                 return took
         return "old"
+
+    def refused(self, number: int, source: str, at: float) -> None:
+        """Take an answer that came in at `at` and says no: who was asked is there, and is down for this host."""
+        for key in self._at.get(source, ()):
+            line = self._lines[key]
+            before = line.verdict
+            line.refused(number, at)
+            self.changes += line.verdict != before
 
     def next_at(self) -> float | None:
         """When to call `advance`; None: there is nobody to ask."""
