@@ -84,11 +84,10 @@ def choose(candidates: Iterable[Candidate], incumbent: str, memory: Memory, now:
     if sitting is None:
         cause: Cause = "gone" if incumbent else "back" if memory.carried else "first"
     elif sitting.usable:
-        due = {one.peer_id: _due(one, sitting, marks[one.peer_id], now) for one in usable if one is not sitting}
+        due = _dues(usable, sitting, marks, now)
         ready = [by_id[peer_id] for peer_id, (_, at) in due.items() if at <= now]
         best = min(ready, key=_order, default=sitting)
         cause = due[best.peer_id][0] if best is not sitting else ""
-        deadlines += [at for _, at in due.values() if now < at < NEVER]
     else:
         cause = _why_left(sitting)
         silent_until = (marks[sitting.peer_id].silent_since or now) + SILENT_S
@@ -100,6 +99,8 @@ def choose(candidates: Iterable[Candidate], incumbent: str, memory: Memory, now:
         cause = ""
     else:
         marks = {one.peer_id: _towards(marks[one.peer_id], one, best, now) for one in by_id.values()}
+    if best is not None and best.usable:
+        deadlines += [at for _, at in _dues(usable, best, marks, now).values() if now < at < NEVER]
     return Chosen(
         chosen,
         cause,
@@ -124,6 +125,13 @@ def _order(one: Candidate) -> tuple[bool, int, bool, int, bool, bool, float, str
     rtt_s = one.rtt_s or NEVER
     place = (not one.usable, _grade(one), not one.holds, one.metric, one.relayed)
     return *place, one.verdict != "up", rtt_s, one.peer_id
+
+
+def _dues(
+    usable: Iterable[Candidate], sitting: Candidate, marks: Mapping[str, Mark], now: float
+) -> dict[str, tuple[Cause, float]]:
+    """Peer id of each other usable candidate → why and when it takes over."""
+    return {one.peer_id: _due(one, sitting, marks[one.peer_id], now) for one in usable if one is not sitting}
 
 
 def _due(one: Candidate, sitting: Candidate, mark: Mark, now: float) -> tuple[Cause, float]:
