@@ -14,9 +14,6 @@ from shared.tasks import end_if_cancelled
 AT_LEAST_S = 1.0
 """The word goes to management, from there to the clients, and these wait for a moment that breaks no connection."""
 QUIET_S = 0.5
-ALONE_S = 3.0
-"""Where no other routing peer is known. A routing peer is not told of other routes into the same network, so that there
-may be one all the same; clients that have nowhere to go stay, and are not waited for any longer."""
 LOOK_EVERY_S = 0.05
 
 log = structlog.get_logger()
@@ -32,14 +29,14 @@ class Draining:
     async def run(self, within_s: float) -> None:
         """Have the clients leave, and come back when they have, or after so many seconds.
 
-        At once where this host serves nothing, or has no bus to say it on.
+        At once where this host serves nothing that another one serves too, or has no bus to say it on.
         """
         situation = self._situation
         passed = situation.passed.value
-        if situation.bus.value.standing != "connected" or not passed.desired.served:
+        if situation.bus.value.standing != "connected":
             return
         if not is_replaceable(passed.documents, passed.desired.served):
-            within_s = min(within_s, ALONE_S)
+            return
         log.info("clients are asked to leave", within_s=within_s)
         situation.draining.set(True)
         began = quiet_since = time.monotonic()

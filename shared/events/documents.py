@@ -135,6 +135,7 @@ class RouteDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
     is a routing peer and takes the one with permits.
     return_address: address in the LAN that the routing peer in charge takes over, "" for none; without masquerading
     the LAN sends there what is for the overlay.
+    alone: no other enabled route is of its HA set; said to its routing peers, who are not told of others.
     """
 
     route_id: str
@@ -150,6 +151,7 @@ class RouteDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
     permits: tuple[Permit, ...] | None
     probe: Probe | None = None
     return_address: str = ""
+    alone: bool = False
 
 
 class ResolvedAddress(msgspec.Struct, frozen=True, array_like=True, order=True):

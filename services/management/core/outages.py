@@ -10,12 +10,11 @@ from typing import TypeAlias
 
 import msgspec
 
-from services.management.core.feed.offers import routing_peers, served_by
+from services.management.core.feed.offers import ha_set, routing_peers, served_by
 from services.management.core.feed.unit import LastWord
 from services.management.core.model.peer import Outage, Peer
 from services.management.core.model.route import Route
 from services.management.core.state import AccountState
-from services.management.core.warnings import ha_set
 
 AWAY_FOR_S = 60.0
 WITHDRAWN_FOR_S = 3.0

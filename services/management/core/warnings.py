@@ -5,7 +5,7 @@ from ipaddress import ip_address
 
 import msgspec
 
-from services.management.core.feed.offers import routing_peers, served_by
+from services.management.core.feed.offers import ha_set, routing_peers, served_by
 from services.management.core.model.peer import Peer
 from services.management.core.model.route import Route
 from services.management.core.state import AccountState
@@ -48,11 +48,6 @@ def _others(state: AccountState, route: Route, peer: Peer) -> bool:
         if member.enabled
         for id in routing_peers(state, member)
     )
-
-
-def ha_set(state: AccountState, route: Route) -> list[Route]:
-    """The route and those that make an HA set with it, enabled or not (decision R5)."""
-    return [route, *filter(route.same_ha_set, state.route_index.same_destination(route))]
 
 
 def of_request(given: str, route: Route) -> tuple[Warned, ...]:

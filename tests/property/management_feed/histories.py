@@ -77,6 +77,7 @@ def routes(draw: st.DrawFn) -> Entity:
     one_peer = draw(st.booleans())
     return builders.route(
         draw(st.sampled_from(ROUTES)),
+        network_id=draw(st.sampled_from(("lan", "lan", "dmz"))),
         domains=draw(st.sampled_from(((), DOMAINS, DOMAINS[:1]))),
         enabled=draw(nearly_always),
         peer=draw(st.sampled_from(("", *PEERS))) if one_peer else "",

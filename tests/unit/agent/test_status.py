@@ -111,6 +111,10 @@ def test_the_status_has_netbirds_fields_and_says_how_far_the_host_is() -> None:
     assert (peers["total"], peers["connected"]) == (2, 1)
 
 
+def test_the_only_routing_peer_of_a_network_does_not_say_that_its_clients_go_to_others() -> None:
+    assert not shown(world(make.served("mine", alone=True)), make.local())["drains"]
+
+
 def test_a_gateway_says_which_return_addresses_it_holds_and_who_holds_the_others() -> None:
     there = world(make.served("lan", "10.7.0.0/16"))
     about = replace(

@@ -62,6 +62,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         (Gateway(), "it serves nothing"),
         (Gateway(make.route("lan", by=("other", "third"))), "it is a client there"),
         (Gateway(BOTH, standing="connecting"), "nobody hears it"),
+        (Gateway(served("lan", alone=True)), "no other peer and no other route leads there"),
     ],
 )
 async def test_nobody_is_waited_for_where_clients_have_nowhere_to_go(gateway: Gateway, why: str) -> None:
@@ -70,7 +71,13 @@ async def test_nobody_is_waited_for_where_clients_have_nowhere_to_go(gateway: Ga
 
 
 @pytest.mark.parametrize(
-    "gateway", [Gateway(BOTH), Gateway(served("a", network_id="n"), make.route("b", by="other", network_id="n"))]
+    "gateway",
+    [
+        Gateway(BOTH),
+        Gateway(served("lan", by=("me", "other"), alone=True)),
+        Gateway(served("lan", alone=False)),
+        Gateway(served("db", "10.2.0.0/16", alone=True), BOTH),
+    ],
 )
 async def test_it_is_said_and_waited_until_nothing_comes_any_more_g6(gateway: Gateway) -> None:
     def until_it_was_said(gateway: Gateway) -> None:
@@ -91,19 +98,6 @@ async def test_clients_that_do_not_leave_are_waited_for_no_longer_than_asked() -
     gateway.hears = goes_on
     waited_s = await gateway.drain(0.3)
     assert waited_s >= 0.3
-
-
-async def test_where_no_other_is_known_clients_have_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another route into the network may lead through another routing peer, which this one is not told of."""
-    monkeypatch.setattr(draining, "ALONE_S", 0.3)
-    gateway = Gateway(served("lan"))
-
-    def goes_on(gateway: Gateway) -> None:
-        gateway.packets += 1
-
-    gateway.hears = goes_on
-    await gateway.drain(3600.0)
-    assert gateway.situation.draining.value
 
 
 async def test_whoever_does_not_want_to_wait_ends_it() -> None:

@@ -115,11 +115,26 @@ def test_a_client_reads_the_route_without_permits_and_the_routing_peer_with_them
     )
     there = guarded(served=lan)
     assert read(there, "peer2")["route", "r"] == for_clients
-    assert read(there, "peer1")["route", "r"] == replace(for_clients, permits=(OPEN,))
+    assert read(there, "peer1")["route", "r"] == replace(for_clients, permits=(OPEN,), alone=True)
     assert ("route", "r") not in read(there, "peer3")
 
 
 OPEN = Permit(rule_id="", action="accept", protocol="all", ports=(), sources=("dev",), source_peers=())
+
+
+@pytest.mark.parametrize(
+    ("other", "alone"),
+    [
+        (route("s", network_id="r", peer="peer3"), False),
+        (route("s", network_id="r", peer="peer3", enabled=False), True),
+        (route("s", network_id="s", peer="peer3"), True),
+        (route("s", "10.0.0.0/16", network_id="r", peer="peer3"), True),
+    ],
+)
+def test_g6_a_routing_peer_is_told_whether_another_route_is_of_its_ha_set(other: Route, alone: bool) -> None:
+    there = guarded(other, served=route("r", peer="peer1", groups=("dev",)))
+    copies = {key.audience: d.alone for key, d in documents(there).items() if key.id == "r" and isinstance(d, RouteDoc)}
+    assert copies == {"p.peer1": alone, "g.dev": False}
 
 
 def test_a_group_that_serves_a_route_and_gets_it_holds_the_copy_with_permits() -> None:

@@ -5,16 +5,13 @@ from collections.abc import Iterable, Mapping
 from services.agent.core.documents import Documents
 from services.agent.core.firewall.closing import FORWARD
 from services.agent.core.kernel import Count, RuleName, Ruleset
-from services.agent.core.routing.hagroups import ha_groups
 
 
 def is_replaceable(documents: Documents, served: Iterable[str]) -> bool:
-    """Whether another routing peer serves one of these routes too, as far as this host knows."""
-    mine, me = frozenset(served), documents.self_doc
+    """Whether another routing peer may serve one of these routes too, by the same route or by another one."""
+    me, known = documents.self_doc, documents.routes
     return me is not None and any(
-        group.routing_peers - {me.peer_id}
-        for group in ha_groups(documents.routes.values())
-        if any(route.route_id in mine for route in group.routes)
+        not known[id].alone or set(known[id].routing_peers) != {me.peer_id} for id in served if id in known
     )
 
 

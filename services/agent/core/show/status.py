@@ -11,6 +11,7 @@ import msgspec
 
 from services.agent.core.desired_state import Desired
 from services.agent.core.documents import Documents
+from services.agent.core.ha.draining import is_replaceable
 from services.agent.core.ha.returns import Returning
 from services.agent.core.ha.standing import Carried, Health, Ranking
 from services.agent.core.kernel import MTU
@@ -146,7 +147,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     does not work as it should with this WireGuard, and the remedy. path_limit: what will not where a path is as it
     should not be, which this host cannot find out, and the remedy. connection_limit: what does not
     become of connections when another routing peer carries them, and the remedy. drains: a stop waits for its
-    clients to go to other routing peers, if there are any. served: `networks`, and how they stand. return_addresses: of
+    clients to go to other routing peers. served: `networks`, and how they stand. return_addresses: of
     those among them.
     """
 
@@ -267,7 +268,7 @@ def status(
         path_limit=_path_limit(details),
         connection_limit=about.connection_limit,
         return_addresses=tuple(_returned(one, documents) for _, one in sorted(about.returning.items())),
-        drains=about.bus_connected and bool(desired.served),
+        drains=about.bus_connected and is_replaceable(documents, desired.served),
         served=tuple(
             _served(route, about.carried.get(route_id, Carried()))
             for route_id, route in documents.routes.items()

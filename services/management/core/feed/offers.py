@@ -28,3 +28,8 @@ def serving_audiences(route: Route) -> set[str]:
     if route.peer:
         return {peer_audience(route.peer)}
     return {group_audience(group) for group in route.peer_groups}
+
+
+def ha_set(state: AccountState, route: Route) -> list[Route]:
+    """The route and those that make an HA set with it, enabled or not (decision R5)."""
+    return [route, *filter(route.same_ha_set, state.route_index.same_destination(route))]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from services.management.core.feed.offers import distribution_audiences, routing_peers, serving_audiences
+from services.management.core.feed.offers import distribution_audiences, ha_set, routing_peers, serving_audiences
 from services.management.core.feed.permits import permits
 from services.management.core.feed.unit import Copies, Given, Topic, UnitKind
 from services.management.core.feed.units.peer import EXISTS, MEMBERS
@@ -15,6 +15,9 @@ from shared.events.documents import RouteDoc
 
 SERVING = "serving"
 """Topic: which routes the peers of the audience `id` serve."""
+
+HA_SET = "ha set"
+"""Topic: which enabled routes are of the HA set `id`."""
 
 
 def _documents(given: Given, route_id: str) -> Copies:
@@ -30,7 +33,8 @@ def _documents(given: Given, route_id: str) -> Copies:
         return
     rules = (rule for group in route.access_control_groups for rule in given.relations.rules_to(group))
     for_clients = _document(route, serving)
-    for_routing_peers = replace(for_clients, permits=permits(route, rules))
+    alone = not any(other.enabled for other in ha_set(given.state, route)[1:])
+    for_routing_peers = replace(for_clients, permits=permits(route, rules), alone=alone)
     audiences = serving_audiences(route)
     for audience in distribution_audiences(route) - audiences:
         yield audience, route_id, for_clients
@@ -56,8 +60,13 @@ def _document(route: Route, serving: tuple[str, ...]) -> RouteDoc:
     )
 
 
+def _ha_set(route: Route) -> Topic:
+    return Topic(HA_SET, f"{' '.join(sorted(route.domains)) or route.network} {route.network_id}")
+
+
 def _needs(route: Route) -> set[Topic]:
     return {
+        _ha_set(route),
         *(Topic(EXISTS, peer_id) for peer_id in (route.peer,) if peer_id),
         *(Topic(MEMBERS, group) for group in route.peer_groups),
         *(Topic(RULES, group) for group in route.access_control_groups),
@@ -65,8 +74,12 @@ def _needs(route: Route) -> set[Topic]:
 
 
 def _raised(_state: AccountState, old: Route | None, new: Route | None) -> Iterator[Topic]:
-    before, after = (serving_audiences(route) if route and route.enabled else set() for route in (old, new))
-    return (Topic(SERVING, audience) for audience in before ^ after)
+    before, after = (_topics(route) if route and route.enabled else set() for route in (old, new))
+    yield from before ^ after
+
+
+def _topics(route: Route) -> set[Topic]:
+    return {_ha_set(route), *(Topic(SERVING, audience) for audience in serving_audiences(route))}
 
 
 def _named(route: Route) -> set[str]:
