@@ -160,7 +160,5 @@ class Stage:
 
 
 def _is_usable(peer: dict[str, Any]) -> bool:
-    """The first two of a set are asked over the tunnel, and have answered."""
-    if peer["state"] in ("in use", "standby"):
-        return peer["latency"] > 0 and not peer["why"]
-    return peer["state"] in ("ready", "damped")
+    """The first two of a set are asked over the tunnel, and have answered. Damped is who fell often."""
+    return peer["state"] in ("in use", "standby", "ready", "damped") and (peer["latency"] > 0 or peer["rank"] > 2)
