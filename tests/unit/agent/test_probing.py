@@ -1,12 +1,13 @@
 """When a routing peer is asked, and what its answers and its silence make of it."""
 
+from itertools import pairwise
 from random import Random
 
 import pytest
 
 from services.agent.core.ha.echo import Echo, Reason, Refused, checksum
 from services.agent.core.ha.owntime import OwnTime
-from services.agent.core.ha.probing import Prober, Target
+from services.agent.core.ha.probing import Prober, Question, Target
 from tests.support.questions import Answer, World, never
 
 BUSY, STANDBY, IDLE = Target("100.64.0.1", 0.2), Target("100.64.0.1", 1.0), Target("100.64.0.1", 5.0)
@@ -104,6 +105,33 @@ def test_what_did_not_leave_this_host_is_not_lost() -> None:
     world.run(60.0)
     assert (world.health().verdict, world.health().loss) == ("up", 0.0)
     assert world.prober.asked["gw"] == 50
+
+
+def test_a_suspected_target_to_which_nothing_leaves_any_more_keeps_nobody_busy() -> None:
+    """Its interface went after a question did: too few are lost to say that it is down."""
+    tried: list[float] = []
+
+    def sends(now: float) -> bool:
+        tried.append(now - 1010.0)
+        assert len(tried) < 1000, "it asks again and again"
+        return now < 1010.05
+
+    world = World({"gw": BUSY}, dead_from(10.0), sends=sends)
+    world.run(20.0)
+    assert world.health().verdict == "up"
+    assert len([at for at in tried if at > 9.0]) == 20, "one each 50 ms"
+
+
+def test_what_else_wakes_the_prober_asks_a_suspected_target_no_more_often() -> None:
+    def answer(question: Question, now: float) -> float | None:
+        return 0.001 if question.key == "other" or now < 1010.0 else None
+
+    world = World({"gw": BUSY, "other": Target("100.64.0.2", 0.0125)}, answer)
+    world.run(11.0)
+    asked = [at for at in world.asked() if 10.25 <= at <= 10.6]
+    assert min(later - at for at, later in pairwise(asked)) > 0.035, "50 ms, or a quarter less where others are asked"
+    (down,) = downs(world)
+    assert 10.6 <= down < 10.8
 
 
 @pytest.mark.parametrize("pause_s", [0.5, 5.0, 3600.0])

@@ -61,6 +61,9 @@ class Line:
         self._answered: set[int] = set()
         self._lost: set[int] = set()
         self._newest = 0
+        self._is_hurried = False
+        """Whether it is asked every SUSPICIOUS_S."""
+        self._judged_own = 0.0
         self._in_outage = 0
         """The newest question before the target was up: what waited until then, for a session or a link address, tells
         no round trip time."""
@@ -84,11 +87,17 @@ class Line:
 
     @property
     def due_at(self) -> float:
-        """When there is something to ask or to decide, in own seconds."""
-        due = [self.ask_at]
-        if self.verdict == "up" and self._unheard:
-            due.append(self._unheard[0].own + self.timeout_s + (SILENCE_S if self.is_suspected else 0.0))
-        return min(due)
+        """When there is something to ask or to decide, in own seconds.
+
+        What could not be decided when its time came waits for the next question: fewer may have left than it takes.
+        """
+        if self.verdict != "up" or not self._unheard:
+            return self.ask_at
+        lost_at = self._unheard[0].own + self.timeout_s
+        if not self.is_suspected:
+            return min(self.ask_at, lost_at)
+        down_at = lost_at + SILENCE_S
+        return min(self.ask_at, down_at) if down_at > self._judged_own else self.ask_at
 
     def asked(self, question: Asked) -> None:
         self._newest = question.number
@@ -135,14 +144,16 @@ class Line:
 
     def judge(self, own: float, now: float) -> None:
         """Decide what can be decided now. Every answer that has come in must have been taken."""
-        timeout_s = self.timeout_s
+        timeout_s, self._judged_own = self.timeout_s, own
         while self._undecided and own - self._undecided[0].own >= timeout_s - _ROUNDING_S:
             number = self._undecided.popleft().number
             if number in self._asked and number not in self._answered:
                 self._lost.add(number)
+        was_hurried, self._is_hurried = self._is_hurried, self.is_suspected
         if not self.is_suspected:
             return
-        self.ask_at = min(self.ask_at, own)
+        if not was_hurried:
+            self.ask_at = min(self.ask_at, own)
         silent_s = own - self._unheard[0].own
         lost = sum(1 for question in self._unheard if question.number in self._lost)
         if silent_s >= timeout_s + SILENCE_S - _ROUNDING_S and lost >= LOST_AT_LEAST:
