@@ -73,6 +73,8 @@ class Choosing:
         situation, sets = self._situation, self._sets
         switches = sets.update(self._known(), time.monotonic(), time.time())
         self._hand_over()
+        waiting = self._handover.waiting
+        sets.carry_still(frozenset(self._handover.carriers[key].peer_id for key in waiting))
         if sets.decisions is not situation.decisions.value:
             situation.decisions.set(sets.decisions)
         if sets.rankings is not situation.rankings.value:

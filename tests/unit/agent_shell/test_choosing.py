@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 
+from msgspec.structs import replace
+
 from services.agent.choosing import Choosing
+from services.agent.core import parsed
 from services.agent.core.ha.standing import Health
 from services.agent.core.kernel import PeerStats
 from services.agent.situation import Bus, Situation, Tunnels
-from shared.events.documents import RouteDoc
+from shared.events.documents import PresenceDoc, RouteDoc
 from tests.support.bus import eventually
 from tests.unit.agent import make
 
@@ -80,3 +83,26 @@ def test_fifty_switches_are_kept() -> None:
         choosing.step()
     assert len(there.switches.value) == 50
     assert there.switches.value[-1].now == "a"
+
+
+def test_while_a_move_waits_the_routing_peer_that_carries_is_asked_as_one_in_use() -> None:
+    """It may die meanwhile, and nothing else would say so."""
+    metrics = {"a": 1, "b": 2, "c": 3}
+    there = situation(*(make.route(f"r{n}", network_id="r", by=name, metric=n) for name, n in metrics.items()))
+    documents = there.documents.value
+    assert documents is not None
+    peers = {**documents.peers, "c": parsed.peer(make.peer("c", number=4))}
+    there.documents.set(replace(documents, peers=peers))
+    there.tunnels.set(Tunnels(connected=frozenset(map(make.key, metrics))))
+    there.counters.set({make.key("c"): stats("100.64.0.4/32", "10.1.0.0/16")})
+    choosing = Choosing(there)
+    choosing.begin()
+    assert there.carriers.value[R].peer_id == "c"
+    there.documents.set(replace(documents, peers=peers, presences={"c": PresenceDoc(peer_id="c", agent=True, draining=True)}))
+    choosing.step()
+    assert there.decisions.value[R].peer_id == "a"
+    assert there.carriers.value[R].peer_id == "c"
+    assert {name: one.role for name, one in there.probed.value.items()} == {"a": "in use", "b": "standby", "c": "in use"}
+    there.released.set(there.decisions.value)
+    choosing.step()
+    assert set(there.probed.value) == {"a", "b"}

@@ -81,6 +81,7 @@ class HaSets:
         self._asked: dict[HaKey, _Asked] = {}
         self._in_use: Counter[str] = Counter()
         self._others: Counter[str] = Counter()
+        self._carrying = frozenset[str]()
         self.decisions: Mapping[HaKey, Decision] = {}
         self.rankings: Mapping[HaKey, Ranking] = {}
         self.probed: Mapping[str, Probed] = {}
@@ -106,6 +107,12 @@ class HaSets:
         self.decisions, self.rankings = patched(self.decisions, decisions), patched(self.rankings, rankings)
         self._ask()
         return tuple(switches)
+
+    def carry_still(self, peer_ids: frozenset[str]) -> None:
+        """These carry groups that are to go elsewhere: what they answer is what traffic depends on until then."""
+        if peer_ids != self._carrying:
+            self._carrying = peer_ids
+            self._ask()
 
     def next_deadline(self) -> float | None:
         """When to look again although nothing changed. Monotonic seconds."""
@@ -278,12 +285,17 @@ class HaSets:
     def _ask(self) -> None:
         """Who is in use anywhere is asked as one in use."""
         probed: dict[str, Probed] = {}
-        roles: tuple[tuple[Counter[str], Role], ...] = ((self._others, "standby"), (self._in_use, "in use"))
-        for counts, role in roles:
-            for peer_id, count in list(counts.items()):
-                if count <= 0:
-                    del counts[peer_id]
-                elif peer_id in self._peers:
+        for counts in (self._others, self._in_use):
+            for peer_id in [peer_id for peer_id, count in counts.items() if count <= 0]:
+                del counts[peer_id]
+        roles: tuple[tuple[Iterable[str], Role], ...] = (
+            (self._others, "standby"),
+            (self._in_use, "in use"),
+            (sorted(self._carrying), "in use"),
+        )
+        for peer_ids, role in roles:
+            for peer_id in peer_ids:
+                if peer_id in self._peers:
                     peer = self._peers[peer_id]
                     probed[peer_id] = Probed(public_key=peer.wireguard_key, address=peer.v4 or peer.v6, role=role)
         if probed != self.probed:
