@@ -111,7 +111,7 @@ class CandidacyWatch:
         now = time.monotonic()
         found = self._candidacy.judge(self._routes, asked, seen, now)
         self._look_at = self._candidacy.look_again_at() or (now + CHECK_EVERY_S if self._routes else None)
-        self._tell(found)
+        self._tell(found, passed)
         await self._keep()
 
     async def _seen(self, passed: PassResult) -> tuple[Seen, dict[str, tuple[str, ...]]]:
@@ -143,9 +143,10 @@ class CandidacyWatch:
             self._asked, self._legs = questions(self._routes, legs), legs
         return self._asked
 
-    def _tell(self, found: Mapping[str, Reason]) -> None:
+    def _tell(self, found: Mapping[str, Reason], passed: PassResult) -> None:
+        """passed: what was looked at; by now there may be another one."""
         former, self._reasons = self._reasons, found
-        routes = self._situation.passed.value.documents.routes
+        routes = passed.documents.routes
         for route_id, reason in found.items():
             if route_id not in former:
                 _withdrawals.labels(reason.cause).inc()

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import errno
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -34,12 +34,14 @@ class Kernel:
         self.answer = Answer(device="eth1", table=254, prefix="10.0.0.0/8")
         self.asked: list[int] = []
         self.broken = False
+        self.meanwhile: Callable[[], None] = lambda: None
 
     async def ask(self, addresses: Mapping[str, str], entrance: Entrance | None = None) -> dict[str, Answer]:
         self.asked.append(len(addresses))
         assert entrance == Entrance(device="wt0", sources={"v4": "100.64.128.0", "v6": "fd00:64:0:0:8000::"})
         if self.broken:
             raise OSError(5, "Input/output error")
+        self.meanwhile()
         return dict.fromkeys(addresses, self.answer)
 
     def others(self) -> tuple[OtherRule, ...]:
@@ -155,3 +157,15 @@ async def test_a_ruleset_that_fails_withdraws_and_one_that_is_taken_brings_back(
 async def test_the_ways_there_were_are_on_disk(world: World) -> None:
     world.passed(LAN)
     await eventually(lambda: statefile.own_ways(world.state).value == {"10.9.0.0/24": "eth1"})
+
+
+async def test_a_route_that_goes_while_the_kernel_is_asked_ends_nothing(world: World) -> None:
+    world.passed(LAN)
+    await eventually(lambda: "lan" in world.situation.carried.value)
+    world.kernel.answer = NOWHERE
+    world.kernel.meanwhile = world.passed
+    world.changed()
+    await world.looked(2)
+    world.kernel.meanwhile = lambda: None
+    await eventually(lambda: world.situation.carried.value == {})
+    assert world.withdrawn == {}
