@@ -9,6 +9,7 @@ import structlog
 from services.agent.core.ha.draining import forwarded, is_replaceable
 from services.agent.core.kernel import Count, RuleName
 from services.agent.situation import Situation
+from shared.bus.patience import Trouble
 from shared.tasks import end_if_cancelled
 
 AT_LEAST_S = 1.0
@@ -25,6 +26,7 @@ class Draining:
     def __init__(self, situation: Situation, counts: Callable[[], Awaitable[Mapping[RuleName, Count]]]) -> None:
         self._situation = situation
         self._counts = counts
+        self._uncounted = Trouble("what clients send is not counted, and nobody is waited for any longer")
 
     async def run(self, within_s: float) -> None:
         """Have the clients leave, and come back when they have, or after so many seconds.
@@ -52,5 +54,10 @@ class Draining:
         log.warning("clients still send here: stopping all the same", after_s=within_s)
 
     async def _forwarded(self) -> int:
+        """How many packets were let through; -1 where the kernel does not say so."""
         ruleset = self._situation.passed.value.desired.ruleset
-        return forwarded(ruleset, await self._counts()) if ruleset is not None else 0
+        try:
+            return forwarded(ruleset, await self._counts()) if ruleset is not None else 0
+        except OSError as problem:
+            self._uncounted.tell(problem)
+            return -1

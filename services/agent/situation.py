@@ -125,7 +125,7 @@ class Situation:
         self.returning: Cell[Mapping[str, Returning]] = Cell({})
         """holding.py: return address → how it stands, of the routes that this host serves."""
         self.draining = Cell(False)
-        """lifetime: this host is about to stop, and its clients shall leave."""
+        """draining.py: this host is about to stop, and its clients shall leave."""
         self.unended = Cell("")
         """connections.py: why connections that cannot go on are not ended here, "" when they are."""
         self.unforgotten = Cell("")

@@ -108,3 +108,14 @@ async def test_whoever_does_not_want_to_wait_ends_it() -> None:
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_a_kernel_that_does_not_count_ends_no_stop() -> None:
+    gateway = Gateway(BOTH)
+
+    def loses_its_answer(gateway: Gateway) -> None:
+        raise TimeoutError("timed out")
+
+    gateway.hears = loses_its_answer
+    assert await gateway.drain(60.0) < 60.0
+    assert gateway.situation.draining.value
