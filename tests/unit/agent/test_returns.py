@@ -81,3 +81,11 @@ def test_a_gateway_that_people_drain_is_to_leave() -> None:
 def test_all_routes_of_an_address_that_is_here_are_held() -> None:
     known = found(world(lan("a"), lan("b"), lan("c", "10.5.0.253")), LAN)
     assert held(known, ["10.5.0.254", "10.9.9.9"]) == {"a", "b"}
+
+
+def test_what_is_no_address_says_so_and_stops_no_other() -> None:
+    known = found(world(lan("broken", "10.5.0.999"), lan()), LAN)
+    assert {text: (one.interface, one.problem) for text, one in known.items()} == {
+        "10.5.0.999": ("", "it is no address"),
+        "10.5.0.254": ("eth1", ""),
+    }

@@ -1,12 +1,12 @@
 """The return addresses that this host may be asked to hold: of which routes, in which LAN, and who ranks before it."""
 
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_interface
 
 import msgspec
 
 from services.agent.core.documents import Documents
-from services.agent.core.parsed import Route
+from services.agent.core.parsed import Route, address_of
 from services.agent.core.paths.whereabouts import InterfaceAddress
 from services.agent.core.routing.hagroups import serves
 
@@ -64,11 +64,13 @@ def returns(documents: Documents, addresses: Iterable[InterfaceAddress], overlay
 def _return(
     address: str, routes: tuple[str, ...], lans: Iterable[InterfaceAddress], betters: frozenset[str], leaving: bool
 ) -> Return:
-    wanted = ip_address(address)
+    wanted = address_of(address)
     own = [ip_interface(one.address) for one in lans]
-    inside = [(net.network.prefixlen, one) for net, one in zip(own, lans, strict=True) if wanted in net.network]
+    inside = [(net.network.prefixlen, one) for net, one in zip(own, lans, strict=True) if wanted is not None and wanted in net.network]
     interface, problem = "", ""
-    if any(net.ip == wanted for net in own):
+    if wanted is None:
+        problem = "it is no address"
+    elif any(net.ip == wanted for net in own):
         problem = "it is an address of this host's own: choose one that no host of the LAN has"
     elif not inside:
         problem = "no interface of this host has an address in a network that holds it"
