@@ -9,6 +9,7 @@ import structlog
 from services.agent.cells import Watch
 from services.agent.core.documents import Documents
 from services.agent.core.ha.connections import departed, served
+from services.agent.core.ha.longest import Longest
 from services.agent.errors import MechanismMissing
 from services.agent.ports import ConntrackDriver
 from services.agent.situation import Situation
@@ -72,14 +73,18 @@ class Departures:
             if address
         }
         try:
-            flows = await asyncio.to_thread(self._conntrack.begun_by, by_address.keys())
-            forgotten = await asyncio.to_thread(self._conntrack.forget, departed(flows, behind, by_address))
+            forgotten = await asyncio.to_thread(self._forget_left, behind, by_address)
         except (MechanismMissing, OSError) as problem:
             self._tell(f"connections of clients that left are not forgotten: {problem}")
             return
         self._tell("")
         if forgotten:
             log.info("connections forgotten: they come here no more", connections=forgotten)
+
+    def _forget_left(self, behind: Longest[frozenset[str]], left: Mapping[str, frozenset[str]]) -> int:
+        """In a thread: there may be more of them than the event loop can wait for."""
+        flows = self._conntrack.begun_by(left.keys())
+        return self._conntrack.forget(departed(flows, behind, left))
 
     def _tell(self, problem: str) -> None:
         if problem != self._situation.unforgotten.value:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import structlog
 
@@ -11,10 +11,12 @@ from services.agent.core.ha.connections import carriers
 from services.agent.core.ha.flows import Flow, Socket
 from services.agent.core.ha.moments import Way, busy, ways
 from services.agent.core.ha.standing import Decision
+from services.agent.core.intervals import Network
 from services.agent.core.routing.hagroups import HaKey
 from services.agent.errors import MechanismMissing
 from services.agent.ports import ConntrackDriver, HoldDriver, SocketsDriver
 from services.agent.situation import Situation
+from shared.bus.patience import Trouble
 from shared.tasks import end_if_cancelled
 
 OFTEN_S, SELDOM_S = 0.02, 0.25
@@ -22,6 +24,8 @@ OFTEN_FOR_S = 2.0
 """A moment between two requests is short; who has not had one for so long is looked at less often."""
 SETTLE_S = 0.005
 """What passed just before the gate was shut shows by then."""
+SHARE = 0.25
+"""Of the time, that is spent looking: a host with 100,000 connections takes a second for all of them."""
 HELD_S = 0.5
 """After that the kernel opens by itself, whatever became of this process."""
 APPLIED_WITHIN_S = 0.3
@@ -40,6 +44,9 @@ class Handover:
         self._conntrack = conntrack
         self._gate = gate
         self._watch = Watch(situation.carriers, situation.decisions)
+        self._passes = Watch(situation.passed)
+        self._look_s = 0.0
+        self._unheld = Trouble("connections cannot be held back for the moment of a move")
         self._is_shut = False
         self._since: dict[HaKey, tuple[Decision, float]] = {}
 
@@ -70,7 +77,7 @@ class Handover:
             await self._applied(released)
         if self._is_shut:
             self._is_shut = False
-            await self._gate.hold((), 0.0)
+            await self._hold((), 0.0)
 
     def _waiting(self) -> dict[HaKey, Decision]:
         carried = self._situation.carriers.value
@@ -83,37 +90,54 @@ class Handover:
     async def _quiet(self, waiting: Mapping[HaKey, Decision]) -> dict[HaKey, Decision]:
         """The moves that break nothing now, with the gate shut for their destinations."""
         way = self._way(waiting)
-        quiet = waiting.keys() - self._busy(way)
+        quiet = waiting.keys() - await self._busy(way)
         if not quiet:
             return {}
         shut = [network for network, key in way.networks.items() if key in quiet]
         self._is_shut = True
-        if problem := await self._gate.hold(shut, HELD_S):
-            log.warning("connections cannot be held back for the moment of a move", problem=problem)
+        await self._hold(shut, HELD_S)
         await asyncio.sleep(SETTLE_S)
-        quiet -= self._busy(way)
+        quiet -= await self._busy(way)
         return {key: waiting[key] for key in quiet}
+
+    async def _hold(self, networks: Collection[Network], for_s: float) -> None:
+        """Shut the gate for these, or open it. Without it moves are made all the same, and it opens by itself."""
+        try:
+            problem = await self._gate.hold(networks, for_s)
+        except (MechanismMissing, OSError) as lost:
+            problem = str(lost)
+        if problem:
+            self._unheld.tell(problem)
+        else:
+            self._unheld.over()
 
     def _way(self, waiting: Mapping[HaKey, Decision]) -> Way:
         passed = self._situation.passed.value
         held = {key: peer.allowed_ips for key, peer in passed.desired.peers.items()}
         return ways(passed.documents, carriers(passed.documents, held), waiting.keys())
 
-    def _busy(self, way: Way) -> set[HaKey]:
+    async def _busy(self, way: Way) -> set[HaKey]:
+        began = time.monotonic()
         documents = self._situation.passed.value.documents
         me = documents.self_doc
         own = [address for address in (me.address_v4, me.address_v6) if address] if me is not None else []
         sockets: Iterable[Socket] = self._sockets.of(own)
+        found = await asyncio.to_thread(self._busy_of, way, own, sockets)
+        self._look_s = time.monotonic() - began
+        return found
+
+    def _busy_of(self, way: Way, own: Iterable[str], sockets: Iterable[Socket]) -> set[HaKey]:
+        """In a thread: of a host that forwards for many the kernel lists more than the event loop can wait for."""
         flows: Iterable[Flow] = self._conntrack.tcp()
         return busy(way, own, sockets, flows)
 
     async def _applied(self, released: Mapping[HaKey, Decision]) -> None:
         """Return when the kernel has the moves, or has them not for too long."""
-        watch = Watch(self._situation.passed)
+        self._passes.catch_up()
         until = time.monotonic() + APPLIED_WITHIN_S
         while (rest_s := until - time.monotonic()) > 0 and not self._has_moved(released):
             end_if_cancelled()
-            await watch.wait(rest_s)
+            await self._passes.wait(rest_s)
 
     def _has_moved(self, released: Mapping[HaKey, Decision]) -> bool:
         passed = self._situation.passed.value
@@ -125,4 +149,4 @@ class Handover:
         if not self._since:
             return None
         longest = time.monotonic() - max(began for _, began in self._since.values())
-        return OFTEN_S if longest < OFTEN_FOR_S else SELDOM_S
+        return max(OFTEN_S if longest < OFTEN_FOR_S else SELDOM_S, self._look_s / SHARE)

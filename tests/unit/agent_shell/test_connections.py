@@ -1,5 +1,6 @@
 """What is ended and forgotten when routing peers change, who is told, and what a kernel without support costs."""
 
+import threading
 from collections.abc import Collection, Iterable
 from ipaddress import ip_address
 
@@ -210,3 +211,21 @@ async def test_a_kernel_that_tells_nothing_of_connections_is_said_once() -> None
     tracked.able = True
     await gateway.hears("alice", "lan", at=3.0)
     assert (tracked.left(), gateway.situation.unforgotten.value) == (set(), "")
+
+
+async def test_what_clients_left_is_looked_for_beside_the_event_loop() -> None:
+    tracked, threads = Tracked(ALICE_LAN), list[int]()
+    begun_by = tracked.begun_by
+
+    def listed(addresses: Collection[str]) -> Iterable[Flow]:
+        for one in begun_by(addresses):
+            threads.append(threading.get_ident())
+            yield one
+
+    tracked.begun_by = listed  # type: ignore[method-assign,assignment]
+    gateway = Gateway(tracked)
+    await gateway.serves("lan")
+    await gateway.hears("alice", "lan")
+    assert tracked.left() == set()
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads

@@ -1,8 +1,14 @@
 """How a move's moment is found: look, shut the gate, look again, move, open."""
 
+import gc
+import threading
 from collections.abc import Collection, Iterable
 from ipaddress import ip_address
 
+import pytest
+import structlog.testing
+
+from services.agent.cells import Watch
 from services.agent.core.desired_state import Desired
 from services.agent.core.ha.flows import Flow, Socket
 from services.agent.core.ha.standing import Decision
@@ -141,3 +147,39 @@ async def test_where_no_move_waits_nobody_looks() -> None:
     world.situation.carriers.set(world.situation.decisions.value)
     await world.handover.step()
     assert world.did == []
+
+
+@pytest.mark.parametrize("lost", [TimeoutError("timed out"), MechanismMissing("no such thing here")])
+async def test_a_gate_that_does_not_answer_keeps_no_move_and_ends_nothing(lost: Exception) -> None:
+    world = World()
+
+    async def hold(networks: Collection[Network], for_s: float) -> str | None:
+        raise lost
+
+    world.hold = hold  # type: ignore[method-assign]
+    with structlog.testing.capture_logs() as logs:
+        await world.handover.step()
+    assert world.released() == {"lan", "far"}
+    assert len(logs) == 1, "it is neither shut nor opened, which is one trouble"
+
+
+async def test_connections_of_all_the_host_are_listed_beside_the_event_loop() -> None:
+    world, threads = World(), list[int]()
+
+    def tcp() -> list[Flow]:
+        threads.append(threading.get_ident())
+        return []
+
+    world.tcp = tcp  # type: ignore[method-assign]
+    await world.handover.step()
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads
+
+
+async def test_moves_leave_nothing_behind_that_is_woken() -> None:
+    world = World()
+    watches = [sum(isinstance(one, Watch) for one in gc.get_objects())]
+    for _ in range(2):
+        await world.handover.step()
+        watches.append(sum(isinstance(one, Watch) for one in gc.get_objects()))
+    assert len(set(watches)) == 1

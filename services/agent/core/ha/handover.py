@@ -45,7 +45,10 @@ class Handover:
     ) -> None:
         """Take what is known. released: moves whose moment has come. connected: public keys, health: by peer id."""
         self._follow(documents)
-        changes: dict[HaKey, Decision | None] = dict.fromkeys(self.carriers.keys() - decisions.keys())
+        gone = self.carriers.keys() - decisions.keys()
+        changes: dict[HaKey, Decision | None] = dict.fromkeys(gone)
+        for key in gone:
+            self._since.pop(key, None)
         waiting: dict[HaKey, Decision] = {}
         deadlines: list[float] = []
         for key, decision in decisions.items():
