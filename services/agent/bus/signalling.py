@@ -142,8 +142,9 @@ class Signalling:
         return await self._publish(subjects.signal_from(self._account, self._peer_id, receiver), sealed)
 
     def _next_moment(self) -> float:
-        """Unix seconds now, and later than the last time."""
-        self._moment = max(time.time(), math.nextafter(self._moment, math.inf))
+        """Unix seconds now, and later than the last time, unless the clock was set back by more than others forgive."""
+        now = time.time()
+        self._moment = now if self._moment > now + MAX_AGE_S else max(now, math.nextafter(self._moment, math.inf))
         return self._moment
 
     def _key_of(self, peer_id: str) -> str | None:

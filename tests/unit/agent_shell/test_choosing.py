@@ -98,11 +98,17 @@ def test_while_a_move_waits_the_routing_peer_that_carries_is_asked_as_one_in_use
     choosing = Choosing(there)
     choosing.begin()
     assert there.carriers.value[R].peer_id == "c"
-    there.documents.set(replace(documents, peers=peers, presences={"c": PresenceDoc(peer_id="c", agent=True, draining=True)}))
+    there.documents.set(
+        replace(documents, peers=peers, presences={"c": PresenceDoc(peer_id="c", agent=True, draining=True)})
+    )
     choosing.step()
     assert there.decisions.value[R].peer_id == "a"
     assert there.carriers.value[R].peer_id == "c"
-    assert {name: one.role for name, one in there.probed.value.items()} == {"a": "in use", "b": "standby", "c": "in use"}
+    assert {name: one.role for name, one in there.probed.value.items()} == {
+        "a": "in use",
+        "b": "standby",
+        "c": "in use",
+    }
     there.released.set(there.decisions.value)
     choosing.step()
     assert set(there.probed.value) == {"a", "b"}

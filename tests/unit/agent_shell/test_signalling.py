@@ -13,7 +13,7 @@ from services.agent.core.reconcile.desired import Local
 from services.agent.situation import Situation
 from shared.bus.codec import decode
 from shared.events.documents import PeerDoc
-from shared.events.signals import Beat, Candidates
+from shared.events.signals import Beat, Candidates, Departed
 
 NOW = 1_800_000_000.0
 ALICE, BOB, EVE = PrivateKey.generate(), PrivateKey.generate(), PrivateKey.generate()
@@ -129,3 +129,22 @@ async def test_two_hosts_introduce_themselves_and_say_goodbye() -> None:
     assert alice.opened("bob", sealed) is None
     assert beat_at == "signal.acc.beat.alice"
     assert decode(beat_at, goodbye, Beat) == Beat(peer_id="alice", epoch=17, leaving=True)
+
+
+@pytest.mark.parametrize("ahead_s", [1.0, 3600.0])
+async def test_a_clock_that_was_set_back_silences_no_farewell(monkeypatch: pytest.MonkeyPatch, ahead_s: float) -> None:
+    sent: list[bytes] = []
+
+    async def publish(subject: str, payload: bytes) -> bool:
+        sent.append(payload)
+        return True
+
+    now = NOW + ahead_s
+    monkeypatch.setattr("services.agent.bus.signalling.time.time", lambda: now)
+    alice = Signalling(knows(bob=public(BOB)), publish, "acc", "alice", ALICE, 17)
+    await alice.depart("bob", ("lan",))
+    now = NOW
+    await alice.depart("bob", ("lan",))
+    said = unseal(sent[1], BOB, public(ALICE), TO_BOB, NOW)
+    assert isinstance(said, Departed)
+    assert (said.sent_at > NOW + ahead_s) == (ahead_s < MAX_AGE_S), "later than the last one, while that is believed"

@@ -66,7 +66,11 @@ def _return(
 ) -> Return:
     wanted = address_of(address)
     own = [ip_interface(one.address) for one in lans]
-    inside = [(net.network.prefixlen, one) for net, one in zip(own, lans, strict=True) if wanted is not None and wanted in net.network]
+    inside = [
+        (net.network.prefixlen, one)
+        for net, one in zip(own, lans, strict=True)
+        if wanted is not None and wanted in net.network
+    ]
     interface, problem = "", ""
     if wanted is None:
         problem = "it is no address"
