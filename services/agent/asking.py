@@ -60,10 +60,11 @@ class Asking:
     def asked(self) -> Mapping[str, int]:
         return self._prober.asked
 
-    def open(self, heard: Callable[[], None]) -> None:
+    def open(self, heard: Callable[[], None]) -> bool:
         self._heard = heard
         for descriptor in self._filenos():
             asyncio.get_running_loop().add_reader(descriptor, self._take)
+        return bool(self._echoes.filenos())
 
     def close(self) -> None:
         for descriptor in self._filenos():

@@ -103,7 +103,7 @@ class Handlers:
             bus_error=bus.problem,
             applied_revision=passed.applied_revision,
             pending=passed.pending,
-            limit=self._device.limit,
+            limit="; ".join(filter(None, (self._device.limit, self._situation.unasked.value))),
             health=self._situation.health.value,
             returning=self._situation.returning.value,
             connection_limit="; ".join(

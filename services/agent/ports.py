@@ -185,7 +185,8 @@ class ConnectDriver(Protocol):
 class Asking(Protocol):
     """Asks targets whether they are there, and hears their answers: asking.py.
 
-    `open` before anything else; `heard` is called when a verdict changed between two calls of `ask`; `close` ends it.
+    `open` before anything else: whether this host may ask by echo. `heard` is called when a verdict changed between two
+    calls of `ask`; `close` ends it.
     `ask` takes who is to be asked from now on, asks those who are due, and gives the monotonic second at which it is to
     be called again, None for whenever the targets change. `nudge` has some asked with the next `ask`.
     asked: key → questions that left this host for the target so far.
@@ -197,7 +198,7 @@ class Asking(Protocol):
     @property
     def asked(self) -> Mapping[str, int]: ...
 
-    def open(self, heard: Callable[[], None]) -> None: ...
+    def open(self, heard: Callable[[], None]) -> bool: ...
 
     def ask(self, targets: Targets) -> float | None: ...
 

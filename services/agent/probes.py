@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 
+import structlog
 from msgspec.structs import replace
 
 from services.agent.cells import Watch
@@ -17,9 +18,13 @@ from shared.tasks import end_if_cancelled
 TOLD_APART_S = 1.0
 """Between two times that nothing but another round trip time or loss is told."""
 
+UNASKED = "routing peers are not probed, and one that dies is left minutes later: allow raw sockets (CAP_NET_RAW)"
+
+log = structlog.get_logger()
+
 
 class Probes:
-    """Keeps `health` true for those in `probed`."""
+    """Keeps `health` true for those in `probed`, and writes `unasked`."""
 
     def __init__(self, situation: Situation, asking: Asking) -> None:
         self._situation = situation
@@ -33,7 +38,9 @@ class Probes:
 
     async def run(self) -> None:
         """Until cancelled."""
-        self._asking.open(self._tell)
+        if not self._asking.open(self._tell):
+            self._situation.unasked.set(UNASKED)
+            log.warning("without probes", problem=UNASKED)
         try:
             while True:
                 end_if_cancelled()

@@ -102,6 +102,8 @@ class Situation:
         """choosing.py: peer id → routing peer to ask over the tunnel."""
         self.health: Cell[Mapping[str, Health]] = Cell({})
         """probes.py: peer id → what its answers say, for those in `probed`."""
+        self.unasked = Cell("")
+        """probes.py: why nobody in `probed` is asked, "" when they are."""
         self.decisions: Cell[Mapping[HaKey, Decision]] = Cell({})
         """choosing.py: who carries each HA group that there is anything to decide about."""
         self.rankings: Cell[Mapping[HaKey, Ranking]] = Cell({})

@@ -45,7 +45,7 @@ class Icmp:
         self._sockets: dict[Version, socket.socket] = {}
         self._bound = set[Version]()
         for version, (family, protocol) in _FAMILIES.items():
-            with contextlib.suppress(OSError):  # a kernel without IPv6
+            with contextlib.suppress(OSError):  # a kernel without IPv6, or no right to
                 self._sockets[version] = _opened(family, protocol, identifier)
 
     def filenos(self) -> tuple[int, ...]:

@@ -184,3 +184,10 @@ async def test_what_the_kernel_does_not_send_and_what_nobody_asked_for_is_counte
         await eventually(lambda: all(text in exposition().decode() for text in counted))
         await eventually(lambda: 'probes_unsent_total{purpose="four"} 0.0' not in exposition().decode())
         assert world.verdicts() == {"gw1": "up"}
+
+
+async def test_a_host_that_may_not_ask_says_what_it_needs() -> None:
+    world = World("mute")
+    world.kernels.filenos = tuple  # type: ignore[method-assign]
+    async with world.running():
+        assert "CAP_NET_RAW" in world.situation.unasked.value

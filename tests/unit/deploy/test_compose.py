@@ -338,7 +338,7 @@ def test_the_agent_in_a_container_has_what_it_needs_and_no_more(files: tuple[str
     agent = stacked(*files, "deploy/compose.agent.yaml").services["agent"]
     assert agent.build is not None
     assert stage(agent.build.target).rstrip().endswith('ENTRYPOINT ["whimbrel"]')
-    assert (agent.read_only, agent.cap_drop, agent.cap_add) == (True, ["ALL"], ["NET_ADMIN"])
+    assert (agent.read_only, agent.cap_drop, agent.cap_add) == (True, ["ALL"], ["NET_ADMIN", "NET_RAW"])
     assert agent.security_opt == ["no-new-privileges:true"]
     assert (agent.network_mode, agent.devices, agent.command) == ("host", ["/dev/net/tun"], ["up"])
     with patch.dict(os.environ, agent.environment, clear=True):

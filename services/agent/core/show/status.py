@@ -144,9 +144,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """networks: what this host forwards for. pending: kernel entries as in About, a peer by its name. skipped: what is
     not used as it is → why; "route <network id> <where>", "peer <name>" or "rule <id> of policy <id>". local_endpoints:
     where other hosts are told to reach this one. not_told: this host's other addresses → why. limit: what
-    does not work as it should with this WireGuard, and the remedy. path_limit: what will not where a path is as it
-    should not be, which this host cannot find out, and the remedy. connection_limit: what does not
-    become of connections when another routing peer carries them, and the remedy. drains: a stop waits for its
+    does not work as it should with this WireGuard or with this agent's rights, and the remedy. path_limit: what will
+    not where a path is as it should not be, which this host cannot find out, and the remedy. connection_limit: what
+    does not become of connections when another routing peer carries them, and the remedy. drains: a stop waits for its
     clients to go to other routing peers. served: `networks`, and how they stand. return_addresses: of
     those among them.
     """
