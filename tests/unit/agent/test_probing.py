@@ -367,3 +367,21 @@ def test_an_answer_with_a_sequence_number_that_no_question_has_is_a_refusal_g3(a
     assert echo.answered(address, bytes(answer)) == Refused(number)
     answer[6:8] = b"\x00\x01"
     assert echo.answered(address, bytes(answer)) == "forged"
+
+
+def test_an_answer_that_a_clock_set_forward_dates_before_its_question_is_one_and_measures_nothing() -> None:
+    """The kernel's times are of the wall clock, which jumps."""
+    world = World({"gw": BUSY}, lambda question, now: 0.04)
+    world.run(2.1)
+    known = world.health()
+    (question,) = world.prober.advance(1002.2)
+    world.prober.answered(question.number, "100.64.0.1", 1002.2 - 3600.0)
+    assert world.health() == known
+
+
+def test_such_an_answer_makes_a_target_up_from_its_question_on() -> None:
+    prober = Prober(1000.0)
+    prober.follow({"gw": BUSY}, 1000.0)
+    (question,) = prober.advance(1000.0)
+    prober.answered(question.number, "100.64.0.1", 1000.01 - 3600.0)
+    assert (prober.health["gw"].verdict, prober.health["gw"].since) == ("up", 1000.0)

@@ -123,12 +123,13 @@ class Line:
         took_s = max(_ROUNDING_S, at - question.at)
         if self.verdict == "down" or (self.verdict == "unknown" and took_s > TIMEOUT_FIRST_S):
             self._in_outage = self._newest
-        if number > self._in_outage:
+        # An answer from before its question: the wall clock, of which the kernel's times are, was set forward.
+        if number > self._in_outage and at >= question.at:
             self._measure(took_s)
         if self._unheard and number >= self._unheard[0].number:
             while self._unheard and self._unheard[0].number <= number:
                 self._unheard.popleft()
-            self._become("up", at)
+            self._become("up", max(at, question.at))
         return took_s
 
     def refused(self, number: int, at: float) -> None:
