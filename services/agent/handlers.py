@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from services.agent.core.paths.pathbook import PathBook
 from services.agent.core.routing.choices import DESELECT_ALL, SELECT_ALL, Selection, deselect, select
 from services.agent.core.routing.hagroups import HaGroup, offered
-from services.agent.core.show.hasets import history
+from services.agent.core.show.hasets import as_carried, history
 from services.agent.core.show.status import About, networks, status
 from services.agent.ports import Kept, Request, WireGuardDriver
 from services.agent.situation import Situation
@@ -54,7 +54,8 @@ class Handlers:
 
     async def _networks(self, _: Request) -> object:
         passed, shown = self._situation.passed.value, self._situation.shown
-        rankings, health = self._situation.rankings.value, self._situation.health.value
+        rankings = as_carried(self._situation.rankings.value, self._situation.carriers.value)
+        health = self._situation.health.value
         return networks(passed.documents, passed.local, shown, self._book.statuses(), rankings, health)
 
     async def _history(self, request: Request) -> object:

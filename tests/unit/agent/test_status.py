@@ -10,14 +10,14 @@ from msgspec.structs import replace
 
 from services.agent.core.documents import Documents
 from services.agent.core.ha.returns import Returning
-from services.agent.core.ha.standing import Carried, Health, Ranked, Ranking, Switch
+from services.agent.core.ha.standing import Carried, Decision, Health, Ranked, Ranking, Switch
 from services.agent.core.paths.pathbook import PathStatus
 from services.agent.core.paths.whereabouts import Told
 from services.agent.core.reconcile.desired import Local, desired
 from services.agent.core.routing.choices import Selection
 from services.agent.core.routing.fib import NO_POLICY, NOBODY_CONNECTED
 from services.agent.core.routing.hagroups import HaKey
-from services.agent.core.show.hasets import history
+from services.agent.core.show.hasets import as_carried, history
 from services.agent.core.show.status import About, networks, route_states, status
 from shared.events.documents import RouteDoc
 from shared.events.facts import RouteState
@@ -42,6 +42,8 @@ ABOUT = About(
 STUCK = replace(ABOUT, pending={f"peer {make.key('gw')}": "busy", "link wt0": ""})
 GW, GW2 = make.peer("gw", number=2), make.peer("gw2", number=3, v6="")
 PATHS = {"gw": UP, "gw2": DOWN}
+
+KEY = ("lan", "10.1.0.0/16", ())
 
 
 def world(*routes: RouteDoc, **more: Any) -> Documents:
@@ -302,6 +304,36 @@ def test_the_history_tells_who_followed_whom_and_why() -> None:
         },
     )
     assert [one.id for one in history(switches)] == ["office", "home"]
+
+
+def test_while_a_move_waits_people_see_who_carries_and_who_is_about_to() -> None:
+    decided = Ranking(
+        "metric 1 instead of 3", 9.0, (Ranked("a", "in use"), Ranked("b", "standby"), Ranked("c", "ready"))
+    )
+    held = Decision(peer_id="c", reason="the one before does not answer", at=5.0)
+    assert as_carried({KEY: decided}, {KEY: held}) == {
+        KEY: Ranking(
+            "the one before does not answer",
+            5.0,
+            (
+                Ranked("c", "in use"),
+                Ranked("a", "standby", "takes over in a moment in which no connection breaks"),
+                Ranked("b", "ready"),
+            ),
+        )
+    }
+    drains = Ranking("…", 9.0, (Ranked("a", "in use"), Ranked("c", "draining")))
+    assert as_carried({KEY: drains}, {KEY: held})[KEY].candidates[0] == Ranked("c", "in use", "draining")
+
+
+@pytest.mark.parametrize("peer_id", ["", "a", "gone"])
+def test_where_no_move_waits_they_see_what_was_decided(peer_id: str) -> None:
+    decided = Ranking("metric 1 instead of 3", 9.0, (Ranked("a", "in use"), Ranked("b", "standby")))
+    nobody = Ranking("none is usable", 9.0, (Ranked("a", "down"), Ranked("b", "no session")))
+    held = Decision(peer_id=peer_id, reason="", at=5.0)
+    for one in (decided, nobody):
+        assert as_carried({KEY: one}, {KEY: held}) == {KEY: one}
+        assert as_carried({KEY: one}, {}) == {KEY: one}
 
 
 def test_a_network_of_names_shows_what_they_resolve_to() -> None:

@@ -5,13 +5,15 @@ from datetime import datetime
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
-from services.agent.core.ha.standing import Health, Ranking, State, Switch
+from services.agent.core.ha.standing import Decision, Health, Ranked, Ranking, State, Switch
 from services.agent.core.parsed import Peer
-from services.agent.core.routing.hagroups import HaGroup
+from services.agent.core.routing.hagroups import HaGroup, HaKey
 from services.agent.core.show.times import time_of
 
 UNASKED = Health()
+WAITS = "takes over in a moment in which no connection breaks"
 
 
 class RankedPeer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -70,6 +72,26 @@ def ranked_peers(
             loss=found.loss,
             path="" if one.state == "no session" else "direct",
         )
+
+
+def as_carried(rankings: Mapping[HaKey, Ranking], carriers: Mapping[HaKey, Decision]) -> dict[HaKey, Ranking]:
+    """The rankings as traffic goes: a move that waits for its moment is none yet. carriers: who carries each group."""
+    return {key: _as_carried(one, carriers.get(key)) for key, one in rankings.items()}
+
+
+def _as_carried(ranking: Ranking, held: Decision | None) -> Ranking:
+    chosen = next((one for one in ranking.candidates if one.state == "in use"), None)
+    left = next((one for one in ranking.candidates if held is not None and one.peer_id == held.peer_id), None)
+    if held is None or chosen is None or left is None or left is chosen:
+        return ranking
+    why = left.why or ("" if left.state in ("standby", "ready") else left.state)
+    others = (one for one in ranking.candidates if one not in (chosen, left))
+    candidates = (
+        Ranked(left.peer_id, "in use", why),
+        Ranked(chosen.peer_id, "standby", WAITS),
+        *(replace(one, state="ready") if one.state == "standby" else one for one in others),
+    )
+    return Ranking(held.reason, held.at, candidates)
 
 
 def history(switches: Iterable[Switch], network_id: str = "") -> tuple[Entry, ...]:
