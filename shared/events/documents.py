@@ -182,9 +182,10 @@ class Withdrawn(msgspec.Struct, frozen=True, array_like=True, order=True):
 
 
 class PresenceDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="presence.v1"):
-    """How a routing peer stands: seen by itself and by whoever sees it. Key: the peer's id.
+    """How a routing peer stands: seen by itself and by the distribution groups of the routes it serves. Key: its id.
 
-    Peers that route nothing have none.
+    Peers that route nothing have none. Each audience is told of the routes that are distributed to it and of no others,
+    the peer itself of all: a reader puts the copies together.
 
     agent: whether its agent is on the bus; a hint, since its kernel may go on without. draining: it, or people, want
     its clients to leave. withdrawn: by route id; what it does not carry by its own word. holds: ids of the routes

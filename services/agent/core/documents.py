@@ -260,7 +260,8 @@ def merged(copies: Iterable[Held]) -> Parsed:
     """One document out of its copies in several audiences, at least one: the newest, save for what follows.
 
     A peer's groups are those of all its copies, since each audience is told of the groups that matter to it. A route's
-    copy with permits wins over one without: whoever sees both is a routing peer.
+    copy with permits wins over one without: whoever sees both is a routing peer. What a routing peer says of its routes
+    comes to each audience for the routes that are distributed to it.
     """
     newest_last = sorted(copies, key=lambda held: (held.order, held.key))
     documents = [document for held in newest_last if (document := _document(held)) is not None]
@@ -274,6 +275,12 @@ def merged(copies: Iterable[Held]) -> Parsed:
             return parsed.route(routes[-1])
         case ResolutionDoc() as resolution:
             return parsed.resolution(resolution)
+        case PresenceDoc() as presence:
+            copies_of_it = [document for document in documents if isinstance(document, PresenceDoc)]
+            reasons = {one.route_id: one for copy in copies_of_it for one in copy.withdrawn}
+            holds = {route_id for copy in copies_of_it for route_id in copy.holds}
+            withdrawn = tuple(reasons[route_id] for route_id in sorted(reasons))
+            return msgspec.structs.replace(presence, withdrawn=withdrawn, holds=tuple(sorted(holds)))
         case document:
             return document
 

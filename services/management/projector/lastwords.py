@@ -1,4 +1,4 @@
-"""What was heard last of each peer: by signal, and by its own agent."""
+"""What was heard last of each peer: by signal, and by its own agent as far as the leases do not say otherwise."""
 
 import asyncio
 from collections import defaultdict
@@ -9,7 +9,9 @@ from msgspec.structs import replace
 
 from services.management.core.feed.unit import LastWord
 from services.management.core.feed.units.presence import in_a_line
+from services.management.core.leases import lease_of
 from services.management.ports import Fold
+from services.management.projector.holders import Holders
 from shared.bus.codec import decode
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
@@ -37,7 +39,8 @@ class LastWords:
     """Follows session and candidacy facts, of every peer: any of them may serve a route after the next commit.
 
     What was said last holds until something newer is said: a fact that is lost, or comes after a newer one, changes
-    nothing. on_change: called with account and peer whenever `of` says something else about them.
+    nothing. Only that it holds a return address does not count once another one has the lease: a holder that is cut off
+    does not take it back. on_change: called with account and peer whenever `of` says something else about them.
     """
 
     def __init__(self, fold: Fold, undecodables: Undecodables) -> None:
@@ -45,6 +48,8 @@ class LastWords:
         self._fold = fold
         self._words: dict[str, dict[str, LastWord]] = defaultdict(dict)
         self._kept: dict[tuple[str, str], LastWord] = {}
+        self._claiming: dict[str, set[str]] = defaultdict(set)
+        self.holders = Holders(undecodables, self._changed_hands)
         self.sessions = Newest(SessionFact, subjects.FACT_SESSIONS, _of_session, fold, undecodables, self._news)
         self.candidacies = Newest(
             CandidacyFact, subjects.FACT_CANDIDACIES, _of_candidacy, fold, undecodables, self._news
@@ -54,6 +59,7 @@ class LastWords:
         """Return once all facts were read."""
         await self.sessions.known.wait()
         await self.candidacies.known.wait()
+        await self.holders.known.wait()
 
     def of(self, account: str) -> Mapping[str, LastWord]:
         return self._words.get(account, {})
@@ -69,6 +75,10 @@ class LastWords:
         word = LastWord(agent=shown.agent, withdrawn=shown.withdrawn, holds=shown.holds)
         self._kept[account, peer] = word
         self._news(account, peer)
+
+    def _changed_hands(self, account: str) -> None:
+        for peer in list(self._claiming[account]):
+            self._news(account, peer)
 
     def _news(self, account: str, peer: str) -> None:
         words, word = self._words[account], self._word(account, peer)
@@ -88,9 +98,18 @@ class LastWords:
             return None
         # An agent that says what it carries is there, if signal never said anything of it.
         there = session.connected if session else kept.agent if kept else True
-        if said is None or not (said.draining or said.withdrawn or said.holds):
+        holds = self._held(account, peer, said.holds) if said else ()
+        if said is None or not (said.draining or said.withdrawn or holds):
             return THERE if there else AWAY
-        return LastWord(agent=there, draining=said.draining, withdrawn=said.withdrawn, holds=said.holds)
+        return LastWord(agent=there, draining=said.draining, withdrawn=said.withdrawn, holds=holds)
+
+    def _held(self, account: str, peer: str, routes: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of the routes whose lease nobody else has."""
+        (self._claiming[account].add if routes else self._claiming[account].discard)(peer)
+        state = self._fold.intent.accounts.get(account)
+        known = {id: state.routes[id] for id in routes if id in state.routes} if state else {}
+        lost = {id for id, one in known.items() if self.holders.of(account, lease_of(one)) not in ("", peer)}
+        return tuple(id for id in routes if id not in lost)
 
 
 def _of_session(fact: SessionFact, known: SessionFact | None) -> SessionFact | None:

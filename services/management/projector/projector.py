@@ -123,7 +123,8 @@ class Projector:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(follow(self._client, FACTS, subjects.FACT_RESOLUTIONS, self._facts))
-                for newest in (self._last_words.sessions, self._last_words.candidacies, self._agents.reports):
+                words = self._last_words
+                for newest in (words.sessions, words.candidacies, words.holders, self._agents.reports):
                     tasks.create_task(follow(self._client, FACTS, newest.pattern, newest))
                 tasks.create_task(self._look_at_agents())
                 tasks.create_task(self._consumer.run())

@@ -39,9 +39,9 @@ Stood = Callable[[FeedKey, int], None]
 
 
 class FeedSnapshot:
-    """The documents that stand in FEED. resolutions: names by account and route. presences: documents by
-    account and peer. documents: how many. newest: revision, among the documents and the tombstones. sequence: of the
-    last message."""
+    """The documents that stand in FEED. resolutions: names by account and route. presences: by account and peer, what
+    is said to the peer itself, which is the whole. documents: how many. newest: revision, among the documents and the
+    tombstones. sequence: of the last message."""
 
     def __init__(self, undecodables: Undecodables, stood: Stood) -> None:
         self.published = Published()
@@ -74,7 +74,7 @@ class FeedSnapshot:
         self.newest = max(self.newest, held.revision)
         if isinstance(held.document, ResolutionDoc):
             self.resolutions[key.account, key.id] = held.document.names
-        elif isinstance(held.document, PresenceDoc):
+        elif isinstance(held.document, PresenceDoc) and key.audience == subjects.peer_audience(key.id):
             self.presences[key.account, key.id] = held.document
         if not isinstance(held.document, Tombstone):
             self.published.found(key, held.document if KINDS[type(held.document)] == key.kind else None)

@@ -32,9 +32,9 @@ class Standings:
     def found(self, account: str, peer_id: str, desired: Mapping[FeedKey, Document], writes: int) -> None:
         """The peer's documents as they should be, and how many had to be written for that."""
         _writes.inc(writes)
-        document = next(iter(desired.values()), None)
         for state in _STATES:
-            (self._in[state].add if _is_in(state, document) else self._in[state].discard)((account, peer_id))
+            is_in = any(_is_in(state, document) for document in desired.values())
+            (self._in[state].add if is_in else self._in[state].discard)((account, peer_id))
 
 
 def _is_in(state: str, document: object) -> bool:

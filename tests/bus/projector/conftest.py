@@ -99,8 +99,8 @@ class Plane:
         await service.close()
 
     async def presence(self, peer: str) -> PresenceDoc | None:
-        """What FEED says of the routing peer to All."""
-        document = (await self.shown()).get(FeedKey(ACCOUNT, f"g.{builders.ALL}", "presence", peer))
+        """What FEED says of the routing peer to the office."""
+        document = (await self.shown()).get(FeedKey(ACCOUNT, "g.office", "presence", peer))
         assert document is None or isinstance(document, PresenceDoc)
         return document
 

@@ -32,7 +32,7 @@ async def presences(plane: Plane) -> dict[FeedKey, FeedMessage]:
     return {key: message for key, message in (await plane.stored()).items() if key.kind == "presence"}
 
 
-async def test_what_a_routing_peer_says_is_told_to_whoever_sees_it(plane: Plane, new_replica: NewReplica) -> None:
+async def test_what_a_routing_peer_says_is_told_to_its_clients(plane: Plane, new_replica: NewReplica) -> None:
     await plane.found(*OFFICE, LAN)
     await new_replica()
     await plane.session("gw", connected=True)

@@ -1,5 +1,7 @@
 """Laws of the incremental feed."""
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,25 +26,31 @@ def merged(parts: dict[Unit, Documents]) -> Documents:
 @settings(max_examples=200)
 @given(
     before=histories.populations(),
-    after=st.lists(st.tuples(histories.commits(), histories.observed), min_size=1, max_size=8),
+    after=st.lists(st.tuples(histories.commits(), st.none() | histories.observed), min_size=1, max_size=8),
 )
 def test_recomputing_what_a_commit_touched_gives_the_same_feed_as_computing_all(
-    before: Commit, after: list[tuple[Commit, Observed]]
+    before: Commit, after: list[tuple[Commit, Observed | None]]
 ) -> None:
+    """Where nothing new is observed, only the commit itself says what to compute anew."""
     fold = Fold(before)
     observed = NOTHING
     index = FeedIndex(fold.state)
     parts = {unit: unit_documents(fold.state, observed, index, unit) for unit in units(fold.state)}
     assert merged(parts) == documents(fold.state, observed)
-    for one, found in after:
+    for one, news in after:
+        found = news or observed
         touched = index.touched(fold.apply(one))
-        touched |= {Unit("resolution", route) for route in {*observed.resolutions, *found.resolutions}}
-        touched |= {Unit("presence", peer) for peer in {*observed.last_words, *found.last_words}}
+        touched |= {Unit("resolution", id) for id in _other(observed.resolutions, found.resolutions)}
+        touched |= {Unit("presence", id) for id in _other(observed.last_words, found.last_words)}
         for name in histories.PEERS:
             touched |= index.heard(name, found.versions.get(name, ""), unseen=name in found.unseen)
         observed = found
         parts |= {unit: unit_documents(fold.state, observed, index, unit) for unit in touched}
         assert merged(parts) == documents(fold.state, observed)
+
+
+def _other(before: Mapping[str, object], after: Mapping[str, object]) -> set[str]:
+    return {id for id in before.keys() | after.keys() if before.get(id) != after.get(id)}
 
 
 @given(st.lists(histories.commits(), min_size=1, max_size=8))
@@ -91,6 +99,14 @@ gateway = Unit("presence", "gateway")
     [
         (commit(known_route), {Unit("route", "new"), Unit("resolution", "new"), gateway}),
         (commit(deletes=[Ref("route", "lan")]), {Unit("route", "lan"), Unit("resolution", "lan"), gateway}),
+        (
+            commit(route("lan", peer_groups=("lab",), groups=("empty",), access_control_groups=("lab",))),
+            {Unit("route", "lan"), Unit("resolution", "lan"), gateway},
+        ),
+        (
+            commit(route("lan", peer_groups=("lab",), groups=("office",), access_control_groups=("lab",), metric=7)),
+            {Unit("route", "lan"), Unit("resolution", "lan")},
+        ),
         (commit(setup_key("key")), set()),
         (commit(group("another")), set()),
         (commit(builders.account()), {Unit("settings", SETTINGS_ID)}),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.agent.core.documents import DELETION_KEPT_S, Documents, FeedView, LastGood
-from shared.events.documents import DnsRecord, Document, FeedMessage, Tombstone
+from shared.events.documents import DnsRecord, Document, FeedMessage, PresenceDoc, Tombstone, Withdrawn
 from shared.events.subjects import FeedKey
 from tests.unit.agent import make
 
@@ -86,6 +86,16 @@ def test_groups_of_a_peer_are_those_of_all_its_copies() -> None:
     view.apply(at(ROUTERS, "peer", "p1"), 2, said(make.peer("p1", "guests", version="2"), 11))
     assert view.documents().peers["p1"].groups == ("all", "guests", "office")
     assert view.documents().peers["p1"].version == "2"
+
+
+def test_a_routing_peer_stands_as_all_its_copies_say_of_its_routes_together() -> None:
+    view, lan, db = FeedView(), Withdrawn("lan", "no leg"), Withdrawn("db", "no way")
+    view.apply(at(ALL, "presence", "gw"), 1, said(PresenceDoc(peer_id="gw", agent=False, withdrawn=(lan,)), 10))
+    both = PresenceDoc(peer_id="gw", agent=True, withdrawn=(db, lan), holds=("web",))
+    view.apply(at(ROUTERS, "presence", "gw"), 2, said(both, 10))
+    assert view.documents().presences == {"gw": both}
+    view.apply(at(ROUTERS, "presence", "gw"), 3, said(PresenceDoc(peer_id="gw", agent=True), 10))
+    assert view.documents().presences == {"gw": PresenceDoc(peer_id="gw", agent=True, withdrawn=(lan,))}
 
 
 def test_the_copy_of_a_route_with_permits_wins_over_a_newer_one_without() -> None:

@@ -4,17 +4,20 @@ from typing import Any
 
 from services.management.core.entities import Ref
 from services.management.core.feed.unit import LastWord
+from services.management.core.leases import lease_of
+from services.management.core.model.route import Route
 from services.management.core.state import Intent
 from services.management.projector.lastwords import LastWords
 from shared.bus.codec import encode
 from shared.bus.undecodable import Undecodables
 from shared.events import subjects
 from shared.events.documents import PresenceDoc, Withdrawn
-from shared.events.facts import CandidacyFact, SessionFact
+from shared.events.facts import CandidacyFact, LeaseFact, SessionFact
 from tests import builders
 from tests.builders import ACCOUNT
 from tests.unit.management_feed.test_facts import FoldAt
 
+LAN = builders.route("lan", peer="gw", return_address="10.0.0.254")
 NO_LINK = (Withdrawn("lan", "no link"),)
 SHOWN = PresenceDoc(peer_id="gw", agent=True, draining=True, withdrawn=NO_LINK, holds=("lan",))
 
@@ -24,7 +27,7 @@ class Scene:
 
     def __init__(self) -> None:
         fold = FoldAt()
-        fold.intent = builders.intent(builders.peer("gw"))
+        fold.intent = builders.intent(builders.peer("gw"), LAN)
         self.changed: list[str] = []
         self.words = LastWords(fold, Undecodables())
         self.words.on_change = lambda _, peer: self.changed.append(peer)
@@ -36,7 +39,7 @@ class Scene:
 
     def snapshot(self) -> None:
         """One that brings nothing."""
-        for newest in (self.words.sessions, self.words.candidacies):
+        for newest in (self.words.sessions, self.words.candidacies, self.words.holders):
             newest.begin()
             newest.caught_up()
 
@@ -47,6 +50,10 @@ class Scene:
     def candidacy(self, epoch: int, number: int, *, peer: str = "gw", **said: Any) -> None:
         fact = CandidacyFact(peer_id=peer, epoch=epoch, number=number, **said)
         self.words.candidacies.message(subjects.candidacy_fact(ACCOUNT, "gw"), encode(fact), 1)
+
+    def lease(self, route: Route, holder: str) -> None:
+        subject = subjects.lease_fact(ACCOUNT, lease_of(route))
+        self.words.holders.message(subject, encode(LeaseFact(holder=holder)), 1)
 
     def word(self) -> LastWord | None:
         return self.words.of(ACCOUNT).get("gw")
@@ -156,3 +163,24 @@ def test_what_the_feed_shows_of_a_peer_that_is_no_more_is_forgotten() -> None:
     scene = Scene()
     scene.words.keep(ACCOUNT, "gone", SHOWN)
     assert scene.words.of(ACCOUNT) == {}
+
+
+def test_g7_a_holder_that_is_cut_off_holds_nothing_once_another_one_has_the_lease() -> None:
+    scene = Scene()
+    scene.candidacy(1, 1, holds=("lan", "other"))
+    scene.changed.clear()
+    for holder, held in (("gw", True), ("", True), ("gw2", False), ("", True), ("gw2", False)):
+        scene.lease(LAN, holder)
+        assert scene.word() == LastWord(agent=True, holds=("lan", "other") if held else ("other",)), holder
+    assert scene.changed == ["gw", "gw", "gw"]
+    scene.candidacy(1, 2, holds=("lan",))
+    assert scene.word() == LastWord(agent=True)
+    scene.snapshot()
+    assert scene.word() == LastWord(agent=True, holds=("lan",)), "there is no lease any more"
+
+
+def test_g7_the_lease_of_another_set_takes_nothing() -> None:
+    scene = Scene()
+    scene.candidacy(1, 1, holds=("lan",))
+    scene.lease(builders.route("elsewhere", return_address="10.0.0.254"), "gw2")
+    assert scene.word() == LastWord(agent=True, holds=("lan",))

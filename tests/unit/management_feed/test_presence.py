@@ -1,12 +1,20 @@
 """How routing peers stand, as the feed says it."""
 
 import pytest
+from msgspec.structs import replace
+from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from services.management.core.entities import Entity
 from services.management.core.feed.compose import documents
 from services.management.core.feed.unit import LastWord, Observed
-from shared.events.documents import PeerDoc, PresenceDoc, Withdrawn
-from tests.builders import ALL, group, peer, policy, route, rule, state
+from services.management.projector.snapshot import FeedSnapshot
+from shared.bus.codec import encode
+from shared.bus.undecodable import Undecodables
+from shared.events import subjects
+from shared.events.documents import FeedMessage, PresenceDoc, Withdrawn
+from shared.events.subjects import FeedKey
+from tests.builders import ACCOUNT, ALL, group, peer, policy, route, rule, state
 
 GROUPS = (group("office"), group("gateways"), group("guests"))
 HOSTS = (peer("alice", "office"), peer("gw1", "gateways"), peer("gw2", "gateways"), peer("guest", "guests"))
@@ -14,6 +22,8 @@ SEEN_BY_OFFICE = policy("q", rule("q", sources=("office",), destinations=("gatew
 LAN = route("lan", peer_groups=("gateways",), groups=("office",))
 DB = route("db", "10.7.0.0/24", peer="gw1", groups=("office",))
 
+AWAY = PresenceDoc(peer_id="gw1", agent=False)
+NO_LINK = (Withdrawn("lan", "no link"),)
 WORD = LastWord(
     agent=True,
     draining=True,
@@ -23,21 +33,44 @@ WORD = LastWord(
 
 
 def presences(*entities: Entity, **words: LastWord) -> dict[tuple[str, str], PresenceDoc]:
-    """Audience and peer → the document, in an account where the office sees the gateways; each sees its own as well."""
-    found = documents(state(*GROUPS, *HOSTS, SEEN_BY_OFFICE, *entities), Observed(last_words=words))
-    said = {(key.audience, key.id): document for key, document in found.items() if isinstance(document, PresenceDoc)}
+    """Audience and peer → the document, of others than the peer itself."""
+    said = copies(*entities, **words)
     of_others = {(audience, id): document for (audience, id), document in said.items() if audience != f"p.{id}"}
-    assert {f"p.{id}": said[f"p.{id}", id] for _, id in said} == {f"p.{id}": one for (_, id), one in of_others.items()}
+    assert {id for _, id in said} == {id for _, id in of_others}
     return of_others
 
 
-def test_whoever_sees_a_routing_peer_reads_how_it_stands() -> None:
-    there = state(*GROUPS, *HOSTS, SEEN_BY_OFFICE, policy("all"), LAN)
-    found = documents(there, Observed(last_words={"gw1": LastWord(agent=True)}))
-    audiences = {key.audience for key, document in found.items() if isinstance(document, PresenceDoc)}
-    seeing = {key.audience for key, d in found.items() if isinstance(d, PeerDoc) and d.peer_id == "gw1"}
-    assert seeing == {"g.office", f"g.{ALL}"}
-    assert audiences == {*seeing, "p.gw1"}
+def copies(*entities: Entity, **words: LastWord) -> dict[tuple[str, str], PresenceDoc]:
+    """Audience and peer → the document."""
+    found = documents(state(*GROUPS, *HOSTS, SEEN_BY_OFFICE, *entities), Observed(last_words=words))
+    return {(key.audience, key.id): document for key, document in found.items() if isinstance(document, PresenceDoc)}
+
+
+def test_c3_each_audience_is_told_of_the_routes_that_it_is_told_of_and_the_peer_itself_of_all() -> None:
+    secret = route("secret", "10.9.0.0/24", peer="gw1", groups=("guests",))
+    word = LastWord(
+        agent=True, withdrawn=(Withdrawn("secret", "10.9.0.7 is silent"), *NO_LINK), holds=("secret", "lan")
+    )
+    whole = PresenceDoc(
+        peer_id="gw1",
+        agent=True,
+        withdrawn=(*NO_LINK, Withdrawn("secret", "10.9.0.7 is silent")),
+        holds=("lan", "secret"),
+    )
+    assert copies(policy("all"), LAN, secret, gw1=word) == {
+        ("g.office", "gw1"): PresenceDoc(peer_id="gw1", agent=True, withdrawn=NO_LINK, holds=("lan",)),
+        ("g.guests", "gw1"): replace(whole, withdrawn=whole.withdrawn[1:], holds=("secret",)),
+        ("p.gw1", "gw1"): whole,
+    }
+
+
+def test_a_new_owner_goes_by_what_is_said_to_the_peer_itself() -> None:
+    whole = PresenceDoc(peer_id="gw1", agent=True, withdrawn=NO_LINK)
+    found = FeedSnapshot(Undecodables(), lambda _key, _sequence: None)
+    for sequence, (audience, document) in enumerate((("g.a", AWAY), ("p.gw1", whole), ("g.b", AWAY)), 1):
+        subject = subjects.feed(FeedKey(ACCOUNT, audience, "presence", "gw1"))
+        found.take(Msg(Client(), subject, data=encode(FeedMessage(7, document))), sequence)
+    assert found.presences == {(ACCOUNT, "gw1"): whole}
 
 
 def test_what_was_heard_is_said_of_the_routes_that_the_peer_serves() -> None:

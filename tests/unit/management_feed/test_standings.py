@@ -1,6 +1,7 @@
 """Metrics of how routing peers stand."""
 
 import pytest
+from msgspec.structs import replace
 
 from services.management.projector.standings import Standings
 from shared.events.documents import PresenceDoc, Withdrawn
@@ -27,7 +28,11 @@ def test_a_routing_peer_is_counted_in_the_states_it_is_in(
     document: PresenceDoc, expected: tuple[float, float, float]
 ) -> None:
     standings = Standings()
-    copies = {FeedKey(ACCOUNT, audience, "presence", "gw"): document for audience in ("g.office", "g.all")}
+    to_others = replace(document, withdrawn=())
+    copies = {
+        FeedKey(ACCOUNT, audience, "presence", "gw"): copy
+        for audience, copy in (("g.office", to_others), ("p.gw", document), ("g.all", to_others))
+    }
     for _ in range(2):
         standings.found(ACCOUNT, "gw", copies, 0)
     assert tuple(counted().values()) == expected

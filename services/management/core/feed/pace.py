@@ -1,6 +1,6 @@
 """How often is told that the same routing peer stands otherwise: a few times at once, then once a second.
 
-What one host says of itself is written and sent to everybody who sees it: one that says another thing a hundred times
+What one host says of itself is written and sent to all its clients: one that says another thing a hundred times
 a second would keep the bus busy for all. Who has waited is told of as it stands then, so that nothing is lost but what
 was over before.
 """

@@ -14,7 +14,7 @@ from services.management.core.state import AccountState
 from shared.events.documents import RouteDoc
 
 SERVING = "serving"
-"""Topic: which routes the peers of the audience `id` serve."""
+"""Topic: which routes the peers of the audience `id` serve, and to whom."""
 
 HA_SET = "ha set"
 """Topic: which enabled routes are of the HA set `id`."""
@@ -75,11 +75,13 @@ def _needs(route: Route) -> set[Topic]:
 
 def _raised(_state: AccountState, old: Route | None, new: Route | None) -> Iterator[Topic]:
     before, after = (_topics(route) if route and route.enabled else set() for route in (old, new))
-    yield from before ^ after
+    yield from {topic for topic, _ in before ^ after}
 
 
-def _topics(route: Route) -> set[Topic]:
-    return {_ha_set(route), *(Topic(SERVING, audience) for audience in serving_audiences(route))}
+def _topics(route: Route) -> set[tuple[Topic, str]]:
+    """What the enabled route is part of, and as what."""
+    serving = (Topic(SERVING, audience) for audience in serving_audiences(route))
+    return {(_ha_set(route), ""), *((topic, " ".join(sorted(set(route.groups)))) for topic in serving)}
 
 
 def _named(route: Route) -> set[str]:
