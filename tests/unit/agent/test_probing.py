@@ -385,3 +385,13 @@ def test_such_an_answer_makes_a_target_up_from_its_question_on() -> None:
     (question,) = prober.advance(1000.0)
     prober.answered(question.number, "100.64.0.1", 1000.01 - 3600.0)
     assert (prober.health["gw"].verdict, prober.health["gw"].since) == ("up", 1000.0)
+
+
+def test_who_is_up_again_by_a_late_answer_and_silent_after_it_is_suspected_at_once() -> None:
+    took = {10.5: 1.0}
+    world = World({"gw": IDLE}, lambda question, now: took.get(round(now - 1000.0, 3)) if now >= 1010.0 else 0.001)
+    world.run(11.6)
+    assert [(round(turn.at - 1000.0, 3), turn.verdict) for turn in world.turns[1:]] == [(10.6, "down"), (11.5, "up")]
+    world.run(3.0)
+    assert [at for at in world.asked() if at > 10.65][:3] == [11.6, 11.65, 11.7]
+    assert len(downs(world)) == 2

@@ -97,7 +97,7 @@ class Line:
         if not self.is_suspected:
             return min(self.ask_at, lost_at)
         down_at = lost_at + SILENCE_S
-        return min(self.ask_at, down_at) if down_at > self._judged_own else self.ask_at
+        return min(self.ask_at, down_at) if down_at > self._judged_own + _ROUNDING_S else self.ask_at
 
     def asked(self, question: Asked) -> None:
         self._newest = question.number
@@ -170,6 +170,7 @@ class Line:
     def _become(self, verdict: Verdict, now: float) -> None:
         if verdict != self.verdict:
             self.verdict, self.since = verdict, now
+            self._is_hurried, self._judged_own = False, 0.0
 
     def _forget(self, number: int) -> None:
         question = self._asked.pop(number, None)
