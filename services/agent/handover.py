@@ -89,8 +89,10 @@ class Handover:
 
     async def _quiet(self, waiting: Mapping[HaKey, Decision]) -> dict[HaKey, Decision]:
         """The moves that break nothing now, with the gate shut for their destinations."""
+        began = time.monotonic()
         way = self._way(waiting)
         quiet = waiting.keys() - await self._busy(way)
+        self._look_s = time.monotonic() - began
         if not quiet:
             return {}
         shut = [network for network, key in way.networks.items() if key in quiet]
@@ -117,14 +119,11 @@ class Handover:
         return ways(passed.documents, carriers(passed.documents, held), waiting.keys())
 
     async def _busy(self, way: Way) -> set[HaKey]:
-        began = time.monotonic()
         documents = self._situation.passed.value.documents
         me = documents.self_doc
         own = [address for address in (me.address_v4, me.address_v6) if address] if me is not None else []
         sockets: Iterable[Socket] = self._sockets.of(own)
-        found = await asyncio.to_thread(self._busy_of, way, own, sockets)
-        self._look_s = time.monotonic() - began
-        return found
+        return await asyncio.to_thread(self._busy_of, way, own, sockets)
 
     def _busy_of(self, way: Way, own: Iterable[str], sockets: Iterable[Socket]) -> set[HaKey]:
         """In a thread: of a host that forwards for many the kernel lists more than the event loop can wait for."""
