@@ -40,13 +40,15 @@ async def _sweep(connection: Client, held: NewestFold, account: str) -> None:
     # Whatever a fact was found for was in the log before it; so what the fold lacks after this is gone.
     await held.catch_up()
     state = held.intent.accounts[account]
+    leases = leases_of(state)
     for subject in found.state.subjects or ():
-        if _is_old(subject, state):
+        if _is_old(subject, state, leases):
             await jetstream.purge_stream(FACTS, subject=subject)
             log.info("old fact removed", subject=subject)
+            leases = leases_of(state)
 
 
-def _is_old(subject: str, state: AccountState) -> bool:
+def _is_old(subject: str, state: AccountState, leases: frozenset[str]) -> bool:
     try:
         key: FactKey = subjects.parse_fact(subject)
     except BadSubject:
@@ -56,4 +58,4 @@ def _is_old(subject: str, state: AccountState) -> bool:
             return key.id not in state.peers
         case "route":
             return key.id not in state.routes
-    return key.id not in leases_of(state)
+    return key.id not in leases

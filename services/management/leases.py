@@ -43,9 +43,10 @@ log = structlog.get_logger()
 
 
 class Held:
-    """The leases as FACTS holds them (shared.bus.lastvalues.Reader). Key: subject."""
+    """The leases as FACTS holds them (shared.bus.lastvalues.Reader). Key: subject. known: set once all were read."""
 
     def __init__(self, undecodables: Undecodables) -> None:
+        self.known = asyncio.Event()
         self._undecodables = undecodables
         self._leases: dict[str, tuple[LeaseFact, int]] = {}
         self._found: set[str] | None = None
@@ -95,6 +96,7 @@ class Held:
         found, self._found = self._found or set(), None
         for subject in self._leases.keys() - found:
             self.forget(subject)
+        self.known.set()
 
     def _set(self, subject: str, fact: LeaseFact, sequence: int) -> None:
         self._leases[subject] = fact, sequence
@@ -156,11 +158,14 @@ class Leases:
             log.debug("a lease was not answered for", peer=peer, problem=repr(problem))
 
     async def answer(self, account: str, peer: str, request: LeaseRequest) -> LeaseReply:
-        """The lease after the request; raises what the bus raises when it takes no change."""
+        """The lease after the request; raises TimeoutError where the leases are not to be read, and what the bus raises
+        when it takes no change."""
         state = self._intent.intent.accounts.get(account)
         route = asked_for(state, peer, request.route_id) if state else None
         if state is None or route is None:
             return NOT_YOURS
+        async with asyncio.timeout(NEWS_WITHIN_S):  # a lease that was not read yet is not a free one
+            await self._held.known.wait()
         lease = await self._answer(subjects.lease_fact(account, lease_of(route)), peer, request)
         return msgspec.structs.replace(lease, candidates=candidates(state, route))
 

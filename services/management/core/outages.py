@@ -113,7 +113,7 @@ class Outages:
             if word is None:  # its facts are lost: neither gone nor back
                 continue
             missed = absence(*found)
-            told, may = is_told(peer.outage), _may_be_told(peer.outage, wall)
+            told, may = is_told(peer.outage), may_be_told(peer.outage, wall)
             _follow(watched, missed, now)
             if missed is None and told:
                 yield place[0], Told(peer.id, None)
@@ -136,7 +136,7 @@ def _follow(watched: _Watched, missed: Absence | None, now: float) -> None:
         watched.times += 1
 
 
-def _may_be_told(last: Outage | None, wall: float) -> bool:
+def may_be_told(last: Outage | None, wall: float) -> bool:
     """Whether the last outage was long enough ago; a clock that was set back does not count."""
     return last is None or not 0 <= wall - last.at < AGAIN_AFTER_S
 

@@ -7,15 +7,18 @@ from nats.aio.client import Client
 
 from services.management.core.leases import asked_for, candidates, decide, lease_of, leases_of
 from services.management.leases import Leases
+from shared.bus.codec import encode
 from shared.bus.undecodable import Undecodables
+from shared.events import subjects
 from shared.events.facts import LeaseFact
-from shared.events.signals import LeaseRequest, LeaseWish
+from shared.events.signals import Lease, LeaseRequest, LeaseWish
 from tests.builders import ACCOUNT, group, intent, peer, route, state
 from tests.unit.management_feed.test_facts import FoldAt
 
 FREE = LeaseFact(holder="")
 LEFT = LeaseFact(holder="", contender="gw2")
 HELD = LeaseFact(holder="gw1")
+LAN = route("lan", peer_groups=("gws",), return_address="10.0.0.254")
 CONTESTED = LeaseFact(holder="gw1", contender="gw2", hears=True)
 
 
@@ -85,15 +88,36 @@ class KnownFold(FoldAt):
     async def catch_up(self) -> None: ...
 
 
+def leases() -> Leases:
+    """Of gw1 and gw2, which serve the route lan."""
+    fold = KnownFold()
+    set_up = group("gws"), peer("gw1", "gws"), peer("gw2", "gws")
+    fold.intent = intent(*set_up, LAN)
+    return Leases(Client(), fold, Undecodables())
+
+
+async def test_a_replica_that_has_not_read_the_leases_yet_says_of_none_that_it_is_free() -> None:
+    answering = leases()
+    watch = LeaseRequest(route_id="lan", wish="watch", known=-1)
+    with pytest.raises(TimeoutError):
+        await answering.answer(ACCOUNT, "gw1", watch)
+    answer = asyncio.create_task(answering.answer(ACCOUNT, "gw1", watch))
+    answering._held.begin()
+    answering._held.message(subjects.lease_fact(ACCOUNT, lease_of(LAN)), encode(HELD), 57)
+    answering._held.caught_up()
+    assert await answer == Lease(number=57, holder="gw1", candidates=("gw1", "gw2"))
+
+
 @pytest.mark.parametrize(("wish", "known"), [("watch", 0), ("claim", 10**9)])
 async def test_of_what_a_peer_asks_about_a_lease_only_the_last_waits(wish: LeaseWish, known: int) -> None:
     """A host may send 2,000 questions a second; those that nobody waits for any more must not keep others out."""
-    fold = KnownFold()
-    set_up = group("gws"), peer("gw1", "gws"), peer("gw2", "gws")
-    fold.intent = intent(*set_up, route("lan", peer_groups=("gws",), return_address="10.0.0.254"))
-    leases = Leases(Client(), fold, Undecodables())
+    answering = leases()
+    answering._held.begin()
+    answering._held.caught_up()
     request = LeaseRequest(route_id="lan", wish=wish, known=known)
-    first, others, second = (asyncio.create_task(leases.answer(ACCOUNT, who, request)) for who in ("gw1", "gw2", "gw1"))
+    first, others, second = (
+        asyncio.create_task(answering.answer(ACCOUNT, who, request)) for who in ("gw1", "gw2", "gw1")
+    )
     await asyncio.wait((first, others, second), return_when=asyncio.FIRST_COMPLETED)
     assert [first.done(), others.done(), second.done()] == [True, False, False]
     assert first.cancelled()

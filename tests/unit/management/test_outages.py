@@ -9,6 +9,7 @@ from services.management.core.commands.outages import tell
 from services.management.core.entities import Entity, Ref
 from services.management.core.feed.unit import LastWord
 from services.management.core.model.commit import Activity
+from services.management.core.model.peer import Outage
 from services.management.core.outages import Outages, absence
 from shared.events.documents import Withdrawn
 from tests import builders
@@ -219,6 +220,17 @@ def test_a_decision_on_what_another_replica_has_told_already_commits_nothing() -
         assert (decision.commit is not None) is expected
         if decision.commit:
             scene.intent.apply(scene.intent.sequence + 1, decision.commit)
+
+
+def test_who_still_misses_a_peer_that_another_replica_has_told_to_be_back_tells_nothing_for_a_while() -> None:
+    scene = Scene()
+    scene.hear(AWAY, lasting_s=59)
+    news = [told for _, told in scene.outages.due(60.0, NOW + 60)]
+    back = replace(scene.intent.accounts[ACCOUNT].peers["gw"], outage=Outage(at=NOW + 50, over=True))
+    scene.change(back)
+    for later, expected in ((60, False), (649, False), (650, True)):
+        decision = tell(scene.intent.accounts[ACCOUNT], news, context(NOW + later))
+        assert (decision.commit is not None) is expected, later
 
 
 def test_a_clock_that_was_set_back_keeps_nothing_from_being_told() -> None:

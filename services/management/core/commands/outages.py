@@ -8,7 +8,7 @@ from services.management.core.commands.decision import Context, Decision, change
 from services.management.core.commands.peers import peer_meta
 from services.management.core.model.commit import Activity
 from services.management.core.model.peer import Outage, Peer
-from services.management.core.outages import Told, is_told
+from services.management.core.outages import Told, is_told, may_be_told
 from services.management.core.state import AccountState
 
 
@@ -18,6 +18,8 @@ def tell(state: AccountState, news: Sequence[Told], context: Context) -> Decisio
     for told in news:
         peer = state.peers.get(told.peer_id)
         if peer is None or is_told(peer.outage) is (told.absence is not None):
+            continue
+        if told.absence and not may_be_told(peer.outage, context.now):
             continue
         activities.append(_activity(state, peer, told, context.now))
         upserts.append(replace(peer, outage=_outage(peer, told, context.now)))
