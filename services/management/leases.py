@@ -14,14 +14,14 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js.errors import APIError
+from nats.js.errors import APIError, NotFoundError
 
 from services.management.core.leases import NOBODY, asked_for, candidates, decide, lease_of, told
 from services.management.ports import NewestFold
 from shared.bus.broker import Broker, Leave
 from shared.bus.codec import decode, encode
 from shared.bus.lastvalues import Superseded, follow, replace
-from shared.bus.streams import FACTS
+from shared.bus.streams import FACTS, NO_MESSAGE
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
 from shared.events import subjects
@@ -32,7 +32,7 @@ REPLICAS = "leases"
 """Queue group: the bus hands each request to one replica."""
 
 NEWS_WITHIN_S = 1.0
-"""What another replica has written is here after so long, or FACTS is not to be read."""
+"""What another replica has written is here after so long, or it is looked for in FACTS."""
 
 MOST_WAITING = 20_000
 """Requests that wait at once: one for each lease of a routing peer, and no more of one peer than it has routes."""
@@ -172,10 +172,33 @@ class Leases:
     async def _answer(self, subject: str, peer: str, request: LeaseRequest) -> Lease:
         if request.known > self._held.of(subject)[1]:  # another replica has written it a moment ago
             await self._news(subject, peer, self._held.of(subject)[1], NEWS_WITHIN_S)
+            await self._reach(subject, request.known)
         if request.wish == "watch":
             await self._news(subject, peer, request.known, LEASE_ANSWER_WITHIN_S)
+            await self._reach(subject, request.known)
             return told(*self._held.of(subject))
         return await self._changed(subject, peer, request)
+
+    async def _reach(self, subject: str, known: int) -> None:
+        """Hold no older lease than that, unless FACTS holds no newer one: by it a holder would leave the address."""
+        if self._held.of(subject)[1] < known:
+            await self._read(subject)
+
+    async def _read(self, subject: str) -> None:
+        """Hold what FACTS holds; raises what the bus raises when it does not say."""
+        _, before = self._held.of(subject)
+        try:
+            found = await self._connection.jetstream().get_last_msg(FACTS, subject)
+        except NotFoundError as problem:
+            if problem.err_code != NO_MESSAGE:  # there is no stream
+                raise
+            if self._held.of(subject)[1] == before:
+                self._held.forget(subject)
+            return
+        sequence = found.seq or 0
+        _, meanwhile = self._held.of(subject)
+        if meanwhile == before or meanwhile < sequence:
+            self._held.message(subject, found.data or b"", sequence)
 
     async def _news(self, subject: str, peer: str, number: int, within_s: float) -> None:
         """Wait for another lease than that. Whoever asks anew of a lease has given up what it asked before."""
@@ -198,9 +221,7 @@ class Leases:
         try:
             written = await replace(self._connection.jetstream(), subject, encode(wanted), after=number)
         except Superseded:
-            await self._held.other_than(subject, number, NEWS_WITHIN_S)
-            if self._held.of(subject)[1] == number:  # nothing came in its place: it was removed (factgc.py)
-                self._held.forget(subject)
+            await self._read(subject)  # another has been faster, or it was removed (factgc.py)
             return told(*self._held.of(subject))
         if wanted.holder != held.holder:
             log.info("return address", lease=subject, holder=wanted.holder or "nobody", before=held.holder or "nobody")

@@ -19,6 +19,9 @@ WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 """Error codes of a publish whose expected last sequence was not the last: JSStreamWrongLastSequenceErrF and its form
 without figures (nats-server, server/errors.json)."""
 
+NO_MESSAGE = 10037
+"""Error code of a look for the last message of a subject that has none: JSNoMessageFoundErr."""
+
 ANSWER_WITHIN_S = 3.0
 """What is asked of streams and consumers is asked again after this long: a cluster whose leader died does not answer,
 and has another one after 4 to 9 s."""

@@ -1,4 +1,4 @@
-"""Management's admission and enrolment on a real bus, in this process."""
+"""Management's admission, enrolment and answers for leases on a real bus, in this process."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,6 +10,7 @@ from services.management.admission.floods import Floods
 from services.management.admission.withdrawal import Withdrawal
 from services.management.enrolment import Enrolment
 from services.management.ids import new_id
+from services.management.leases import Leases
 from shared.bus.broker import over
 from shared.bus.connection import connect
 from shared.bus.keys import curve_key
@@ -54,3 +55,17 @@ async def admitting(
             withdrawing.cancel()
             await asyncio.gather(withdrawing, return_exceptions=True)
             await system.close()
+
+
+@asynccontextmanager
+async def answering(replica: Replica) -> AsyncIterator[None]:
+    """The replica answers for leases."""
+    leases = Leases(replica.connection, replica.readmodel, Undecodables())
+    following = asyncio.create_task(leases.follow())
+    leave = await leases.serve(await over(replica.connection, Undecodables()))
+    try:
+        yield
+    finally:
+        await leave()
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)

@@ -18,14 +18,16 @@ from nats.aio.msg import Msg
 from services.management.admission import grants, withdrawal
 from services.management.admission.grants import login_expires_at
 from services.management.core.entities import Ref
+from shared.bus.codec import decode, encode
 from shared.bus.embedded.config import HOST_MAX_PAYLOAD, HOST_MAX_SUBSCRIPTIONS
 from shared.bus.keys import new_seed
 from shared.bus.streams import ABANDONED_AFTER_S, FACTS, FEED, LOG
 from shared.events import subjects
 from shared.events.logins import ENROL_USER
+from shared.events.signals import Lease, LeaseReply, LeaseRequest
 from tests import builders
 from tests.bus.management.hosts import Host
-from tests.bus.management.plane import PlainBus, admitting
+from tests.bus.management.plane import PlainBus, admitting, answering
 from tests.bus.management.replica import Replica, append
 from tests.support.bus import LIMIT_S, eventually
 
@@ -215,20 +217,20 @@ async def test_no_consumer_of_a_host_outlives_it(two: Two, config: dict[str, Any
     assert set(lifetimes) <= {ABANDONED_AFTER_S}
 
 
-@pytest.mark.parametrize(
-    "victim",
-    [
-        subjects.log(ACCOUNT),
-        "feed.acc.g.secret.peer.somebody",
-        "live.feed.acc.g.secret.peer.somebody",
-        subjects.beacon(ACCOUNT, SECRET),
-        subjects.report_fact(ACCOUNT, "bob"),
-        subjects.beat(ACCOUNT, "bob"),
-        subjects.enrol(HASH),
-        "$JS.API.STREAM.PURGE.FEED",
-        "hostapi.CONSUMER.DELETE.FEED.bob_g_secret",
-    ],
-)
+VICTIMS = [
+    subjects.log(ACCOUNT),
+    "feed.acc.g.secret.peer.somebody",
+    "live.feed.acc.g.secret.peer.somebody",
+    subjects.beacon(ACCOUNT, SECRET),
+    subjects.report_fact(ACCOUNT, "bob"),
+    subjects.beat(ACCOUNT, "bob"),
+    subjects.enrol(HASH),
+    "$JS.API.STREAM.PURGE.FEED",
+    "hostapi.CONSUMER.DELETE.FEED.bob_g_secret",
+]
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
 async def test_what_the_bus_answers_cannot_be_sent_to_a_subject_that_the_asker_may_not_write(
     two: Two, victim: str
 ) -> None:
@@ -257,6 +259,47 @@ async def test_what_the_bus_answers_cannot_be_sent_to_a_subject_that_the_asker_m
     assert after == {**before, "FACTS last_seq": 1, "FACTS messages": 1}
     assert [message.data for message in await bob.pull(SECRET)] == [f"for {SECRET}".encode()]
     assert [m for m in heard if "Nats-Sequence" in (m.headers or {})] == [], "nothing that passes for a document"
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+async def test_what_management_answers_cannot_be_sent_to_a_subject_that_the_asker_may_not_write(
+    two: Two, victim: str
+) -> None:
+    """Management may write what hosts may not, and answers for leases to any subject the asker names."""
+    alice, bob = await two.alice.connect(), await two.bob.connect()
+    heard: list[Msg] = []
+    heard_by_services: list[Msg] = []
+
+    async def hear(message: Msg) -> None:
+        heard.append(message)
+
+    async def hear_as_service(message: Msg) -> None:
+        heard_by_services.append(message)
+
+    await bob.client.subscribe(subjects.live_feed_of(ACCOUNT, SECRET), cb=hear)
+    signal = await two.bus.service("signal")
+    await signal.subscribe(subjects.BEAT_ALL, cb=hear_as_service)
+    await two.bus.management.subscribe(subjects.ENROL_ALL, cb=hear_as_service)
+    await asyncio.gather(signal.flush(), two.bus.management.flush())
+    assert (await bob.make_catch_up(ACCOUNT, SECRET))["num_pending"] == 1
+    lan = builders.route("lan", peer="alice", return_address="10.0.0.254")
+    await append(two.bus, builders.commit(lan))
+    await eventually(lambda: "lan" in two.replica.account.routes)
+    before = await stored(two.bus)
+    question, watch = subjects.lease(ACCOUNT, "alice"), LeaseRequest(route_id="lan", wish="watch", known=-1)
+
+    async with answering(two.replica):
+        await alice.client.publish(question, encode(watch), reply=victim)
+        last = await alice.client.request(question, encode(watch), timeout=LIMIT_S)  # answered after the one above
+        assert decode("reply", last.data, LeaseReply) == Lease(number=0, holder="", candidates=("alice",))  # type: ignore[arg-type]
+        await alice.client.publish(subjects.beat(ACCOUNT, "alice"), b"its own")
+        await eventually(lambda: heard_by_services)
+        await asyncio.gather(bob.client.flush(), two.bus.management.flush())
+
+    assert await stored(two.bus) == before
+    assert [message.data for message in await bob.pull(SECRET)] == [f"for {SECRET}".encode()]
+    assert [m for m in heard if "Nats-Sequence" in (m.headers or {})] == [], "nothing that passes for a document"
+    assert [(m.subject, m.data) for m in heard_by_services] == [("signal.acc.beat.alice", b"its own")]
 
 
 @pytest.mark.parametrize("who", ["a peer", "somebody with any setup key"])

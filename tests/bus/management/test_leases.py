@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,6 @@ from services.management import factgc
 from services.management.core.entities import Ref
 from services.management.core.leases import lease_of
 from services.management.leases import Leases
-from shared.bus.broker import over
 from shared.bus.codec import decode, encode
 from shared.bus.keys import new_seed, public_key
 from shared.bus.streams import FACTS
@@ -22,9 +21,9 @@ from shared.events.signals import Lease, LeaseRefused, LeaseReply, LeaseRequest,
 from tests import builders
 from tests.builders import ACCOUNT
 from tests.bus.management.hosts import Host
-from tests.bus.management.plane import PlainBus, admitting
-from tests.bus.management.replica import Replica, append, running
-from tests.support.bus import eventually
+from tests.bus.management.plane import PlainBus, admitting, answering
+from tests.bus.management.replica import append, running
+from tests.support.bus import LIMIT_S, eventually
 
 LAN = builders.route("lan", peer_groups=("gws",), return_address="10.0.0.254")
 
@@ -42,19 +41,6 @@ class Gateway(Host):
         assert isinstance(said, Lease)
         assert said.candidates == ("gw1", "gw2")
         return replace(said, candidates=())
-
-
-@asynccontextmanager
-async def answering(replica: Replica) -> AsyncIterator[None]:
-    leases = Leases(replica.connection, replica.readmodel, Undecodables())
-    following = asyncio.create_task(leases.follow())
-    leave = await leases.serve(await over(replica.connection, Undecodables()))
-    try:
-        yield
-    finally:
-        await leave()
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
 
 
 @pytest.fixture
@@ -163,6 +149,51 @@ async def test_a_lease_goes_with_its_route_and_comes_back_with_it(
         return known.holder == "gw1" and known.number > taken.number
 
     await eventually(granted)
+
+
+@pytest.fixture
+async def deaf(plain_bus: PlainBus, tmp_path: Path) -> AsyncIterator[Leases]:
+    """A replica that read the leases when there were none, and hears no news of them."""
+    async with running(plain_bus, tmp_path / "deaf.db") as replica:
+        leases = Leases(replica.connection, replica.readmodel, Undecodables())
+        following = asyncio.create_task(leases.follow())
+        await asyncio.wait_for(leases._held.known.wait(), LIMIT_S)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        yield leases
+
+
+@pytest.mark.parametrize(("wish", "is_known"), [("keep", True), ("claim", False)])
+async def test_a_replica_that_is_behind_looks_into_the_stream_before_it_tells_an_older_lease(
+    deaf: Leases, gateways: tuple[Gateway, Gateway, Gateway], wish: LeaseWish, is_known: bool
+) -> None:
+    """By an older one that names another holder, or nobody, the holder would leave the address."""
+    gw1, _, _ = gateways
+    taken = await gw1.lease("claim", (await gw1.lease("watch", -1)).number)
+    request = LeaseRequest(route_id="lan", wish=wish, known=taken.number if is_known else 0)
+    told = await deaf.answer(ACCOUNT, "gw1", request)
+    assert told == replace(taken, candidates=("gw1", "gw2"))
+
+
+async def test_who_watches_is_not_told_what_a_snapshot_of_a_server_that_is_behind_lacks(
+    deaf: Leases, gateways: tuple[Gateway, Gateway, Gateway]
+) -> None:
+    gw1, _, _ = gateways
+    taken = await gw1.lease("claim", (await gw1.lease("watch", -1)).number)
+    told = await deaf.answer(ACCOUNT, "gw1", LeaseRequest(route_id="lan", wish="claim", known=0))
+    watching = LeaseRequest(route_id="lan", wish="watch", known=taken.number)
+    watch = asyncio.create_task(deaf.answer(ACCOUNT, "gw1", watching))
+    await eventually(lambda: deaf._asking)
+    deaf._held.begin()
+    deaf._held.caught_up()
+    assert await watch == told == replace(taken, candidates=("gw1", "gw2"))
+
+
+async def test_a_lease_that_is_no_more_is_told_as_nobodys(
+    deaf: Leases, gateways: tuple[Gateway, Gateway, Gateway]
+) -> None:
+    told = await deaf.answer(ACCOUNT, "gw1", LeaseRequest(route_id="lan", wish="keep", known=7))
+    assert told == Lease(number=0, holder="", candidates=("gw1", "gw2"))
 
 
 async def not_any(asked: object) -> bool:
