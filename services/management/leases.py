@@ -16,7 +16,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import APIError, NotFoundError
 
-from services.management.core.leases import NOBODY, asked_for, candidates, decide, lease_of, told
+from services.management.core.leases import NOBODY, asked_for, candidates, decide, gives_back, lease_of, told
+from services.management.core.state import AccountState
 from services.management.ports import NewestFold
 from shared.bus.broker import Broker, Leave
 from shared.bus.codec import decode, encode
@@ -49,12 +50,17 @@ class Held:
         self.known = asyncio.Event()
         self._undecodables = undecodables
         self._leases: dict[str, tuple[LeaseFact, int]] = {}
+        self._numbers: dict[int, str] = {}
         self._found: set[str] | None = None
         self._changed: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
 
     def of(self, subject: str) -> tuple[LeaseFact, int]:
         """The lease and its number; nobody's and 0 where there is none."""
         return self._leases.get(subject, (NOBODY, 0))
+
+    def numbered(self, number: int) -> str:
+        """The subject whose lease has that number, "" for none: no two have the same."""
+        return self._numbers.get(number, "")
 
     async def other_than(self, subject: str, number: int, within_s: float) -> None:
         """Return once the lease has another number, or after so long."""
@@ -75,7 +81,8 @@ class Held:
 
     def forget(self, subject: str) -> None:
         """There is no such lease any more."""
-        self._leases.pop(subject, None)
+        _, number = self._leases.pop(subject, (NOBODY, 0))
+        self._numbers.pop(number, None)
         self._tell(subject)
 
     def begin(self) -> None:
@@ -99,7 +106,8 @@ class Held:
         self.known.set()
 
     def _set(self, subject: str, fact: LeaseFact, sequence: int) -> None:
-        self._leases[subject] = fact, sequence
+        self._numbers.pop(self.of(subject)[1], None)
+        self._leases[subject], self._numbers[sequence] = (fact, sequence), subject
         self._tell(subject)
 
     def _tell(self, subject: str) -> None:
@@ -162,12 +170,24 @@ class Leases:
         when it takes no change."""
         state = self._intent.intent.accounts.get(account)
         route = asked_for(state, peer, request.route_id) if state else None
-        if state is None or route is None:
+        if state is None or (route is None and request.wish != "release"):
             return NOT_YOURS
         async with asyncio.timeout(NEWS_WITHIN_S):  # a lease that was not read yet is not a free one
             await self._held.known.wait()
+        if route is None:
+            return await self._given_back(state, peer, request)
         lease = await self._answer(subjects.lease_fact(account, lease_of(route)), peer, request)
         return msgspec.structs.replace(lease, candidates=candidates(state, route))
+
+    async def _given_back(self, state: AccountState, peer: str, request: LeaseRequest) -> LeaseReply:
+        """The route may be gone that would name the lease; its number names it as well."""
+        subject = self._held.numbered(request.known)
+        if not subject:
+            return NOT_YOURS
+        key, (held, _) = subjects.parse_fact(subject), self._held.of(subject)
+        if key.account != state.account.id or not gives_back(state, key.id, request, peer, held):
+            return NOT_YOURS
+        return await self._changed(subject, peer, request)
 
     async def _answer(self, subject: str, peer: str, request: LeaseRequest) -> Lease:
         if request.known > self._held.of(subject)[1]:  # another replica has written it a moment ago

@@ -17,7 +17,7 @@ NOBODY = LeaseFact(holder="")
 
 
 def lease_of(route: Route) -> str:
-    """Names the lease that the route shares with the others of its set. LANs of two sets may use the same address."""
+    """Names the lease that the route shares with its set, which alone has the address (commands/lan.py)."""
     return hashlib.sha256(f"{route.network_id}\n{route.return_address}".encode()).hexdigest()[:16]
 
 
@@ -32,6 +32,11 @@ def asked_for(state: AccountState, peer: str, route_id: str) -> Route | None:
     if route is None or not route.enabled or not route.return_address or peer not in routing_peers(state, route):
         return None
     return route
+
+
+def gives_back(state: AccountState, lease: str, request: LeaseRequest, peer: str, held: LeaseFact) -> bool:
+    """Whether the lease's holder leaves it that serves no such route any more, while others of the set may."""
+    return request.wish == "release" and held.holder == peer and lease in leases_of(state)
 
 
 def candidates(state: AccountState, route: Route) -> tuple[str, ...]:

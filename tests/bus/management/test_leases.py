@@ -122,6 +122,30 @@ async def test_a_stranger_gets_no_lease(gateways: tuple[Gateway, Gateway, Gatewa
     assert not info.state.subjects
 
 
+async def test_a_holder_whose_route_went_gives_the_lease_of_its_set_back_and_nothing_else(
+    gateways: tuple[Gateway, Gateway, Gateway], plain_bus: PlainBus
+) -> None:
+    gw1, gw2, _ = gateways
+    taken = await gw1.lease("claim", (await gw1.lease("watch", -1)).number)
+    theirs = replace(LAN, id="theirs", peer_groups=(), peer="gw2")
+    await append(plain_bus, builders.commit(theirs, deletes=(Ref("route", "lan"),)))
+
+    async def refused() -> bool:
+        return isinstance(await gw1.wish("watch", -1), LeaseRefused)
+
+    for _ in range(20):  # whichever replica answers
+        await eventually(refused)
+    assert isinstance(await gw1.wish("keep", taken.number), LeaseRefused)
+    assert isinstance(await gw1.wish("release", 0), LeaseRefused)
+    assert isinstance(await gw2.wish("release", taken.number), LeaseRefused)
+    left = await gw1.wish("release", taken.number)
+    assert isinstance(left, Lease)
+    assert left.holder == ""
+    granted = await gw2.wish("claim", left.number, "theirs")
+    assert isinstance(granted, Lease)
+    assert granted.holder == "gw2"
+
+
 async def test_a_lease_goes_with_its_route_and_comes_back_with_it(
     gateways: tuple[Gateway, Gateway, Gateway], plain_bus: PlainBus, tmp_path: Path
 ) -> None:

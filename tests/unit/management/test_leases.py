@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from nats.aio.client import Client
 
-from services.management.core.leases import asked_for, candidates, decide, lease_of, leases_of
+from services.management.core.leases import asked_for, candidates, decide, gives_back, lease_of, leases_of
 from services.management.leases import Leases
 from shared.bus.codec import encode
 from shared.bus.undecodable import Undecodables
@@ -69,6 +69,27 @@ def test_only_routing_peers_of_a_route_with_a_return_address_may_ask() -> None:
     assert not asked_for(there, "gw1", "plain")
     assert not asked_for(there, "gw1", "off")
     assert not asked_for(there, "gw1", "gone")
+
+
+@pytest.mark.parametrize(
+    ("who", "wish", "lease", "is_given_back"),
+    [
+        ("gw1", "release", lease_of(LAN), True),
+        ("gw2", "release", lease_of(LAN), False),
+        ("gw1", "watch", lease_of(LAN), False),
+        ("gw1", "keep", lease_of(LAN), False),
+        ("gw1", "claim", lease_of(LAN), False),
+        ("gw1", "contest", lease_of(LAN), False),
+        ("gw1", "release", "0123456789abcdef", False),
+    ],
+)
+def test_a_holder_that_serves_the_route_no_more_may_give_its_lease_back(
+    who: str, wish: LeaseWish, lease: str, is_given_back: bool
+) -> None:
+    """Otherwise the others of the set wait until it is found silent."""
+    there = state(group("gws"), peer("gw1"), peer("gw2", "gws"), LAN)
+    request = LeaseRequest(route_id="gone", wish=wish, known=7)
+    assert gives_back(there, lease, request, who, CONTESTED) == is_given_back
 
 
 def test_routes_of_one_set_share_a_lease_and_two_lans_with_the_same_address_do_not() -> None:
