@@ -173,7 +173,8 @@ def update(
     """Change what is given and leave the rest.
 
     A network replaces domains and the other way round; a peer replaces peer groups and the other way round. An empty
-    --access-control-group takes all of them away.
+    --access-control-group takes all of them away. A probe or a return address that does not fit the changed route goes,
+    with a warning.
 
     ```
     whimbrel admin routes update office --no-masquerade
@@ -264,9 +265,13 @@ def _probe(given: str | None, interval: int | None, current: Object | None = Non
 
 
 def _as_request(route: Object) -> Object:
-    """A route as the API shows it, as the API takes it: of each pair that excludes each other, the one in use."""
+    """A route as the API shows it, as the API takes it: of each pair that excludes each other, the one in use.
+
+    Without what it has in the LAN: the API keeps what nobody names, or takes it away with a warning where it does not
+    fit any more. What is named is asked for, and refused then.
+    """
     unused = ["network" if route["domains"] else "domains", "peer" if route.get("peer_groups") else "peer_groups"]
-    return {field: value for field, value in route.items() if field not in unused}
+    return {field: value for field, value in route.items() if field not in (*unused, "probe", "return_address")}
 
 
 def _show(connection: Connection, client: Client, route: Object) -> None:

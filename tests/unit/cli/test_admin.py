@@ -218,6 +218,16 @@ def test_probe_and_return_address_come_with_a_route_stay_and_go(admin: Run) -> N
     assert not fields.keys() & after.keys()
 
 
+@pytest.mark.parametrize("change", [["--masquerade"], ["--domain", "a.example"], ["--network", "10.7.0.0/24"]])
+def test_what_an_update_makes_impossible_goes_with_a_warning(change: list[str], admin: Run) -> None:
+    admin("routes", "update", "lan", "--no-masquerade", "--return-address", "10.0.0.250")
+    result = admin("routes", "update", "lan", "--json", *change)
+    assert result.code == 0, result.err
+    after = json.loads(result.out)
+    assert "return_address" not in after
+    assert "return-address-removed" in [warning["code"] for warning in after["warnings"]]
+
+
 def test_an_update_is_made_anew_when_somebody_else_was_faster(admin: Run, world: World) -> None:
     world.race(route("lan", "10.0.0.0/24", peer="gw", groups=("office",), metric=100, description="theirs"))
     after = json.loads(admin("routes", "update", "lan", "--metric", "7", "--json").out)
