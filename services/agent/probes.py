@@ -7,6 +7,7 @@ import structlog
 from msgspec.structs import replace
 
 from services.agent.cells import Watch
+from services.agent.core.firewall import probes as permitted
 from services.agent.core.ha.paces import is_news, is_urgent, targets
 from services.agent.core.ha.standing import Health, Probed
 from services.agent.core.ha.traffic import Look, Traffic, probe_bytes
@@ -76,7 +77,9 @@ class Probes:
             for peer_id, one in probed.items()
             if one.public_key in counters
         }
-        self._traffic.look(looks, time.monotonic(), serves=bool(situation.passed.value.desired.served))
+        asking = permitted.asking(situation.passed.value.desired.ruleset)
+        clients = [peer_id for peer_id in looks if probed[peer_id].address in asking]
+        self._traffic.look(looks, time.monotonic(), clients=clients)
         self._asking.nudge(self._traffic.moved)
 
     def _look_at_paths(self) -> None:

@@ -1,5 +1,6 @@
 """Who carries packets of people is told by counters; what the agent and WireGuard send themselves is left out."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import pytest
@@ -25,11 +26,11 @@ def look(told: Told) -> Look:
     return Look(stats=stats, probes=told.probes, probe_bytes=96)
 
 
-def seen(*each: Told, serves: bool = False) -> Traffic:
+def seen(*each: Told, clients: Collection[str] = ()) -> Traffic:
     """One look a second."""
     traffic = Traffic()
     for second, told in enumerate(each):
-        traffic.look({"gw": look(told)}, float(second), serves=serves)
+        traffic.look({"gw": look(told)}, float(second), clients=clients)
     return traffic
 
 
@@ -72,15 +73,21 @@ def test_somebody_sends_when_there_is_more_than_the_host_itself_says(each: tuple
 def test_a_pause_of_ten_seconds_is_none() -> None:
     traffic = seen(Told(0), Told(1000), *[Told(1000)] * 10)
     assert traffic.carrying == {"gw"}
-    traffic.look({"gw": look(Told(1000))}, 12.0, serves=False)
+    traffic.look({"gw": look(Told(1000))}, 12.0, clients=())
     assert traffic.carrying == frozenset()
 
 
 def test_answers_to_a_peer_that_probes_this_host_in_turn_are_nobodys_packets() -> None:
     five = [Told(5 * 96 * second) for second in range(5)]
-    assert seen(*five, serves=True).carrying == frozenset()
-    assert seen(*five, serves=False).carrying == {"gw"}
-    assert seen(*five, Told(4 * 480 + 1000), serves=True).carrying == {"gw"}
+    assert seen(*five, clients=("gw",)).carrying == frozenset()
+    assert seen(*five, clients=("another",)).carrying == {"gw"}
+    assert seen(*five, Told(4 * 480 + 1000), clients=("gw",)).carrying == {"gw"}
+
+
+def test_quiet_traffic_to_a_peer_that_may_not_probe_this_host_is_somebodys_packets() -> None:
+    """As where this host serves routes to others than those whose routes it uses."""
+    quiet = [Told(200 * second) for second in range(5)]
+    assert seen(*quiet, clients=("another",)).carrying == {"gw"}
 
 
 def test_probes_that_never_were_counted_hide_no_more_than_two_of_somebodys_packets() -> None:

@@ -10,12 +10,14 @@ import pytest
 from services.agent import probes
 from services.agent.asking import Asking
 from services.agent.cells import Cell
+from services.agent.core.desired_state import Desired
+from services.agent.core.ha.probing import Targets
 from services.agent.core.ha.standing import Health, Probed, Role
-from services.agent.core.kernel import PeerStats
+from services.agent.core.kernel import NftSet, PeerStats, Ruleset
 from services.agent.core.reconcile.desired import Local
 from services.agent.ports import Heard
 from services.agent.probes import Probes
-from services.agent.situation import Situation, Tunnels
+from services.agent.situation import PassResult, Situation, Tunnels
 from shared.metrics import exposition
 from tests.support.bus import eventually
 
@@ -68,12 +70,23 @@ class Told(Cell[Mapping[str, Health]]):
         super().set(value)
 
 
+class Noted(Asking):
+    """paces: seconds between two questions to those who were to be asked last."""
+
+    paces: tuple[float, ...] = ()
+
+    def ask(self, targets: Targets) -> float | None:
+        self.paces = tuple(one.pace_s for one in targets.values())
+        return super().ask(targets)
+
+
 class World:
     def __init__(self, purpose: str) -> None:
         self.kernels = Kernels()
         self.situation = Situation(Local(public_key="", listen_port=1))
         self.situation.health = self.told = Told()
-        self._probes = Probes(self.situation, Asking(purpose, 7, self.kernels))
+        self.asking = Noted(purpose, 7, self.kernels)
+        self._probes = Probes(self.situation, self.asking)
         self._sent = 0
 
     def probed(self, **roles: Role) -> None:
@@ -87,10 +100,17 @@ class World:
     def connected(self, *names: str) -> None:
         self.situation.tunnels.set(Tunnels(connected=frozenset(f"key of {name}" for name in names)))
 
-    def carries(self, name: str) -> None:
-        """The device has counted 10 kB more."""
+    def serves(self, *clients: str) -> None:
+        """Routes of this host may be used by those with these addresses."""
+        elements = frozenset(clients)
+        asking = NftSet(name="from_clients_v4", type="ipv4_addr", interval=False, elements=elements)
+        desired = Desired(ruleset=Ruleset(sets=(asking,)), served=frozenset(("r1",)))
+        self.situation.passed.set(PassResult(local=self.situation.local, desired=desired))
+
+    def carries(self, name: str, sent: int = 10_000) -> None:
+        """The device has counted so many bytes more."""
         for _ in range(2):
-            self._sent += 10_000
+            self._sent += sent
             stats = PeerStats(endpoint="", last_handshake=1.0, rx_bytes=0, tx_bytes=self._sent)
             self.situation.counters.set({f"key of {name}": stats})
             self._probes.step()
@@ -149,6 +169,18 @@ async def test_another_path_is_a_reason_to_ask_at_once() -> None:
             Tunnels(connected=connected, endpoints={"key of gw2": "192.0.2.2:1"}, resets={"key of gw1": 1})
         )
         await eventually(lambda: world.kernels.asked[3:] == ["100.64.0.1"])
+
+
+@pytest.mark.parametrize(("client", "pace_s"), [("100.64.0.9", 0.2), ("100.64.0.1", 5.0)])
+async def test_quiet_traffic_is_idle_only_towards_a_peer_that_may_probe_this_host(client: str, pace_s: float) -> None:
+    world = World("six")
+    async with world.running():
+        world.probed(gw1="in use")
+        world.connected("gw1")
+        await eventually(lambda: world.verdicts() == {"gw1": "up"})
+        world.serves(client)
+        world.carries("gw1", 90)
+        assert world.asking.paces == (pace_s,)
 
 
 async def test_figures_are_told_once_a_second_and_verdicts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from services.agent.core.firewall.permits import VERSIONS, Selector, set_name
 from services.agent.core.firewall.served import Served
 from services.agent.core.intervals import Version
-from services.agent.core.kernel import CONTROL_MARK, CONTROL_MASK, PROBE_IDENTIFIER, PROBE_REFUSED
+from services.agent.core.kernel import CONTROL_MARK, CONTROL_MASK, PROBE_IDENTIFIER, PROBE_REFUSED, Ruleset
 from services.agent.core.rule import Connection, Echo, Marked, Member, Origin, Renumber, Rule
 
 CLIENTS, CARRIED = "clients", "carried"
@@ -27,6 +27,12 @@ def clients(served: Mapping[str, Served], withdrawn: Collection[str] = ()) -> tu
     """Who is in a distribution group of a route that this host serves, and of one that it has not withdrawn."""
     carried = {route_id: one for route_id, one in served.items() if route_id not in withdrawn}
     return _distribution(CLIENTS, served), _distribution(CARRIED, carried)
+
+
+def asking(table: Ruleset | None) -> frozenset[str]:
+    """The overlay addresses of those whose questions the table lets in as clients'."""
+    names = {set_name(CLIENTS, version) for version in VERSIONS}
+    return frozenset().union(*(one.elements for one in table.sets if one.name in names)) if table else frozenset()
 
 
 def _distribution(title: str, routes: Mapping[str, Served]) -> Selector:

@@ -1,6 +1,6 @@
 """Which tunnels carry somebody's packets, and not only what the agent and WireGuard itself send; and which moved."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -19,7 +19,7 @@ FORGIVEN_PROBES = 2
 """Probes that the device may not have counted yet at a look."""
 
 ASKED_PER_S = 6
-"""How often a peer may ask this host in turn, where it serves routes: the answers are nobody's packets either."""
+"""How often one who may use a route of this host asks it in turn: the answers are nobody's packets either."""
 
 _IP_HEADER: dict[Version, int] = {4: 20, 6: 40}
 _PADDED_TO, _WIREGUARD_BYTES = 16, 32
@@ -50,11 +50,11 @@ class Traffic:
         self.carrying: frozenset[str] = frozenset()
         self.moved: frozenset[str] = frozenset()
 
-    def look(self, looks: Mapping[str, Look], now: float, *, serves: bool) -> None:
-        """Take the counters over. now: monotonic seconds. serves: peers may ask this host in turn."""
+    def look(self, looks: Mapping[str, Look], now: float, *, clients: Collection[str]) -> None:
+        """Take the counters over. now: monotonic seconds. clients: keys of those that may ask this host in turn."""
         before, self._looks = self._looks, dict(looks)
         passed_s, self._at = now - self._at, now
-        allowed = int(ASKED_PER_S * passed_s) + 1 if serves else 0
+        allowed = int(ASKED_PER_S * passed_s) + 1
         for key in before.keys() - looks.keys():
             self._credit.pop(key, None)
             self._seen_at.pop(key, None)
@@ -66,7 +66,8 @@ class Traffic:
             is_new = former.stats.last_handshake != look.stats.last_handshake
             if is_new or former.stats.endpoint != look.stats.endpoint:
                 moved.add(key)
-            if self._unexplained(key, former, look, is_new) > allowed * look.probe_bytes:
+            answers = allowed * look.probe_bytes if key in clients else 0
+            if self._unexplained(key, former, look, is_new) > answers:
                 self._seen_at[key] = now
         self.moved = frozenset(moved)
         self.carrying = frozenset(key for key, at in self._seen_at.items() if now - at <= HELD_S)
