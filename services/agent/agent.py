@@ -56,8 +56,10 @@ class Agent:
     async def _leave(self) -> None:
         """Say goodbye while there is a bus."""
         if self._member is not None:
-            await self._member.holdings.leave()
-            await self._member.signalling.leave()
+            try:
+                await self._member.holdings.leave()
+            finally:
+                await self._member.signalling.leave()
 
     async def _clean_up(self) -> Mapping[str, str]:
         left = await self._base.loop.stop()

@@ -49,14 +49,14 @@ class Lifetime:
     ) -> int:
         """Work until told to stop, drain and leave while the work still goes on, then clean up; gives the exit code.
 
-        clean_up: gives what could not be removed. It is not called when the work fails.
+        clean_up: gives what could not be removed. Called however drain and leave end, and not when the work fails.
         """
 
         async def end() -> None:
             await self._stop.wait()
             if not self._at_once.is_set():
-                await first_of(drain(self._drain_s), self._hurried())
-            await leave()
+                await _whatever_happens(first_of(drain(self._drain_s), self._hurried()), "clients were not waited for")
+            await _whatever_happens(leave(), "said no goodbye")
 
         await first_of(work(), end())
         left = await clean_up()
@@ -67,3 +67,10 @@ class Lifetime:
 
     async def _hurried(self) -> None:
         await self._at_once.wait()
+
+
+async def _whatever_happens(part: Awaitable[None], otherwise: str) -> None:
+    """Go on when the part fails, and say so: nobody would find what is left in the kernel."""
+    (problem,) = await asyncio.gather(part, return_exceptions=True)
+    if problem is not None:
+        log.error(otherwise, exc_info=problem)

@@ -93,6 +93,48 @@ async def test_one_who_asked_and_went_away_does_not_keep_others_from_hearing() -
     assert await other == {}
 
 
+@pytest.mark.parametrize("failing", ["drain", "leave", "both"])
+@pytest.mark.parametrize("problem", [ValueError("broken"), asyncio.CancelledError()], ids=["error", "cancelled"])
+async def test_the_kernel_is_cleaned_up_however_the_farewell_ends(
+    failing: str, problem: BaseException, capsys: pytest.CaptureFixture[str]
+) -> None:
+    life = Life({"link wt0": "busy"})
+
+    async def fail(*_: float) -> None:
+        raise problem
+
+    drain, leave = (fail if failing in (one, "both") else None for one in ("drain", "leave"))
+    running = asyncio.create_task(
+        life.lifetime.run(life._work, drain or life._drain, leave or life._leave, life._clean_up)
+    )
+    life.has_clients = False
+    life.lifetime.stop(5.0)
+    assert await running == 1
+    assert await life.lifetime.down(0.0) == {"link wt0": "busy"}
+    assert life.done[-2:] == ["worked", "cleans up"]
+    assert ("leaves" in life.done) == (failing == "drain")
+    said = capsys.readouterr().out
+    assert ("] clients were not waited for" in said) == (failing != "leave")
+    assert ("] said no goodbye" in said) == (failing != "drain")
+
+
+async def test_work_that_fails_while_clients_leave_removes_nothing() -> None:
+    life = Life()
+    over = asyncio.Event()
+
+    async def fail() -> None:
+        await over.wait()
+        raise OSError("broken")
+
+    running = asyncio.create_task(life.lifetime.run(fail, life._drain, life._leave, life._clean_up))
+    life.lifetime.stop(5.0)
+    await eventually(lambda: life.done == ["drains for 5.0 s"])
+    over.set()
+    with pytest.raises(OSError, match="broken"):
+        await running
+    assert life.done == ["drains for 5.0 s"]
+
+
 async def test_work_that_fails_removes_nothing() -> None:
     life = Life()
 
