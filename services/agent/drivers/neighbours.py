@@ -16,6 +16,8 @@ from services.agent.drivers.rtnl_floating import FloatingAddresses
 SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 ARPHRD_ETHER = 1  # linux/if_arp.h
 FRAME = 2048
+AT_ONCE = 64
+"""Frames; the rest is read in the next turn of the loop, so that a loud LAN holds nothing else up."""
 
 
 class NoEthernet(OSError):
@@ -66,16 +68,17 @@ class Neighbours:
         self._send(announcement(self._address, self.mac, routes=True))
 
     def heard(self) -> list[str]:
-        """The MACs, in hexadecimal, of other hosts that said since then that they have it."""
+        """The MACs, in hexadecimal, of other hosts that said since then that they have it; a part where many did."""
         found: list[str] = []
-        while True:
+        for _ in range(AT_ONCE):
             try:
                 frame = self._socket.recv(FRAME)
             except OSError:  # nothing is left, or the interface is down or gone
-                return found
+                break
             mac = claimed_by(frame, self._address)
             if mac is not None and mac != self.mac:
                 found.append(mac.hex())
+        return found
 
     def _send(self, frame: bytes) -> None:
         try:

@@ -110,6 +110,15 @@ async def test_the_lan_follows_whoever_announces_the_address(lan: Lan, text: str
     b.close()
 
 
+async def test_a_lan_that_says_much_is_heard_a_part_at_a_time(lan: Lan) -> None:
+    a, b = lan.on(lan.a, "192.0.2.254"), lan.on(lan.b, "192.0.2.254")
+    for _ in range(70):
+        b.announce()
+    assert [len(await heard(a)) for _ in range(2)] == [64, 6]
+    a.close()
+    b.close()
+
+
 def _send(from_: str, to: str) -> None:
     """Have the host's kernel look for the neighbour."""
     import socket
