@@ -5,7 +5,7 @@ import time
 from services.agent.cells import Watch
 from services.agent.core.ha.leading import leading
 from services.agent.core.ha.probing import Targets
-from services.agent.core.ha.targets import Verdicts, targets
+from services.agent.core.ha.targets import Verdicts, targets, until_known
 from services.agent.ports import Asking
 from services.agent.situation import PassResult, Situation
 from shared.tasks import end_if_cancelled
@@ -37,7 +37,7 @@ class ProbeTargets:
     def step(self) -> float | None:
         """Ask who is due, and judge; the monotonic second of the next step."""
         self._look_at_routes()
-        asked_at = self._asking.ask(self._targets)
+        asked_at = self._asking.ask(until_known(self._targets, self._situation.targets.value))
         verdicts = self._verdicts.judge(self._asking.health, time.monotonic())
         if verdicts != self._situation.targets.value:
             self._situation.targets.set(verdicts)

@@ -6,7 +6,7 @@ import pytest
 
 from services.agent.core.ha.probing import Target
 from services.agent.core.ha.standing import Health, Verdict
-from services.agent.core.ha.targets import Verdicts, targets, unusable, verdict_of
+from services.agent.core.ha.targets import Verdicts, targets, until_known, unusable, verdict_of
 from shared.events.documents import Probe
 
 OVERLAY = (ip_network("100.64.0.0/16"),)
@@ -59,6 +59,26 @@ def test_a_target_that_routes_have_in_common_is_asked_once_as_often_as_one_of_th
 def test_many_targets_are_asked_less_often() -> None:
     many = [Probe(kind="icmp", address=f"10.9.{number // 250}.{number % 250}") for number in range(1000)]
     assert {one.pace_s for one in targets(many).values()} == {2.0}
+
+
+def test_a_target_is_asked_twice_a_second_until_there_is_a_verdict_on_it_g3() -> None:
+    """One lost packet at the start would else withdraw a route until the next question, as much as a minute."""
+    asked = targets([tcp(interval_ms=60_000), ICMP])
+    slow, fast = sorted(asked, key=lambda key: -asked[key].pace_s)
+
+    def paces(verdicts: dict[str, Verdict]) -> tuple[float, float]:
+        found = until_known(asked, verdicts)
+        return found[slow].pace_s, found[fast].pace_s
+
+    assert paces({}) == (0.5, 0.2)
+    assert paces({slow: "unknown", fast: "unknown"}) == (0.5, 0.2)
+    assert paces({slow: "up"}) == (60.0, 0.2)
+    assert paces({slow: "down"}) == (60.0, 0.2)
+
+
+def test_many_new_targets_are_asked_no_more_often_than_that_many_can_be() -> None:
+    many = targets(Probe(kind="icmp", address=f"10.9.{number // 250}.{number % 250}") for number in range(1000))
+    assert {one.pace_s for one in until_known(many, {}).values()} == {2.0}
 
 
 @pytest.mark.parametrize(

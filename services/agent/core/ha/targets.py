@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from services.agent.core.ha.probing import Target, Targets
 from services.agent.core.ha.standing import Health, Verdict
 from services.agent.core.intervals import Network, parse
@@ -20,6 +22,9 @@ GOOD_FOR_S = 3.0
 
 NEVER_ANSWERED_S = 2.0
 """Who was asked for that long and never answered is silent as well."""
+
+UNTIL_KNOWN_S = 0.5
+"""Between two questions before there is a verdict, so that no single lost one makes it."""
 
 
 def unusable(probe: Probe, networks: Sequence[Network], overlay: Iterable[Network]) -> str:
@@ -46,6 +51,15 @@ def targets(probes: Iterable[Probe]) -> Targets:
         paces[whom] = min(paces.get(whom, float("inf")), probe.interval_ms / 1000)
     least = len(paces) / PER_SECOND
     return {_key(*whom): Target(whom[0], max(pace, least), whom[1]) for whom, pace in paces.items()}
+
+
+def until_known(asked: Targets, verdicts: Mapping[str, Verdict]) -> Targets:
+    """The targets, those without a verdict asked more often where they are asked seldom."""
+    pace_s = max(UNTIL_KNOWN_S, len(asked) / PER_SECOND)
+    return {
+        key: replace(one, pace_s=pace_s) if one.pace_s > pace_s and verdicts.get(key, "unknown") == "unknown" else one
+        for key, one in asked.items()
+    }
 
 
 class Verdicts:
