@@ -5,12 +5,13 @@ Layouts: linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_tcp.h.
 
 import errno
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
+from typing import TypeAlias
 
 from services.agent.core.ha.flows import Flow, FlowState
 from services.agent.core.intervals import Version
-from services.agent.drivers import netlink
+from services.agent.drivers import netlink, sysctl
 from services.agent.drivers.netlink import Message, Netlink, Refusal, Request, attribute, attributes, nested
 from services.agent.errors import MechanismMissing
 
@@ -24,27 +25,50 @@ CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE = 1, 1
 CTA_FILTER_ORIG_FLAGS = 1
 F_IP_SRC, F_PROTO_NUM = 1 << 0, 1 << 3
 
+Timeouts: TypeAlias = Mapping[int, tuple[int, ...]]
+
 VERSIONS: tuple[Version, Version] = (4, 6)
 _FAMILY: dict[Version, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 _STATES: dict[int, FlowState] = {1: "opening", 2: "opening", 3: "open", 9: "opening"}
 """enum tcp_conntrack: SYN_SENT, SYN_RECV, ESTABLISHED, SYN_SENT2. In the others one side is done."""
-_TIMEOUTS_S: dict[int, tuple[int, ...]] = {1: (120,), 2: (60,), 3: (432_000, 300), 9: (120,)}
-"""How long an entry is kept after a packet, by state: the kernel's values. Of a connection with unconfirmed data the
-second one. Whoever sets shorter ones has connections that look idle."""
+_TIMEOUTS_S: Timeouts = {1: (120,), 2: (60,), 3: (432_000, 300), 9: (120,)}
+"""How long an entry is kept after a packet, by state: the kernel's values, where those of this host cannot be read. Of
+a connection with unconfirmed data the second one."""
+_SETTINGS: dict[int, tuple[str, ...]] = {
+    1: ("syn_sent",),
+    2: ("syn_recv",),
+    3: ("established", "unacknowledged"),
+    9: ("syn_sent",),
+}
+_PREFIX = "net/netfilter/nf_conntrack_tcp_timeout_"
 
 
 class Conntrack:
     """Raises MechanismMissing where the kernel cannot do it, and OSError when an answer is lost.
 
     connect: opens the netlink socket when it is needed first; until then a kernel that lacks it is not noticed.
+    settings: reads kernel settings of the same network namespace, path → value.
     """
 
-    def __init__(self, connect: Callable[[], Netlink]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Netlink],
+        settings: Callable[[Iterable[str]], Mapping[str, str]] = sysctl.read,
+    ) -> None:
         self._connect = connect
+        self._settings = settings
 
     @cached_property
     def _netfilter(self) -> Netlink:
         return self._connect()
+
+    def _timeouts(self) -> Timeouts:
+        """Read each time: people change them while connections are under way."""
+        set_here = self._settings(f"{_PREFIX}{name}" for names in _SETTINGS.values() for name in names)
+        return {
+            state: tuple(int(set_here.get(_PREFIX + name, usual)) for name, usual in zip(names, usuals, strict=True))
+            for (state, names), usuals in zip(_SETTINGS.items(), _TIMEOUTS_S.values(), strict=True)
+        }
 
     def begun_by(self, addresses: Collection[str]) -> list[Flow]:
         """Connections whose first packet came from one of the addresses.
@@ -87,8 +111,9 @@ class Conntrack:
         listed = self._netfilter.dump(Request(CT_GET, 0, _head(version) + (chosen if flags else b"")))
         if isinstance(listed, Refusal):
             raise MechanismMissing(f"the kernel does not list connections ({listed.text}): {_REMEDY}")
+        timeouts = self._timeouts()
         for message in listed:
-            if (found := _flow(message, version)) is not None:
+            if (found := _flow(message, version, timeouts)) is not None:
                 yield found
 
 
@@ -99,7 +124,7 @@ def _head(version: Version) -> bytes:
     return bytes((_FAMILY[version], 0, 0, 0))
 
 
-def _flow(message: Message, version: Version) -> Flow | None:
+def _flow(message: Message, version: Version, timeouts: Timeouts) -> Flow | None:
     """None for an entry of the other family, which a kernel without filters lists."""
     parts = attributes(message.body[4:])
     tuple_ = attributes(parts[CTA_TUPLE_ORIG])
@@ -117,11 +142,12 @@ def _flow(message: Message, version: Version) -> Flow | None:
         source=int.from_bytes(addresses[CTA_IP_SRC[version]]),
         destination=int.from_bytes(addresses[CTA_IP_DST[version]]),
         state=_STATES.get(state[0], "closing") if state else "",
-        idle_s=_idle_s(state[0], int.from_bytes(parts[CTA_TIMEOUT])) if state and CTA_TIMEOUT in parts else 0,
+        idle_s=_idle_s(timeouts.get(state[0], ()), parts[CTA_TIMEOUT]) if state and CTA_TIMEOUT in parts else 0,
         handle=_head(version) + b"".join(named),
     )
 
 
-def _idle_s(state: int, left_s: int) -> int:
-    """How long ago a packet passed, if the entry is kept for `left_s` more seconds."""
-    return min((full - left_s for full in _TIMEOUTS_S.get(state, ()) if full >= left_s), default=0)
+def _idle_s(timeouts_s: tuple[int, ...], left: memoryview) -> int:
+    """How long ago a packet passed. left: for how many seconds more the entry is kept."""
+    left_s = int.from_bytes(left)
+    return min((full - left_s for full in timeouts_s if full >= left_s), default=0)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
+from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from deploy.lab.netns import Namespace, address, connect
 from services.agent.core.ha.flows import Flow, Socket
 from services.agent.core.kernel import Hook, NftChain, Ruleset
 from services.agent.core.rule import Connection, Rule
-from services.agent.drivers import netlink
+from services.agent.drivers import netlink, sysctl
 from services.agent.drivers.conntrack import Conntrack
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.nft import Nft
@@ -50,7 +51,8 @@ class Pair(NamedTuple):
         return TcpSockets(partial(self.here.call, Netlink, netlink.SOCK_DIAG))
 
     def conntrack(self) -> Conntrack:
-        return Conntrack(partial(self.here.call, Netlink, netlink.NETFILTER))
+        connect = partial(self.here.call, Netlink, netlink.NETFILTER)
+        return Conntrack(connect, lambda paths: self.here.call(sysctl.read, paths))
 
 
 @pytest.fixture
@@ -172,6 +174,18 @@ def test_connections_are_found_by_who_began_them_and_forgotten(pair: Pair, versi
         assert conntrack.begun_by([HERE[version]]) == []
         assert conntrack.forget([found]) == 0, "it is forgotten already"
         assert len(conntrack.begun_by([ELSEWHERE[version]])) == 1
+        mine.close()
+        theirs.close()
+
+
+def test_idleness_follows_the_time_outs_that_are_set_here(pair: Pair) -> None:
+    """A host that keeps connections for a shorter time has none that look idle while they are not."""
+    setting = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established")
+    pair.here.call(setting.write_text, "3600")
+    with pair.listener(4) as listener:
+        mine, theirs = opened(pair, listener, 4, HERE[4])
+        (found,) = pair.conntrack().tcp()
+        assert 0 <= found.idle_s <= 5
         mine.close()
         theirs.close()
 
