@@ -208,7 +208,10 @@ def history(
     whimbrel networks history office --json
     ```
     """
-    switches = _ask(_path(socket, interface), "history", ids=[network] if network else [])
+    path = _path(socket, interface)
+    switches = _ask(path, "history", ids=[network] if network else [])
+    if network and not switches and all(one["id"] != network for one in _ask(path, "networks")):
+        raise Failed(f"not offered to this host: {network}; see `whimbrel networks ls`")
     if json:
         print_json(switches)
     elif switches:

@@ -101,14 +101,15 @@ def test_the_check_says_what_is_amiss(shown: dict[str, object], reason: str) -> 
     assert agent.amiss(shown) == reason
 
 
-def answering(listener: socket.socket, result: object) -> threading.Thread:
-    """An agent that answers one question."""
+def answering(listener: socket.socket, *results: object) -> threading.Thread:
+    """An agent that answers so many questions."""
 
     def tell() -> None:
-        connection, _ = listener.accept()
-        connection.recv(4096)  # closing with a question unread would take the answer back
-        connection.sendall(json.dumps({"result": result}).encode() + b"\n")
-        connection.close()
+        for result in results:
+            connection, _ = listener.accept()
+            connection.recv(4096)  # closing with a question unread would take the answer back
+            connection.sendall(json.dumps({"result": result}).encode() + b"\n")
+            connection.close()
 
     telling = threading.Thread(target=tell)
     telling.start()
@@ -216,3 +217,21 @@ def test_networks_history_says_who_followed_whom_and_why(
     assert " ".join(lines[1].split()) == (
         "2026-01-02 03:04:05 office 10.1.0.0/16 gw-a.test nobody the one before does not answer, and no other is usable"
     )
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ("office", (0, "Nothing was switched.\n", "")),
+        ("attic", (1, "", "error: not offered to this host: attic; see `whimbrel networks ls`\n")),
+    ],
+)
+def test_a_history_of_a_network_that_is_none_is_refused(
+    listener: socket.socket, whimbrel: Run, tmp_path: Path, network: str, said: tuple[int, str, str]
+) -> None:
+    listener.settimeout(5.0)
+    telling = answering(listener, [], [{"id": "office"}])
+    asked = whimbrel("networks", "history", network, "--socket", str(tmp_path / "agent.sock"))
+    telling.join()
+    assert (asked.code, asked.out, asked.err) == said
