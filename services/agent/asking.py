@@ -9,7 +9,7 @@ from services.agent.core.ha.echo import Echo, Reason, Refused
 from services.agent.core.ha.probing import Prober, Question, Targets
 from services.agent.core.ha.standing import Health
 from services.agent.ports import ConnectDriver, EchoDriver
-from shared.metrics import REGISTRY, Counter, Histogram
+from shared.metrics import REGISTRY, Counter, Gauge, Histogram
 
 SECRET_BYTES = 32
 
@@ -21,6 +21,12 @@ _refused = Counter(
 )
 _ignored = Counter(
     "whimbrel_agent_probe_answers_ignored", "Answers that count for nothing", ["purpose", "reason"], registry=REGISTRY
+)
+_missed = Gauge(
+    "whimbrel_agent_probe_missed_seconds",
+    "Time in which this host did not listen to answers, or that its clock jumped: nobody is down for it",
+    ["purpose"],
+    registry=REGISTRY,
 )
 _took = Histogram(
     "whimbrel_agent_probe_rtt_seconds",
@@ -51,6 +57,7 @@ class Asking:
         self._sent, self._unsent = _sent.labels(purpose), _unsent.labels(purpose)
         self._refused = _refused.labels(purpose)
         self._answered, self._took = _answered.labels(purpose), _took.labels(purpose)
+        _missed.labels(purpose).set_function(lambda: self._prober.missed_s)
 
     @property
     def health(self) -> Mapping[str, Health]:

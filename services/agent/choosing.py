@@ -26,6 +26,11 @@ _switches = Counter(
 _candidates = Gauge(
     "whimbrel_agent_candidates", "Routing peers of the HA sets that this host uses", ["state"], registry=REGISTRY
 )
+_ignored = Gauge(
+    "whimbrel_agent_candidates_ignored",
+    "Words on candidates of another key, which count for nothing",
+    registry=REGISTRY,
+)
 
 
 class Choosing:
@@ -45,6 +50,7 @@ class Choosing:
             situation.passed,
             situation.released,
         )
+        _ignored.set_function(lambda: self._sets.ignored)
         for cause in CAUSES:
             _switches.labels(cause)
         for state in STATES:

@@ -116,8 +116,10 @@ def test_a_routing_peer_that_is_down_is_left_in_the_same_turn_g2() -> None:
 
 def test_what_is_said_of_another_key_is_not_said_of_the_peer() -> None:
     host = Host()
+    before = host.sets.ignored
     host.look(health={"a": Health(verdict="down", public_key=make.key("before"))})
     assert host.carrier() == "a"
+    assert host.sets.ignored == before + 1
 
 
 def test_a_route_that_its_routing_peer_withdrew_goes_to_another_and_the_others_stay_g3() -> None:

@@ -395,3 +395,13 @@ def test_who_is_up_again_by_a_late_answer_and_silent_after_it_is_suspected_at_on
     world.run(3.0)
     assert [at for at in world.asked() if at > 10.65][:3] == [11.6, 11.65, 11.7]
     assert len(downs(world)) == 2
+
+
+@pytest.mark.parametrize(("now", "missed_s"), [(100.2, 0.0), (100.21, 0.0), (103.2, 2.98), (97.0, 3.0)])
+def test_what_nobody_listened_to_and_a_clock_that_jumps_count_as_no_silence_and_are_counted(
+    now: float, missed_s: float
+) -> None:
+    own = OwnTime(100.0)
+    own.plan(0.2)
+    own.advance(now)
+    assert own.missed_s == pytest.approx(missed_s)

@@ -85,6 +85,8 @@ class HaSets:
         self.decisions: Mapping[HaKey, Decision] = {}
         self.rankings: Mapping[HaKey, Ranking] = {}
         self.probed: Mapping[str, Probed] = {}
+        self.ignored = 0
+        """How often something was said of a candidate's former key, or of another one."""
 
     def update(self, known: Known, now: float, wall: float) -> tuple[Switch, ...]:
         """Take over what is known, and decide; gives what became otherwise. now: monotonic, wall: unix seconds."""
@@ -230,6 +232,7 @@ class HaSets:
         peer, presence = self._peers[peer_id], known.documents.presences.get(peer_id, NO_PRESENCE)
         health = known.health.get(peer_id, UNASKED)
         if health.public_key != peer.wireguard_key:
+            self.ignored += health is not UNASKED
             health = UNASKED
         metric, withdrawn = member.routes[0][0], ""
         if presence.withdrawn:

@@ -62,6 +62,11 @@ class Prober:
         self.changes = 0
         """How often a verdict became another one."""
 
+    @property
+    def missed_s(self) -> float:
+        """Seconds in which nobody listened, or that a clock jumped: they count as no silence."""
+        return self._time.missed_s
+
     def follow(self, targets: Targets, now: float) -> None:
         """These are to be asked from now on; who is new, or asked more often from now on, at once or nearly.
 
