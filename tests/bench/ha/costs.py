@@ -19,6 +19,8 @@ from tests.bench.figures import Figure, figure
 
 MINUTE_S = 60.0
 REST_S = 5.0
+IDLE_AFTER_S = 20.0
+"""A tunnel counts as one that carries packets for 10 s after the last one; until then more questions are asked."""
 COUNT = "whimbrel-lab-count"
 CLIENTS, EACH_S = 1000, 0.2
 LOAD_S = 20.0
@@ -28,7 +30,7 @@ def idle_client(stage: Stage) -> list[Figure]:
     """Frames that the client sends in a minute in which nobody wants anything of it."""
     underlay = stage.lab.topology.underlay
     with _without_pulse(stage):
-        time.sleep(REST_S)
+        time.sleep(IDLE_AFTER_S)
         load(
             underlay,
             "netdev",

@@ -12,6 +12,8 @@ import time
 
 _ECHO = struct.Struct("!BBHHH")
 _REQUEST = 8
+_IDENTIFIER = slice(24, 26)
+"""Behind an IP header without options."""
 _SOL_RAW, _ICMP_FILTER = 255, 1  # linux/socket.h, linux/icmp.h
 _ONLY_REPLIES = struct.pack("=I", 0xFFFFFFFE)
 BUFFER = 4 << 20
@@ -33,16 +35,17 @@ def ask(target: str, streams: int, each_s: float) -> None:
                     with contextlib.suppress(BlockingIOError):
                         raw.send(packets[number % streams])
                 sent = max(sent, due)
-                answered += _taken(raw)
+                answered += _taken(raw, streams)
                 select.select([], [], [], 0.002)
         print(100 * answered / max(1, sent))
 
 
-def _taken(raw: socket.socket) -> int:
+def _taken(raw: socket.socket, streams: int) -> int:
+    """How many answers have come in; the socket hears those to other programs' questions as well."""
     taken = 0
     with contextlib.suppress(BlockingIOError):
-        while raw.recv(256):
-            taken += 1
+        while packet := raw.recv(256):
+            taken += int.from_bytes(packet[_IDENTIFIER]) < streams
     return taken
 
 

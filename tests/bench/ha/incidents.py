@@ -9,12 +9,12 @@ from deploy.lab.ha.faults import DEATHS, DRAIN, HARMLESS, STOP
 from deploy.lab.ha.incident import Incident
 from deploy.lab.ha.pulse import Window
 from deploy.lab.ha.scenes import play_fault
-from deploy.lab.ha.stage import Stage
+from deploy.lab.ha.stage import STEADY, Stage
 from tests.bench.figures import Figure, figure
 from tests.bench.ha.record import Run
 
-REST = 50
-"""Requests before a scene, which say what the pulse costs by itself."""
+REST = STEADY
+"""Requests before a scene, which say what the pulse shows when nothing happens; on a settled stage all are answered."""
 AIM_MS = "< 1000"
 
 APART_S = 32.0
