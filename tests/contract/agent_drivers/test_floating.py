@@ -99,6 +99,10 @@ def test_an_interface_that_is_not_there_is_named(lan: tuple[Namespace, Namespace
     run_on(lan[0], scenario)
 
 
+@pytest.mark.xfail(
+    strict=False,
+    reason="a known fault: the kernel tells of an IPv6 address once more when it is usable, which is taken for others'",
+)
 def test_what_others_do_to_such_an_address_is_told_as_that_and_no_address_of_the_host_departs(
     lan: tuple[Namespace, Namespace],
 ) -> None:
