@@ -28,7 +28,7 @@ def stage() -> Iterator[Stage]:
 
 SURVIVE_DRAIN = pytest.mark.xfail(
     strict=False,
-    reason="a known fault: where masquerade is off, client and return address part for a while at a drain",
+    reason="a known fault: where masquerade is off, client and LAN move some milliseconds apart, and a packet is lost",
 )
 
 

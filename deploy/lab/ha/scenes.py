@@ -141,6 +141,8 @@ def _survive(stage: Stage, fault: Fault = MACHINE_OFF) -> list[Check]:
     try:
         stage.begin_pulse()
         stage.settle()
+        if not until(stage.returning, incident.LIMIT_S, LOOK_S):
+            raise LabFailed(f"{stage.carrier() or 'nobody'} carries, and has not got the return address")
         transfer, idle = _connections(stage)
         with contextlib.closing(transfer), contextlib.closing(idle):
             found = incident.suffer(stage, fault)

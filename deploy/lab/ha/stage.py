@@ -125,6 +125,11 @@ class Stage:
         usable = {peer["peerId"] for network in networks for peer in network["routingPeers"] if _is_usable(peer)}
         return {name for name in self.gateways if self._ids[name] in usable}
 
+    def returning(self) -> bool:
+        """Whether the gateway that carries has the return address, by its own word."""
+        status = ask(self.lab.socket(carrier), "status") if (carrier := self.carrier()) else None
+        return status is not None and any(one["heldHere"] for one in status["returnAddresses"])
+
     def switches(self, since: float) -> list[str]:
         """Why the client changed its gateway after that moment (unix seconds)."""
         history = ask(self.lab.socket("client"), "history") or []

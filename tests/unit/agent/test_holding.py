@@ -6,6 +6,7 @@ The matrix: the bus is there or away x the holder is in the LAN or not x the hol
 import pytest
 
 from services.agent.core.ha.holding import Announce, Ask, Holding
+from shared.events.facts import LeaseFact
 from shared.events.signals import Lease
 from tests.unit.agent.ha_lan import World
 
@@ -111,6 +112,17 @@ def test_a_drained_holder_hands_it_over_and_holds_it_on_where_nobody_else_is() -
     world.gateways["gw1"].leaving = True
     world.run(5.0)
     assert world.holders() == ["gw1"]
+
+
+def test_one_that_is_drained_before_it_has_the_address_leaves_it_to_another_though_the_lease_is_its_own() -> None:
+    """As after a change of the route, or a start: the lease is there already, and the LAN is asked first."""
+    world = World(PAIR)
+    world.lease, world.number = LeaseFact(holder="gw1", at=0.0), 7
+    world.run(0.1)
+    assert world.holders() == []
+    world.gateways["gw1"].leaving = True
+    assert after(world, ["gw2"]) < 0.5
+    assert world.takes == ["gw2"]
 
 
 def test_the_preferred_one_asks_for_it_after_three_good_seconds_and_after_longer_the_more_often_it_fell() -> None:

@@ -114,7 +114,7 @@ class Holding:
         """
         self._now = now
         self._betters = betters if self.lease is None else self._ranked_before(self.lease, betters)
-        if leaving and not self._leaving and self.holds:
+        if leaving and not self._leaving and (self.holds or self._owns()):
             self._give_way()
         if self._leaving and not leaving:
             self._able_since = now
@@ -167,6 +167,7 @@ class Holding:
             self._objected()
         if lease.holder == self._me:
             self._granted = self._granted or (before is not None and before.holder != self._me)
+            self._yielding = self._yielding or (before is None and self._leaving and not self.holds)
             self._confirmed = self.holds
             self._answer_contest(lease)
         else:
@@ -201,8 +202,7 @@ class Holding:
     @property
     def owes(self) -> bool:
         """Whether this host has the address, or a lease to give back."""
-        is_mine = self.lease is not None and self.lease.holder == self._me
-        return self.holds or self._present or (is_mine and self._reached)
+        return self.holds or self._present or (self._owns() and self._reached)
 
     @property
     def stranger(self) -> str:
@@ -234,6 +234,10 @@ class Holding:
         hears = wish == "contest" and self._received > self._received_when_answered
         return Wish(wish, lease.number, preferred, hears)
 
+    def _owns(self) -> bool:
+        """Whether the lease, as last told, is this peer's."""
+        return self.lease is not None and self.lease.holder == self._me
+
     def _deadlines(self) -> Iterator[float]:
         yield self._next_ask if self._able or self.holds else self._now + CHECK_EVERY_S
         if self.holds:
@@ -248,7 +252,7 @@ class Holding:
         if self.holds or not self._able or (self._yielding and self._reached):
             return
         if self._reached:
-            if self.lease and self.lease.holder == self._me and (self._granted or self._silent >= SILENT):
+            if self._owns() and (self._granted or self._silent >= SILENT):
                 self._hold(confirmed=True)
             return
         holder = self.lease.holder if self.lease else ""
