@@ -3,7 +3,6 @@
 Layouts: linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_tcp.h.
 """
 
-import errno
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
@@ -95,14 +94,9 @@ class Conntrack:
 
     def forget(self, flows: Iterable[Flow]) -> int:
         """Forget connections: the next packet of one is its first again. Gives how many were known."""
-        forgotten, handles = 0, [one.handle for one in flows]
-        for at in range(0, len(handles), netlink.BATCH):
-            batch = [Request(CT_DELETE, 0, handle) for handle in handles[at : at + netlink.BATCH]]
-            refused = self._netfilter.apply(batch)
-            for refusal in refused.values():
-                if refusal.number != errno.ENOENT:
-                    raise MechanismMissing(f"the kernel does not forget connections ({refusal.text}): {_REMEDY}")
-            forgotten += len(batch) - len(refused)
+        forgotten, refusal = self._netfilter.delete_all(CT_DELETE, [one.handle for one in flows])
+        if refusal is not None:
+            raise MechanismMissing(f"the kernel does not forget connections ({refusal.text}): {_REMEDY}")
         return forgotten
 
     def _dump(self, version: Version, wanted: bytes = b"", flags: int = 0) -> Iterator[Flow]:

@@ -5,6 +5,7 @@ Our own, because pyroute2 costs 17 MB and 0.3 s on import and is a hundred times
 """
 
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -174,6 +175,21 @@ class Netlink:
         A batch is not atomic: the others are done. At most BATCH at a time. Raises OSError when an answer is lost.
         """
         return self._apply(requests, last=len(requests) - 1) if requests else {}
+
+    def delete_all(self, kind: int, handles: Sequence[bytes]) -> tuple[int, Refusal | None]:
+        """Delete many objects by requests of that type; how many there were, and why the kernel kept one.
+
+        An object that has gone in the meantime is none that was kept.
+        """
+        deleted = 0
+        for at in range(0, len(handles), BATCH):
+            batch = handles[at : at + BATCH]
+            refused = self.apply([Request(kind, 0, handle) for handle in batch])
+            for refusal in refused.values():
+                if refusal.number != errno.ENOENT:
+                    return deleted, refusal
+            deleted += len(batch) - len(refused)
+        return deleted, None
 
     def transaction(self, requests: Sequence[Request], subsystem: int) -> Refusal | None:
         """Send the requests as one batch of nfnetlink, which does all of them, or none: then why the first is refused.

@@ -9,7 +9,7 @@ from typing import Any
 
 from nftables import Nftables
 
-from services.agent.core.firewall.holding import held_name
+from services.agent.core.firewall.gate import held_name
 from services.agent.core.firewall.permits import VERSIONS
 from services.agent.core.firewall.ruleset import shape
 from services.agent.core.intervals import Network, Range, Version, merge, of

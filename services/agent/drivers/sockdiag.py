@@ -3,7 +3,6 @@
 Layouts: linux/sock_diag.h, linux/inet_diag.h, struct tcp_info of linux/tcp.h.
 """
 
-import errno
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -54,14 +53,9 @@ class TcpSockets:
 
         One that has ended in the meantime is none that failed.
         """
-        ended, handles = 0, [one.handle for one in sockets]
-        for at in range(0, len(handles), netlink.BATCH):
-            batch = [Request(SOCK_DESTROY, 0, handle) for handle in handles[at : at + netlink.BATCH]]
-            refused = self._diag.apply(batch)
-            for refusal in refused.values():
-                if refusal.number != errno.ENOENT:
-                    raise MechanismMissing(f"the kernel does not end connections ({refusal.text}): {_REMEDY}")
-            ended += len(batch) - len(refused)
+        ended, refusal = self._diag.delete_all(SOCK_DESTROY, [one.handle for one in sockets])
+        if refusal is not None:
+            raise MechanismMissing(f"the kernel does not end connections ({refusal.text}): {_REMEDY}")
         return ended
 
     def _of(self, address: str) -> Iterator[Socket]:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from services.agent.core.changes import changed
 from services.agent.core.firewall.closing import FORWARD, INPUT, closed_rules, closed_sets, is_closed_set
-from services.agent.core.firewall.holding import held, held_sets
+from services.agent.core.firewall.gate import held, held_sets
 from services.agent.core.firewall.nat import clamp, masquerade_set, postrouting, strays
 from services.agent.core.firewall.permits import VERSIONS, Match, Selector, compiled
 from services.agent.core.firewall.probes import ANSWERS, clients, questions
