@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import AsyncIterator
 from functools import partial
@@ -200,9 +201,10 @@ def test_a_gateway_that_carries_nothing_for_a_client_refuses_its_probes_and_noth
         client = Client(version)
         async with client.running():
             await client.becomes("up")
+            late = client.health.loss  # answers that a busy machine gave too late
             await asyncio.to_thread(filter_with, hosts.gateway, allowed, "r")
             await client.becomes("down")
-            assert client.health.loss == 0.0, "it was told, and did not wait for answers that never come"
+            assert client.health.loss <= late, "it was told, and did not wait for answers that never come"
             person = Client(version, 4711)
             async with person.running():
                 await person.becomes("up")
@@ -242,16 +244,25 @@ def test_the_device_counts_for_a_probe_what_is_taken_off_for_it(hosts: Hosts, ve
         async def sent() -> int:
             return (await device.stats())[public(key(2))].tx_bytes
 
-        async def has_sent(count: int) -> bool:
-            return await sent() == count
+        numbers = itertools.count(2)
+
+        async def counts_what_is_taken_off() -> bool:
+            """Unless a handshake or a keepalive came between."""
+            expected = await sent() + 5 * probe_bytes(GATEWAY[version])
+            for number in itertools.islice(numbers, 5):
+                assert icmp.send(GATEWAY[version], echo.question(GATEWAY[version], number)) == ""
+
+            async def has_sent() -> int:
+                now = await sent()
+                return now if now >= expected else 0
+
+            seen: int = await eventually(has_sent)
+            return seen == expected
 
         try:
             assert icmp.send(GATEWAY[version], echo.question(GATEWAY[version], 1)) == ""
             await eventually(lambda: bool(icmp.read()), within_s=20.0)  # there is a session
-            before = await sent()
-            for number in range(2, 7):
-                assert icmp.send(GATEWAY[version], echo.question(GATEWAY[version], number)) == ""
-            await eventually(partial(has_sent, before + 5 * probe_bytes(GATEWAY[version])))
+            await eventually(counts_what_is_taken_off)
         finally:
             icmp.close()
             rtnl.close()
