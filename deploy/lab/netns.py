@@ -3,6 +3,7 @@
 import ctypes
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ _NETNS = Path("/run/netns")
 _CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000  # linux/sched.h
 _MS_BIND, _MS_REC, _MS_SLAVE = 0x1000, 0x4000, 1 << 19  # linux/mount.h
 _COMMAND_LIMIT_S = 20.0
+_LOOK_EVERY_S = 0.01
 
 _ENTER = 'mkdir -p "$0" /run/wireguard && mount --bind "$0" /run/wireguard && exec "$@"'
 """Shell of a process that gets a /run/wireguard of its host: $0 is the folder, $@ what to run."""
@@ -139,10 +141,24 @@ class Namespace:
 
 
 def connect(left: Namespace, left_interface: str, right: Namespace, right_interface: str) -> None:
-    """A cable between two hosts: a veth pair, both ends up."""
+    """A cable between two hosts: a veth pair, both ends up and carrying.
+
+    A link that has just been set up drops what is sent until the kernel's watcher of links has seen its carrier, which
+    a busy machine puts off for a second. Raises TimeoutError.
+    """
     left.ip("link", "add", left_interface, "type", "veth", "peer", "name", right_interface, "netns", right.name)
     left.ip("link", "set", left_interface, "up")
     right.ip("link", "set", right_interface, "up")
+    for host, interface in ((left, left_interface), (right, right_interface)):
+        _await_carrier(host, interface)
+
+
+def _await_carrier(host: Namespace, interface: str) -> None:
+    until = time.monotonic() + _COMMAND_LIMIT_S
+    while " state UP " not in host.ip("-oneline", "link", "show", "dev", interface):
+        if time.monotonic() > until:
+            raise TimeoutError(f"{interface} of {host.name} has no carrier")
+        time.sleep(_LOOK_EVERY_S)
 
 
 def address(host: Namespace, interface: str, prefix: str) -> None:
