@@ -102,6 +102,8 @@ def probe_targets(stage: Stage) -> Iterator[None]:
     """Meanwhile each gateway asks a host of the LAN on its own leg."""
     stage.put_routes(probe=PROBE)
     try:
+        if not until(stage.probing, LIMIT_S, LOOK_S):
+            raise LabFailed("the gateways do not ask their probe target, or get no answer")
         yield
     finally:
         stage.put_routes()

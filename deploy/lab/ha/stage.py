@@ -130,6 +130,11 @@ class Stage:
         status = ask(self.lab.socket(carrier), "status") if (carrier := self.carrier()) else None
         return status is not None and any(one["heldHere"] for one in status["returnAddresses"])
 
+    def probing(self) -> bool:
+        """Whether all gateways have asked the probe target of their route, and were answered, by their own word."""
+        statuses = [ask(self.lab.socket(name), "status") for name in self.gateways]
+        return all(status and any(one["probe"] == "up" for one in status["served"]) for status in statuses)
+
     def switches(self, since: float) -> list[str]:
         """Why the client changed its gateway after that moment (unix seconds)."""
         history = ask(self.lab.socket("client"), "history") or []
