@@ -59,6 +59,17 @@ class BusTransport(TcpTransport):
         if not self._bus.tls:
             raise NotTrusted("it requires TLS: write tls:// instead of nats:// in --bus")
 
+    async def readline(self) -> bytes:
+        """The next line of the server's that is not about whether this end is there: that is answered here.
+
+        nats-py reads lines only until it is let in, and takes any for the answer that it is. A server that has others
+        decide asks after a second or two whether whoever waits is still there.
+        """
+        while (line := bytes(await super().readline())).strip().upper() == b"PING":  # type: ignore[no-untyped-call]
+            self.write(b"PONG\r\n")  # type: ignore[no-untyped-call]
+            await self.drain()
+        return line
+
     async def drain(self) -> None:
         """Raises nothing for a connection that is lost: whoever reads notices the same.
 

@@ -5,13 +5,18 @@ import os
 import signal
 from pathlib import Path
 
+import nats.errors
 import pytest
 from nats.aio.msg import Msg
 
 from shared.bus import connection as connection_module
+from shared.bus.address import parse_bus
+from shared.bus.client import BusClient
 from shared.bus.connection import connect
 from shared.bus.embedded.config import credentials
 from shared.bus.embedded.server import NatsServer
+from shared.bus.keys import new_seed
+from shared.bus.transport import BusTransport
 from shared.events import subjects
 from tests.support.bus import LIMIT_S, Bus, eventually
 
@@ -55,6 +60,35 @@ async def test_a_connection_that_is_lost_while_it_closes_ends_without_an_error(t
     finally:
         server.kill()
         await server.wait()
+
+
+@pytest.mark.parametrize("says", ["PONG", "-ERR 'Authorization Violation'"])
+async def test_a_server_that_asks_first_whether_somebody_is_there_is_heard_out(says: str) -> None:
+    """As it does when it waits for management's word about who comes in."""
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"a","nonce":"b","max_payload":1,"headers":true}\r\n')
+        await reader.readuntil(b"PING\r\n")
+        writer.write(b"PING\r\n")
+        heard.append(await reader.readline())
+        writer.write(says.encode() + b"\r\n")
+        while await reader.read(1024):  # what it says goodbye with
+            pass
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1") as server:
+        bus = parse_bus(f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        client = BusClient(BusTransport(bus))
+        connecting = client.connect(list(bus.urls), nkeys_seed_str=new_seed("user"), allow_reconnect=False)
+        if says == "PONG":
+            await connecting
+            assert client.is_connected
+        else:
+            with pytest.raises(nats.errors.Error, match="Authorization Violation"):
+                await connecting
+        await client.close()
+    assert heard == [b"PONG\r\n"]
 
 
 async def test_a_cancellation_that_comes_with_an_answer_is_not_lost(tmp_path: Path) -> None:

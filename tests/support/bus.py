@@ -8,13 +8,15 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import nats
+import nats.errors
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
 from services.management.admission.jwt import Grant, admit, read_request, seal
+from shared.bus.address import parse_bus
+from shared.bus.client import BusClient
 from shared.bus.codec import decode
 from shared.bus.connection import connect
 from shared.bus.embedded import server
@@ -22,6 +24,7 @@ from shared.bus.embedded.config import MAX_PAYLOAD, Credentials, credentials, re
 from shared.bus.embedded.server import NatsServer
 from shared.bus.keys import curve_key
 from shared.bus.streams import ensure_streams
+from shared.bus.transport import BusTransport
 from shared.events import subjects
 from shared.events.logins import HOST_ACCOUNT
 from tests.support.ports import free_port
@@ -96,8 +99,14 @@ class Bus:
 
     async def peer(self, account: str, peer: str) -> Client:
         """A connection with the rights of that peer."""
-        client = await nats.connect(
-            self.url, user=f"{account}.{peer}", password="", inbox_prefix=subjects.inbox(peer), reconnect_time_wait=0.1
+        bus = parse_bus(self.url)
+        client = BusClient(BusTransport(bus))
+        await client.connect(
+            list(bus.urls),
+            user=f"{account}.{peer}",
+            password="",
+            inbox_prefix=subjects.inbox(peer),
+            reconnect_time_wait=0.1,
         )
         self._clients.append(client)
         return client

@@ -4,12 +4,14 @@ import asyncio
 from typing import Any
 
 import msgspec
-import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from shared.bus.address import parse_bus
+from shared.bus.client import BusClient
 from shared.bus.keys import new_seed, public_key
+from shared.bus.transport import BusTransport
 from shared.events import subjects
 
 REFUSED_WITHIN_S = 15.0
@@ -38,8 +40,10 @@ class Host:
         async def on_loss() -> None:
             self.closed.set()
 
-        self.client = await nats.connect(
-            self._url,
+        bus = parse_bus(self._url)
+        self.client = BusClient(BusTransport(bus))
+        await self.client.connect(
+            list(bus.urls),
             **(presented or {"nkeys_seed_str": self.seed}),
             inbox_prefix=subjects.inbox(self.name),
             allow_reconnect=False,
