@@ -4,6 +4,7 @@ Streams are read through nats-py (ordered.py), and so are subjects where FastStr
 the work: services/DESIGN.md draws the line.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,6 +21,8 @@ from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
 from shared.events.subjects import BadSubject
 from shared.metrics import REGISTRY, Counter
+
+KNOWN_WITHIN_S = 2
 
 Leave: TypeAlias = Callable[[], Awaitable[None]]
 """Ends a subscription after the messages at work."""
@@ -56,7 +59,8 @@ class Broker(NatsBroker):
     async def hear(self, pattern: str, handler: Callable[[Msg], Awaitable[None]], *, queue: str = "") -> Leave:
         """Hand each message on the subjects to the handler from now on, one after the other, as the bytes that came.
 
-        queue: of all who hear in the same queue group one is given the message. The broker must be connected.
+        The bus knows of it when this returns, or as soon as it is back if it is away. queue: of all who hear in the
+        same queue group one is given the message. The broker must be connected.
         """
         subscriber = self.subscriber(pattern, queue=queue, no_reply=True)
 
@@ -65,6 +69,8 @@ class Broker(NatsBroker):
             await handler(message.raw_message)
 
         await subscriber.start()
+        with contextlib.suppress(nats.errors.Error):
+            await (await self.connect()).flush(KNOWN_WITHIN_S)
         subscription: Any = subscriber.subscription
         leave: Leave = subscription.drain
         return leave

@@ -28,7 +28,6 @@ async def test_what_a_handler_cannot_read_is_noted_and_the_next_message_is_handl
 
     before = count("undecodable_messages"), count("handled_messages")
     leave = await (await over(service, Undecodables())).hear(PATTERN, take, queue="signal")
-    await service.flush()
     for data in (b"one", b"garbage", b"two"):
         await peer.publish(SUBJECT, data)
     await eventually(lambda: taken == [b"one", b"two"])
@@ -51,7 +50,6 @@ async def test_what_waits_when_a_handler_leaves_is_handled(bus: Bus) -> None:
         taken.append(message.data)
 
     leave = await (await over(service, Undecodables())).hear(PATTERN, take)
-    await service.flush()
     sent = [str(number).encode() for number in range(50)]
     for data in sent:
         await peer.publish(SUBJECT, data)
