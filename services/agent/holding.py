@@ -12,9 +12,10 @@ import structlog
 
 from services.agent.cells import Watch
 from services.agent.core.documents import Documents
-from services.agent.core.ha.holding import Announce, Ask, Holding, Wish
+from services.agent.core.firewall.returned import counting
+from services.agent.core.ha.holding import ANEW, USED_FOR_S, Announce, Ask, Holding, Wish
 from services.agent.core.ha.returns import Return, Returning, held, returns
-from services.agent.core.kernel import FloatingAddress
+from services.agent.core.kernel import Count, FloatingAddress, RuleName, Ruleset
 from services.agent.ports import AskManagement, LanDriver, NeighboursPort
 from services.agent.situation import Addresses, Situation
 from shared.bus.codec import decode, encode
@@ -25,10 +26,12 @@ from shared.metrics import REGISTRY, Counter, Gauge
 from shared.tasks import end_if_cancelled
 
 APART_S = 0.002
+COUNT_EVERY_S = USED_FOR_S
+"""60 us for an address."""
 AGAIN_S = 0.5
 """After a request that nobody answered, how long until the next one."""
 CHANGE_WITHIN_S = 0.7
-"""A change of a lease is answered at once, or management is not there."""
+"""All but a watch is answered at once, or management is not there."""
 
 LEAVE_WITHIN_S, LOOK_EVERY_S = 0.5, 0.01
 
@@ -60,6 +63,10 @@ class Holdings:
         self._documents: Documents | None = None
         self._addresses: Addresses | None = None
         self._known: Mapping[str, Return] = {}
+        self._ruleset: Ruleset | None = None
+        self._counting: Mapping[str, frozenset[RuleName]] = {}
+        self._counts: Mapping[RuleName, Count] = {}
+        self._count_at = 0.0
         self._ones: dict[str, _One] = {}
         self._adopted: frozenset[str] = frozenset()
         self._first_pass = situation.passed.value
@@ -112,6 +119,7 @@ class Holdings:
     def step(self) -> None:
         """Take what changed, do what is due, and say what comes of it."""
         self._follow()
+        self._count()
         sessions = self._situation.bus.value.sessions
         is_new, self._sessions = sessions != self._sessions, sessions
         for address, one in list(self._ones.items()):
@@ -132,12 +140,27 @@ class Holdings:
         self._documents, self._addresses = documents, addresses
         overlay = self._situation.local.interface
         self._known = returns(documents or Documents(), addresses.where.addresses, overlay)
+        self._counting = {}
         for address in self._known.keys() - self._ones.keys():
             self._ones[address] = _One(address, Holding(self._me, self._clock()))
+
+    def _count(self) -> None:
+        """Look what clients have sent, if that was not just done."""
+        ruleset, now = self._situation.passed.value.desired.ruleset, self._clock()
+        if ruleset is not self._ruleset:
+            self._ruleset, self._counting = ruleset, {}
+        if not self._known or now < self._count_at:
+            return
+        self._count_at = now + COUNT_EVERY_S
+        if not self._counting:
+            self._counting = {address: counting(ruleset, known.routes) for address, known in self._known.items()}
+        self._counts = self._lan.sent_by_clients()
 
     def _turn(self, one: "_One", known: Return | None) -> None:
         now, holding = self._clock(), one.holding
         self._attend(one, known)
+        rules = self._counting.get(one.address, ())
+        holding.used(sum(self._counts[rule].packets for rule in rules if rule in self._counts), now)
         if one.neighbours is not None:
             answers = one.neighbours.heard()
             holding.received(self._lan.received(one.interface), now)
@@ -209,9 +232,15 @@ class Holdings:
 
     async def _asked(self, route_id: str, wish: Wish) -> LeaseReply | None:
         request = LeaseRequest(
-            route_id=route_id, wish=wish.wish, known=wish.known, preferred=wish.preferred, hears=wish.hears
+            route_id=route_id,
+            wish=wish.wish,
+            known=wish.known,
+            preferred=wish.preferred,
+            hears=wish.hears,
+            used_s=wish.used_s,
         )
-        within_s = CHANGE_WITHIN_S + (LEASE_ANSWER_WITHIN_S if wish.wish == "watch" else 0.0)
+        waits = wish.wish == "watch" and wish.known != ANEW
+        within_s = CHANGE_WITHIN_S + (LEASE_ANSWER_WITHIN_S if waits else 0.0)
         answer = await self._ask(self._subject, encode(request), within_s)
         if answer is None:
             return None
@@ -278,6 +307,7 @@ class Holdings:
         now = self._clock()
         due = [one.holding.next_deadline() for one in self._ones.values()]
         due += [one.ask_at for one in self._ones.values() if one.ask_at > now]
+        due += [self._count_at] if any(not one.holding.holds for one in self._ones.values()) else []
         return max(0.0, min(due, default=now + 3600.0) - now)
 
 

@@ -18,9 +18,11 @@ from services.agent.core.ha.probing import Targets
 from services.agent.core.ha.standing import Health
 from services.agent.core.intervals import Network
 from services.agent.core.kernel import (
+    Count,
     FloatingAddress,
     ObservedRuleset,
     PeerStats,
+    RuleName,
     Ruleset,
     SetOrMap,
     WireGuardDevice,
@@ -273,13 +275,15 @@ class NeighboursPort(Protocol):
 class LanDriver(Protocol):
     """The LANs of this host: drivers/neighbours.py.
 
-    held: addresses of ours that the kernel has. received: packets that came in by an interface. neighbours: raises
-    OSError where the interface leads to none.
+    held: addresses of ours that the kernel has. received: packets that came in by an interface. sent_by_clients: what
+    the rules of core/firewall/returned.py count. neighbours: raises OSError where the interface leads to none.
     """
 
     async def held(self) -> Mapping[str, FloatingAddress]: ...
 
     def received(self, interface: str) -> int: ...
+
+    def sent_by_clients(self) -> Mapping[RuleName, Count]: ...
 
     def neighbours(self, interface: str, address: str, source: str) -> NeighboursPort: ...
 

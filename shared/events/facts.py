@@ -77,13 +77,15 @@ class LeaseFact(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="lease.
     """Who answers for a return address in the LAN. Producer and consumer: management. Key: account, lease.
 
     holder: peer id, "" for nobody. contender: who wants it, "" for nobody; preferred: because it ranks first, else
-    because it finds the holder silent in the LAN. hears: whether the contender hears anybody there.
+    because it finds the holder silent in the LAN. hears: whether the contender hears anybody there. used_s: for how
+    long clients have sent their packets for the LAN to the contender, and not to the holder.
     """
 
     holder: str
     contender: str = ""
     preferred: bool = False
     hears: bool = False
+    used_s: float = 0.0
     at: float = 0.0
 
 

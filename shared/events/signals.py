@@ -70,7 +70,7 @@ class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True, tag="lease-request
     """Ask about the lease of a route's return address. Producer: agent of a routing peer. Consumer: management.
 
     Key: account, peer. known: number of the lease that the wish goes by, -1 for none; when it is another one by now,
-    nothing is changed. preferred, hears: of a contest, as in LeaseFact.
+    nothing is changed. preferred, hears, used_s: of a contest, as in LeaseFact.
     """
 
     route_id: str
@@ -78,6 +78,7 @@ class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True, tag="lease-request
     known: int
     preferred: bool = False
     hears: bool = False
+    used_s: float = 0.0
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True, tag="lease-state.v1"):
@@ -91,6 +92,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, tag="lease-state.v1"):
     contender: str = ""
     preferred: bool = False
     hears: bool = False
+    used_s: float = 0.0
     candidates: tuple[str, ...] = ()
 
 

@@ -23,6 +23,8 @@ WATCHED = 150
 WAITING = round(BEAT_S / SPACING_S)
 """Of the newest requests, those that may still be answered."""
 WORSE = 2 * METRIC
+RETURN_ADDRESS = "192.168.77.254"
+OVERLAY_V4 = "100.64.0.0/10"
 LIMIT_S = 30.0
 FAILBACK_LIMIT_S = 90.0
 """A gateway that fell often waits for a minute."""
@@ -107,6 +109,25 @@ def probe_targets(stage: Stage) -> Iterator[None]:
         yield
     finally:
         stage.put_routes()
+
+
+@contextmanager
+def return_address(stage: Stage) -> Iterator[None]:
+    """Meanwhile nothing is masqueraded, and the LAN answers to an address that the gateway which carries has there."""
+    stage.lab.topology.return_route(OVERLAY_V4, via=RETURN_ADDRESS)
+    stage.put_routes(masquerade=False, return_address=RETURN_ADDRESS)
+    try:
+        stage.begin_pulse()
+        stage.settle()
+        if not until(stage.returning, LIMIT_S, LOOK_S):
+            raise LabFailed(f"{stage.carrier() or 'nobody'} carries, and has not got the return address")
+        yield
+    finally:
+        stage.put_routes()
+        stage.begin_pulse()
+    stage.settle()
+    if not until(stage.returns_nothing, LIMIT_S, LOOK_S):
+        raise LabFailed("gateways do not hear that their routes have no return address any more")
 
 
 @contextmanager

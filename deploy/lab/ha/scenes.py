@@ -9,14 +9,12 @@ import msgspec
 from deploy.lab.checks import Check
 from deploy.lab.ha import incident
 from deploy.lab.ha.connections import Held, Requests, requesting
-from deploy.lab.ha.faults import DEATHS, DRAIN, HARMLESS, MACHINE_OFF, PLANNED, STOP, Fault
+from deploy.lab.ha.faults import DEATHS, DRAIN, HARMLESS, LINK_DOWN, MACHINE_OFF, PLANNED, STOP, Fault
 from deploy.lab.ha.incident import Incident
 from deploy.lab.ha.stage import Stage
 from deploy.lab.lab import LabFailed
 from deploy.lab.probes import until
 
-RETURN_ADDRESS = "192.168.77.254"
-OVERLAY_V4 = "100.64.0.0/10"
 RESET_LIMIT_S = 5.0
 LOOK_S = 0.05
 
@@ -43,6 +41,7 @@ def scenes() -> tuple[Scene, ...]:
         Scene("rolling-restart", "both gateways are restarted under requests", _rolling_restart),
         Scene("reset", "masquerade on: connections over a dead gateway end at once", _reset),
         Scene("survive", "masquerade off and a return address: connections outlive the gateway", _survive),
+        Scene("survive-cut", "the same when it is cut off from its clients alone", partial(_survive, fault=LINK_DOWN)),
         Scene("survive-drain", "the same when the gateway is drained", partial(_survive, fault=DRAIN)),
         Scene("three", "a third gateway carries when two are off", _three),
     )
@@ -136,13 +135,7 @@ def _reset(stage: Stage) -> list[Check]:
 
 
 def _survive(stage: Stage, fault: Fault = MACHINE_OFF) -> list[Check]:
-    stage.lab.topology.return_route(OVERLAY_V4, via=RETURN_ADDRESS)
-    stage.put_routes(masquerade=False, return_address=RETURN_ADDRESS)
-    try:
-        stage.begin_pulse()
-        stage.settle()
-        if not until(stage.returning, incident.LIMIT_S, LOOK_S):
-            raise LabFailed(f"{stage.carrier() or 'nobody'} carries, and has not got the return address")
+    with incident.return_address(stage):
         transfer, idle = _connections(stage)
         with contextlib.closing(transfer), contextlib.closing(idle):
             found = incident.suffer(stage, fault)
@@ -152,10 +145,6 @@ def _survive(stage: Stage, fault: Fault = MACHINE_OFF) -> list[Check]:
                 raise LabFailed(f"the transfer does not go on over {found.after}")
             if not idle.answers():
                 raise LabFailed(f"nobody answers on the idle connection over {found.after}")
-    finally:
-        stage.put_routes()
-        stage.begin_pulse()
-    stage.settle()
     return [*checks, Check("the transfer goes on, and the idle connection is answered on")]
 
 

@@ -126,9 +126,20 @@ class Stage:
         return {name for name in self.gateways if self._ids[name] in usable}
 
     def returning(self) -> bool:
-        """Whether the gateway that carries has the return address, by its own word."""
-        status = ask(self.lab.socket(carrier), "status") if (carrier := self.carrier()) else None
-        return status is not None and any(one["heldHere"] for one in status["returnAddresses"])
+        """Whether the gateway that carries has the return address, by the word of all gateways."""
+        carrier, known = self.carrier(), self._return_addresses()
+        holders = {name: [one["heldHere"] or one["holder"] for one in found] for name, found in known.items()}
+        wanted = {name: [True if name == carrier else self._ids[carrier]] for name in known} if carrier else {}
+        return carrier != "" and holders == wanted
+
+    def returns_nothing(self) -> bool:
+        """Whether no gateway knows of a return address any more."""
+        return not any(self._return_addresses().values())
+
+    def _return_addresses(self) -> dict[str, list[dict[str, Any]]]:
+        """Gateway → what it says of them; of one whose agent does not run, nothing."""
+        statuses = {name: ask(self.lab.socket(name), "status") for name in self.gateways}
+        return {name: status["returnAddresses"] for name, status in statuses.items() if status}
 
     def probing(self) -> bool:
         """Whether all gateways have asked the probe target of their route, and were answered, by their own word."""

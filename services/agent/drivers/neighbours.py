@@ -6,10 +6,14 @@ The kernel's filter hands on nothing but what other hosts say of that address.
 import ctypes
 import socket
 import struct
+from collections.abc import Mapping
 
+from services.agent.core.firewall.returned import RETURNED
 from services.agent.core.ha.neighbours import announcement, claimed_by, filter_of, protocol, question
+from services.agent.core.kernel import NFT_TABLE, Count, RuleName
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Netlink, Refusal, Request
+from services.agent.drivers.nft_counts import counts
 from services.agent.drivers.rtnl import IFLA_IFNAME, IFLA_STATS64, LINK, RTM_GETLINK
 from services.agent.drivers.rtnl_floating import FloatingAddresses
 
@@ -92,6 +96,7 @@ class Lans:
 
     def __init__(self, rtnl: Netlink) -> None:
         self._rtnl = rtnl
+        self._netfilter = Netlink(netlink.NETFILTER)
         self.held = FloatingAddresses(rtnl).observe
         self.neighbours = Neighbours
 
@@ -101,6 +106,13 @@ class Lans:
             return received(self._rtnl, interface)
         except OSError:
             return 0
+
+    def sent_by_clients(self) -> Mapping[RuleName, Count]:
+        """What the rules of core/firewall/returned.py have counted; nothing where that cannot be read."""
+        try:
+            return counts(self._netfilter, NFT_TABLE, RETURNED)
+        except OSError:
+            return {}
 
 
 def received(rtnl: Netlink, interface: str) -> int:

@@ -16,18 +16,15 @@ from services.agent.core.intervals import Network, Range, Version, merge, of
 from services.agent.core.kernel import NFT_TABLE, Count, ObservedRuleset, RuleName, Ruleset, SetOrMap
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Netlink, Refusal, Request
-from services.agent.drivers.nft_counts import NFTA_RULE_TABLE, read_counts
+from services.agent.drivers.nft_counts import NFGENMSG, NFPROTO_INET, counts
 from services.agent.drivers.nft_sets import Contents, contents, fill_requests, refill_requests
-from services.agent.drivers.nft_text import ABSENT, NONE, change_script, destroy_script, read_listing, replace_script
+from services.agent.drivers.nft_text import ABSENT, change_script, destroy_script, read_listing, replace_script
 from services.agent.errors import MechanismMissing
 
 LIBRARY = "libnftables.so.1"
-NFT_MSG_GETTABLE, NFT_MSG_GETRULE, NFT_MSG_NEWGEN, NFT_MSG_GETGEN = (10 << 8 | kind for kind in (1, 7, 15, 16))
+NFT_MSG_GETTABLE, NFT_MSG_NEWGEN, NFT_MSG_GETGEN = (10 << 8 | kind for kind in (1, 15, 16))
 NFTA_GEN_ID, NFTA_TABLE_NAME, NFTA_TABLE_FLAGS = 1, 1, 2
 NFT_TABLE_F_DORMANT = 1
-NFPROTO_INET = 1
-NFGENMSG = 4
-"""Bytes of nfgenmsg, which begins with the family."""
 
 NOTHING: Mapping[str, SetOrMap] = {}
 
@@ -168,9 +165,7 @@ class Nft:
         return {} if code else contents(listing, ruleset.sets)
 
     def _counts(self) -> Mapping[RuleName, Count]:
-        body = bytes((NFPROTO_INET, 0, 0, 0)) + netlink.text(NFTA_RULE_TABLE, self._table)
-        listed = self._netfilter.dump(Request(NFT_MSG_GETRULE, 0, body))
-        return NONE if isinstance(listed, Refusal) else read_counts(message.body[NFGENMSG:] for message in listed)
+        return counts(self._netfilter, self._table)
 
     async def _list(self) -> ObservedRuleset:
         self._nft.set_json_output(True)

@@ -7,8 +7,12 @@ import struct
 from collections.abc import Iterable
 
 from services.agent.core.kernel import Count, RuleName
-from services.agent.drivers.netlink import attributes, read_text, text
+from services.agent.drivers.netlink import Netlink, Refusal, Request, attributes, read_text, text
 
+NFT_MSG_GETRULE = 10 << 8 | 7
+NFPROTO_INET = 1
+NFGENMSG = 4
+"""Bytes of nfgenmsg, which begins with the family."""
 NFTA_RULE_TABLE = 1
 NFTA_RULE_CHAIN, NFTA_RULE_USERDATA = 2, 7
 NFTA_EXPR_NAME, NFTA_EXPR_DATA = 1, 2
@@ -18,6 +22,13 @@ COMMENT = 0
 
 _COUNTER = text(NFTA_EXPR_NAME, "counter")
 _U64 = struct.Struct("!Q")
+
+
+def counts(netfilter: Netlink, table: str, chain: str = "") -> dict[RuleName, Count]:
+    """Of the table's rules, or of one chain's; none where there is no such table or chain. 9 us a rule."""
+    body = bytes((NFPROTO_INET, 0, 0, 0)) + text(NFTA_RULE_TABLE, table)
+    listed = netfilter.dump(Request(NFT_MSG_GETRULE, 0, body + (text(NFTA_RULE_CHAIN, chain) if chain else b"")))
+    return {} if isinstance(listed, Refusal) else read_counts(message.body[NFGENMSG:] for message in listed)
 
 
 def read_counts(rules: Iterable[memoryview]) -> dict[RuleName, Count]:

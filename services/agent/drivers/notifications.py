@@ -13,7 +13,8 @@ from services.agent.core.reconcile.steps import Kind
 from services.agent.core.reconcile.tables import KINDS, dirtied
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Message
-from services.agent.drivers.nft import NFPROTO_INET, NFT_MSG_NEWGEN, NFTA_GEN_ID
+from services.agent.drivers.nft import NFT_MSG_NEWGEN, NFTA_GEN_ID
+from services.agent.drivers.nft_counts import NFPROTO_INET
 from services.agent.drivers.rtnl import (
     ADDRESS,
     IFLA_IFNAME,

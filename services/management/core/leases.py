@@ -59,7 +59,12 @@ def decide(request: LeaseRequest, peer: str, held: LeaseFact, number: int, now: 
     match request.wish:
         case "contest" if held.holder not in ("", peer):
             return LeaseFact(
-                holder=held.holder, contender=peer, preferred=request.preferred, hears=request.hears, at=now
+                holder=held.holder,
+                contender=peer,
+                preferred=request.preferred,
+                hears=request.hears,
+                used_s=request.used_s,
+                at=now,
             )
         case "claim" if not held.holder or held.contender == peer:
             return LeaseFact(holder=peer, at=now)
@@ -78,4 +83,5 @@ def told(held: LeaseFact, number: int) -> Lease:
         contender=held.contender,
         preferred=held.preferred,
         hears=held.hears,
+        used_s=held.used_s,
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from deploy.lab.ha import incident
-from deploy.lab.ha.faults import DEATHS, DRAIN, HARMLESS, STOP
+from deploy.lab.ha.faults import DEATHS, DRAIN, HARMLESS, LINK_DOWN, MACHINE_OFF, STOP, Fault
 from deploy.lab.ha.incident import Incident
 from deploy.lab.ha.pulse import Window
 from deploy.lab.ha.scenes import play_fault
@@ -33,9 +33,16 @@ class FailBack:
         return incident.fail_back(stage)
 
 
+def returned(stage: Stage, fault: Fault) -> Incident:
+    """Without masquerading, and with a return address."""
+    with incident.return_address(stage):
+        return incident.suffer(stage, fault)
+
+
 PLAYS: dict[str, Callable[[Stage], Incident]] = {
     **{fault.name: partial(play_fault, fault=fault) for fault in (*DEATHS, STOP, DRAIN, *HARMLESS)},
     **{f"{fault.name}-without-bus": partial(play_fault, fault=fault, without_bus=True) for fault in (*DEATHS, STOP)},
+    **{f"{fault.name}-returned": partial(returned, fault=fault) for fault in (MACHINE_OFF, LINK_DOWN, STOP, DRAIN)},
     "failback": FailBack(),
 }
 LOSSLESS = frozenset({"failback", *(fault.name for fault in (STOP, DRAIN, *HARMLESS))})

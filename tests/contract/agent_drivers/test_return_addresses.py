@@ -2,19 +2,24 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Mapping
+from ipaddress import ip_network
 
 import pytest
 from msgspec.structs import replace
 
-from deploy.lab.netns import Namespace
+from deploy.lab.netns import Namespace, address, connect, run
 from services.agent.core.desired_state import Desired
-from services.agent.core.kernel import FloatingAddress
+from services.agent.core.firewall.returned import counting, returned
+from services.agent.core.firewall.served import Served
+from services.agent.core.kernel import Count, FloatingAddress, RuleName, Ruleset
 from services.agent.core.paths.whereabouts import InterfaceAddress, Whereabouts
-from services.agent.core.reconcile.desired import Local
+from services.agent.core.reconcile.desired import Local, desired
 from services.agent.drivers import netlink
-from services.agent.drivers.neighbours import Neighbours, received
+from services.agent.drivers.neighbours import Lans, Neighbours, received
 from services.agent.drivers.netlink import Netlink
+from services.agent.drivers.nft import Nft
 from services.agent.drivers.rtnl_floating import FloatingAddresses
 from services.agent.holding import Holdings
 from services.agent.situation import Addresses, Bus, PassResult, Situation
@@ -60,7 +65,7 @@ class Gateway:
     """One agent's part. kernel: what the loop would do."""
 
     def __init__(self, name: str, host: Namespace, management: Management, family: str) -> None:
-        self.name, self._host, self.management = name, host, management
+        self.name, self._host, self.management, self.clients = name, host, management, 0
         self.address = ADDRESS[family]
         self._rtnl = host.call(Netlink, netlink.ROUTE)
         self.situation = Situation(Local(public_key="", listen_port=1))
@@ -70,6 +75,10 @@ class Gateway:
         own = (f"192.0.2.{last}/24", f"2001:db8::{last}/64", f"fe80::{last}/64")
         where = Whereabouts(addresses=tuple(InterfaceAddress(interface="eth0", address=text) for text in own))
         self.situation.addresses.set(Addresses(where=where))
+        served = Served(
+            route_id="lan", networks=(ip_network(NETWORK[family]),), masquerade=False, matches=(), returned=True
+        )
+        self._ruleset = Ruleset(chains=returned("wt0", [served]))
         self._running: list[asyncio.Task[None]] = []
         self.start()
 
@@ -97,6 +106,15 @@ class Gateway:
     def received(self, interface: str) -> int:
         return received(self._rtnl, interface)
 
+    def sent_by_clients(self) -> Mapping[RuleName, Count]:
+        return dict.fromkeys(counting(self._ruleset, {"lan"}), Count(packets=self.clients))
+
+    async def is_sent_to(self) -> None:
+        """Clients send through it, until cancelled."""
+        while True:
+            self.clients += 1
+            await asyncio.sleep(0.02)
+
     def neighbours(self, interface: str, address: str, source: str) -> Neighbours:
         return self._host.call(Neighbours, interface, address, source)
 
@@ -115,8 +133,9 @@ class Gateway:
             self._host.call(asyncio.run, driver.delete(here.keys() - wanted.keys()))
             self._host.call(asyncio.run, driver.upsert({k: v for k, v in wanted.items() if here.get(k) != v}))
             local = self.situation.local
-            if self.situation.passed.value.desired.floating != wanted:
-                self.situation.passed.set(PassResult(local=local, desired=Desired(floating=wanted)))
+            now = Desired(floating=wanted, ruleset=self._ruleset)
+            if self.situation.passed.value.desired != now:
+                self.situation.passed.set(PassResult(local=local, desired=now))
             await asyncio.sleep(0.005)
 
 
@@ -186,3 +205,50 @@ async def test_without_management_the_holder_keeps_it_and_is_followed_when_it_is
     lan.a.ip("link", "set", "eth0", "down")
     await a.kill()
     await eventually(b.has_it)
+
+
+def test_the_kernel_counts_what_clients_send_to_networks_that_answer_to_a_return_address(make_host: MakeHost) -> None:
+    client, host, lan = (make_host() for _ in range(3))
+    connect(host, "wt0", client, "eth0")
+    connect(host, "eth0", lan, "eth0")
+    for one, interface, own in ((host, "wt0", "100.64.0.1/16"), (client, "eth0", "100.64.0.11/16")):
+        address(one, interface, own)
+    address(host, "eth0", "192.0.2.1/24")
+    host.ip("address", "add", "198.51.100.1/24", "dev", "eth0")
+    client.ip("route", "add", "default", "via", "100.64.0.1")
+    run(*host.command(["sysctl", "-qw", "net.ipv4.ip_forward=1"]))
+    routes = [
+        make.served("lan", "192.0.2.0/24", by=("gw",), return_address="192.0.2.254", masquerade=False),
+        make.served("other", "198.51.100.0/24", by=("gw",)),
+    ]
+    ruleset = desired(make.documents(make.me("gw"), [], routes=routes), make.local()).ruleset
+    assert ruleset is not None
+    assert host.call(asyncio.run, host.call(Nft).replace(ruleset)) is None
+    lans = host.call(lambda: Lans(Netlink(netlink.ROUTE)))
+    mine = counting(ruleset, {"lan"})
+    assert (len(mine), counting(ruleset, {"other"})) == (1, frozenset())
+    assert lans.sent_by_clients() == {}
+    for to in ("192.0.2.9", "198.51.100.9", "192.0.2.77"):
+        client.call(_send, to)
+    counted = lans.sent_by_clients()
+    assert {rule: count.packets for rule, count in counted.items()} == dict.fromkeys(mine, 2)
+
+
+def _send(to: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sending:
+        sending.sendto(b"x", (to, 9))
+
+
+async def test_who_gets_the_packets_of_clients_follows_a_holder_that_is_in_the_lan_and_not_on_the_bus(
+    pair: tuple[Lan, Gateway, Gateway],
+) -> None:
+    _, a, b = pair
+    await asked(a, 10)
+    a.situation.bus.set(Bus(standing="connecting", sessions=1))
+    await asked(a, 10)
+    assert not await b.has_it()
+    clients = asyncio.create_task(b.is_sent_to())
+    await eventually(b.has_it)
+    await eventually(lambda: a.situation.held.value == frozenset(), within_s=10.0)
+    assert (await a.has_it(), a.management.lease.holder) == (False, "b")
+    clients.cancel()

@@ -6,27 +6,30 @@ decision. Whoever is in one part of the LAN hears everybody else there.
 
 from collections.abc import Callable, Iterable
 
-from services.agent.core.ha.holding import Announce, Ask, Holding, Wish
+from services.agent.core.ha.holding import ANEW, Announce, Ask, Holding, Wish
+from services.agent.holding import CHANGE_WITHIN_S
 from services.management.core.leases import NOBODY, decide, told
-from shared.events.signals import Lease, LeaseRequest
+from shared.events.signals import LEASE_ANSWER_WITHIN_S, Lease, LeaseRequest
 
 STEP_S = 0.01
+CLIENTS_EVERY_S = 0.02
 
 
 class Gateway:
     """name: its peer id, and its MAC. kernel: whether the machine is on. agent: whether the agent runs, not frozen.
 
-    bus: whether it reaches management. part: of the LAN. able: as candidacy says. leaving: it is drained.
+    bus: whether it reaches management. unaware: of that it does not, while no request has run out of time. part: of
+    the LAN. able: as candidacy says. leaving: it is drained.
     """
 
     def __init__(self, name: str, betters: frozenset[str]) -> None:
         self.name = name
         self.betters = betters
         self.kernel = self.agent = self.bus = self.able = True
-        self.leaving = False
+        self.leaving = self.unaware = False
         self.part = 0
         self.has_address = False
-        self.received = 0
+        self.received = self.sent_by_clients = 0
         self.holding = Holding(name, 0.0)
         self.pending: Wish | None = None
         self.asked_at = 0.0
@@ -37,7 +40,10 @@ class Gateway:
 
 
 class World:
-    """names: ids of the gateways, by rank. takes: who took the address, in order."""
+    """names: ids of the gateways, by rank. takes: who took the address, in order.
+
+    clients: the gateways that clients send through, a packet each CLIENTS_EVERY_S.
+    """
 
     def __init__(self, names: Iterable[str], bus_s: float = 0.01) -> None:
         ranked = tuple(names)
@@ -46,6 +52,8 @@ class World:
         self.now = 0.0
         self.lease, self.number = NOBODY, 0
         self.takes: list[str] = []
+        self.clients: tuple[str, ...] = ()
+        self._sent_at = 0.0
         self.on_step: Callable[[], None] = lambda: None
         self._post: list[tuple[float, Callable[[], None]]] = []
 
@@ -57,6 +65,10 @@ class World:
             self._post = [(at, deliver) for at, deliver in self._post if at > self.now]
             for deliver in due:
                 deliver()
+            if self.now >= self._sent_at + CLIENTS_EVERY_S:
+                self._sent_at = self.now
+                for name in self.clients:
+                    self.gateways[name].sent_by_clients += 1
             for gateway in self.gateways.values():
                 if gateway.kernel and gateway.agent:
                     self._step(gateway)
@@ -86,6 +98,7 @@ class World:
         holding, now = gateway.holding, self.now
         holding.candidate(gateway.able, gateway.betters, now, leaving=gateway.leaving)
         holding.present(gateway.has_address, now)
+        holding.used(gateway.sent_by_clients, now)
         holding.received(gateway.received, now)
         if holding.next_deadline() <= now:
             holding.advance(now)
@@ -123,6 +136,9 @@ class World:
         ]
 
     def _ask_management(self, gateway: Gateway) -> None:
+        if gateway.unaware:
+            self._ask_in_vain(gateway)
+            return
         if not gateway.bus:
             gateway.holding.told(None, self.now)
             gateway.pending = None
@@ -135,9 +151,24 @@ class World:
                 return
         gateway.pending = wish
         request = LeaseRequest(
-            route_id="lan", wish=wish.wish, known=wish.known, preferred=wish.preferred, hears=wish.hears
+            route_id="lan",
+            wish=wish.wish,
+            known=wish.known,
+            preferred=wish.preferred,
+            hears=wish.hears,
+            used_s=wish.used_s,
         )
         self._post.append((self.now + self.bus_s, lambda: self._at_management(gateway, wish, request)))
+
+    def _ask_in_vain(self, gateway: Gateway) -> None:
+        """What is asked is answered by nobody, until the time for it has run out."""
+        wish = gateway.holding.wish()
+        if gateway.pending is None or (gateway.pending.wish, gateway.pending.known) != (wish.wish, wish.known):
+            gateway.pending, gateway.asked_at = wish, self.now
+        waits = wish.wish == "watch" and wish.known != ANEW
+        if self.now >= gateway.asked_at + CHANGE_WITHIN_S + (LEASE_ANSWER_WITHIN_S if waits else 0.0):
+            gateway.pending, gateway.asked_at = None, self.now
+            gateway.holding.told(None, self.now)
 
     def _at_management(self, gateway: Gateway, wish: Wish, request: LeaseRequest) -> None:
         if not gateway.bus:

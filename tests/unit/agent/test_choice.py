@@ -60,7 +60,8 @@ class Group:
         ({"metric": 9999}, {"draining": True}),
         ({"agentless": True, "metric": 9999}, {"draining": True}),
         ({"metric": 9999, "holds": True}, {"metric": 1}),
-        ({"holds": False}, {"agentless": True, "holds": True}),
+        ({"agentless": True, "holds": True}, {"holds": False}),
+        ({"holds": False}, {"draining": True, "holds": True}),
         ({"metric": 99, "relayed": True}, {"metric": 100}),
         ({"metric": 99, "rtt_s": 0.3}, {"metric": 100}),
         ({"rtt_s": 0.3}, {"relayed": True}),
@@ -69,7 +70,7 @@ class Group:
     ],
 )
 @pytest.mark.parametrize("names", ["ab", "ba"])
-def test_usable_before_agent_before_holder_before_metric_before_path_before_latency_g1(
+def test_usable_before_not_draining_before_holder_before_agent_before_metric_before_path_before_latency_g1(
     best: dict[str, Any], other: dict[str, Any], names: str
 ) -> None:
     found = Group(one(names[0], **best), one(names[1], **other))

@@ -249,3 +249,87 @@ def test_what_the_kernel_has_is_announced_three_times() -> None:
         holding.advance(now)
         said += [now for action in holding.take() if action == Announce()]
     assert said == [0.01, 0.11, 1.01]
+
+
+def used_over(world: World, *names: str) -> World:
+    """Clients send through these, and have done so for a while."""
+    world.clients = names
+    world.run(6.0)
+    return world
+
+
+def test_a_holder_that_clients_do_not_reach_is_followed_though_it_answers_in_the_lan_and_is_without_the_bus() -> None:
+    world = used_over(settled(), "gw1")
+    world.gateways["gw1"].bus, world.clients = False, ()
+    world.run(0.6)  # until clients find it silent
+    world.clients = ("gw2",)
+    world.run(0.7)
+    assert (world.lease.holder, world.takes) == ("gw2", ["gw1", "gw2"])
+    assert after(world, ["gw2"]) < 1.2, "the former one hears in the LAN that there is another"
+    world.run(60.0)
+    assert world.holders() == ["gw2"]
+
+
+def test_a_holder_that_does_not_know_yet_that_it_is_without_the_bus_leaves_it_to_who_follows() -> None:
+    world = used_over(settled(), "gw1")
+    world.gateways["gw1"].bus, world.gateways["gw1"].unaware, world.clients = False, True, ("gw2",)
+    world.run(0.5)
+    assert world.takes == ["gw1", "gw2"]
+    assert after(world, ["gw2"]) < 1.2
+    world.run(60.0)
+    assert world.takes == ["gw1", "gw2"]
+
+
+def test_a_holder_that_is_back_and_ranks_first_takes_it_again_from_who_followed_it() -> None:
+    world = used_over(settled(), "gw1")
+    world.gateways["gw1"].bus, world.clients = False, ("gw2",)
+    world.run(10.0)
+    world.gateways["gw1"].bus = True
+    assert after(world, ["gw1"]) < 10.0
+    world.clients = ("gw1",)
+    world.run(60.0)
+    assert world.takes == ["gw1", "gw2", "gw1"]
+
+
+def test_a_holder_that_clients_do_not_reach_gives_way_when_it_is_on_the_bus() -> None:
+    world = used_over(settled(), "gw1")
+    world.clients = ("gw2",)
+    assert after(world, ["gw2"]) < 0.4
+
+
+def test_a_holder_without_the_bus_that_clients_use_keeps_it() -> None:
+    world = used_over(settled("gw1", "gw2", "gw3"), "gw1")
+    world.gateways["gw1"].bus = False
+    world.run(60.0)
+    assert world.takes == ["gw1"]
+
+
+def test_a_holder_that_some_clients_use_keeps_it_and_is_not_asked_without_end() -> None:
+    world = used_over(settled(), "gw1")
+    before, world.clients = world.number, ("gw1", "gw2")
+    world.run(60.0)
+    assert world.takes == ["gw1"]
+    assert world.number - before < 24
+
+
+def test_clients_that_follow_late_do_not_bring_it_back() -> None:
+    world = used_over(settled(), "gw1")
+    world.gateways["gw1"].leaving = True
+    assert after(world, ["gw2"]) < 1.0
+    world.gateways["gw1"].leaving = False
+    world.run(1.5)
+    world.clients = ("gw2",)
+    world.run(1.0)
+    assert world.takes == ["gw1", "gw2"]
+
+
+def test_two_that_reach_different_clients_change_less_and_less_often() -> None:
+    """Packets so sparse that the holder has often none when it is asked."""
+    world = used_over(settled())
+    takes = []
+    for second in range(120):
+        world.gateways[("gw1", "gw2")[second % 2]].sent_by_clients += 1
+        world.run(1.0)
+        takes.append(len(world.takes))
+    assert takes[-1] <= 12
+    assert takes[-1] - takes[59] <= takes[59]

@@ -16,6 +16,7 @@ from services.agent.core.firewall.gate import held, held_sets
 from services.agent.core.firewall.nat import clamp, masquerade_set, postrouting, strays
 from services.agent.core.firewall.permits import VERSIONS, Match, Selector, compiled
 from services.agent.core.firewall.probes import ANSWERS, clients, questions
+from services.agent.core.firewall.returned import returned
 from services.agent.core.firewall.served import Destinations, Served, map_name
 from services.agent.core.firewall.sources import Sources
 from services.agent.core.firewall.underlay import marked, never_inside, never_spoofed
@@ -71,6 +72,8 @@ class Table:
         self._withdrawn: Collection[str] = ()
         self._clients: tuple[Selector, ...] = ()
         self._input = _input((), {})
+        self._interface = around.interface
+        self._returned: tuple[NftChain, ...] = ()
         self._maps: tuple[NftMap, ...] = ()
         self._ruleset: Ruleset | None = None
 
@@ -101,6 +104,8 @@ class Table:
         )
         if rules or routes:
             self._input = _input((match for said in inputs.values() for match in said), served)
+        if routes:
+            self._returned = returned(self._interface, served.values())
         if routes or not self._maps:
             for _, dispatch in self._dispatch:
                 dispatch.update(routes)
@@ -115,7 +120,7 @@ class Table:
         return Ruleset(
             sets=tuple(sorted(sets, key=_name)),
             maps=self._maps,
-            chains=tuple(sorted((*self._fixed, self._input, *permits), key=_name)),
+            chains=tuple(sorted((*self._fixed, *self._returned, self._input, *permits), key=_name)),
         )
 
 

@@ -24,13 +24,17 @@ NOT_BEHIND_AN_EXIT: dict[Version, tuple[str, ...]] = {
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """A route this host forwards for. distribution: groups whose members may use it, as far as its permits go."""
+    """A route this host forwards for. distribution: groups whose members may use it, as far as its permits go.
+
+    returned: what it leads to answers to a return address.
+    """
 
     route_id: str
     networks: tuple[Network, ...]
     masquerade: bool
     matches: tuple[Match, ...]
     distribution: tuple[str, ...] = ()
+    returned: bool = False
 
 
 class Destinations:

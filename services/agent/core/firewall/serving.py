@@ -69,6 +69,7 @@ class Serving:
             masquerade=route.masquerade,
             matches=route_matches(replace(route, permits=usable), self._rules),
             distribution=route.distribution,
+            returned=bool(route.return_address) and not route.masquerade,
         )
         return one, faults[0] if faults else ""
 

@@ -1,7 +1,7 @@
 """Which routing peer carries an HA group: candidates × incumbent × memory × now → who, why, and when to look again.
 
-A candidate is better than another by, in this order: it is usable, it has an agent and is not draining, it holds the
-return address of the route, its metric, a direct path, its latency (decision G1). From an incumbent that is usable only
+A candidate is better than another by, in this order: it is usable, it is not draining, it holds the return address of
+the route, it has an agent, its metric, a direct path, its latency (decision G1). From an incumbent that is usable only
 what is worth it moves anything, and only after a while, see `_due`.
 """
 
@@ -116,8 +116,12 @@ NEVER = float("inf")
 
 
 def _grade(one: Candidate) -> int:
-    """Who is about to stop comes after who has no agent any more, and either after all others."""
-    return 2 if one.draining else int(one.agentless)
+    """Who is about to stop comes after who has no agent any more, and either after all others.
+
+    Who holds the return address may be without an agent: nobody takes it from a kernel that answers for it, and answers
+    come from there.
+    """
+    return 2 if one.draining else int(one.agentless and not one.holds)
 
 
 def _order(one: Candidate) -> tuple[bool, int, bool, int, bool, bool, float, str]:

@@ -2,8 +2,9 @@
 
 The lease on the bus says who may hold the address; it has no end, so that a holder goes on while the bus is away.
 Whether the holder is there is asked in the LAN, where its kernel answers. Whoever finds it silent contests the lease,
-and takes it when the holder, which hears of that, does not object in time. Without a bus a holder that is silent for
-longer is followed by whoever ranks first of those that see that. All times are seconds on one monotonic clock.
+and takes it when the holder, which hears of that, does not object in time. So does who gets the packets of clients that
+the holder gets no more: they cannot reach it, although it is there. Without a bus a holder that is silent for longer is
+followed by whoever ranks first of those that see that. All times are seconds on one monotonic clock.
 """
 
 from collections import deque
@@ -12,6 +13,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from services.agent.core.ha.used import Used
 from shared.events.signals import Lease, LeaseWish
 
 ASK_EVERY_S = 0.1
@@ -32,6 +34,12 @@ GOOD_FOR_S = 3.0
 """A candidate that ranks before the holder asks for the address after it was well for so long (G4), and for twice as
 long after each time that it lost it within the last minute."""
 DAMPED_S, MOST_FALLS = 60.0, 6
+USED_FOR_S = 0.05
+"""Clients that send through this host for so long, instead of through the holder, do not merely follow late; twice as
+long for each time that it lost the address within the last minute, and for each that the holder had clients too."""
+MOST_DOUBLED = 10
+FOLLOWED_S, FOLLOW_WITHIN_S = 2.0, 5.0
+"""That is how long it takes until so long after the holder changed: a client may hear of it late."""
 POLITE_S = 1.0
 """A contest of another candidate, or a lease that was given back to one, is left to it for so long."""
 AGAIN_S = 1.0
@@ -44,6 +52,10 @@ OFFERED_EVERY_S = 30.0
 SETTLES_S = 0.3
 """What the former holder answered before it dropped the address has arrived."""
 ANNOUNCE_AFTER_S = (0.0, 0.1, 1.0)
+
+
+ANEW = -1
+"""`known` of a wish that is answered at once, however the lease stands."""
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -60,12 +72,14 @@ Action: TypeAlias = Ask | Announce
 
 
 class Wish(msgspec.Struct, frozen=True):
-    """What to ask management for now; a watch is open for as long as nothing else is wished."""
+    """What to ask management for now; a watch is open for as long as nothing else is wished. known: ANEW, or the number
+    of the lease that it goes by."""
 
     wish: LeaseWish
     known: int
     preferred: bool = False
     hears: bool = False
+    used_s: float = 0.0
 
 
 class Holding:
@@ -79,7 +93,7 @@ class Holding:
         self._now = now
         self.holds = adopted
         self.lease: Lease | None = None
-        self._reached = False
+        self._reached = self._doubted = False
         self._away_since = now + SESSION_WITHIN_S
         self._seen_at = now
         self._vacated_by = ""
@@ -92,6 +106,8 @@ class Holding:
         self._betters: frozenset[str] = frozenset()
         self._present = False
         self._since = now
+        self._used = Used()
+        self._holder, self._changed_at = "", float("-inf")
         self._received = 0
         self._received_when_answered = 0
         self._samples: deque[tuple[float, int]] = deque()
@@ -101,7 +117,7 @@ class Holding:
         self._silent = 0
         self._next_ask = now
         self._announcements: deque[float] = deque()
-        self._objections = 0
+        self._objections = self._overruled = 0
         self._contest_after = now
         self._falls: deque[float] = deque(maxlen=MOST_FALLS)
         self._defended_at = float("-inf")
@@ -141,6 +157,11 @@ class Holding:
         while len(self._samples) > 1 and self._samples[1][0] <= now - LISTEN_S:
             self._samples.popleft()
 
+    def used(self, packets: int, now: float) -> None:
+        """How many packets of clients for the LAN have come by this host so far."""
+        self._now = now
+        self._used.counted(packets, now)
+
     def answered(self, mac: str, now: float) -> None:
         """Another host of the LAN has the address, or says so. What was received until then was counted before."""
         self._now, self.answered_by, self._answered_at = now, mac, now
@@ -152,7 +173,7 @@ class Holding:
 
     def told(self, lease: Lease | None, now: float) -> None:
         """How the lease stands; None while nobody says so."""
-        self._now = now
+        self._now, self._doubted = now, False
         if lease is None:
             self._away_since = now if self._reached else self._away_since
             self._reached = False
@@ -162,6 +183,10 @@ class Holding:
             self._seen_at = now
             if before and before.holder != lease.holder:
                 self._silent = 0  # the new holder has not been asked yet
+                self._used.forget()
+            if lease.holder not in ("", self._holder):
+                self._changed_at = now if self._holder else self._changed_at
+                self._holder, self._overruled = lease.holder, 0
             self._vacated_by = before.holder if before and before.holder != self._me and not lease.holder else ""
         if before and before.contender == self._me != lease.contender and lease.holder not in ("", self._me):
             self._objected()
@@ -214,10 +239,10 @@ class Holding:
     def wish(self) -> Wish:
         """What to ask management for."""
         lease = self.lease
-        if lease is None:
-            return Wish("watch", -1)
+        if lease is None or self._doubted:
+            return Wish("watch", ANEW)
         wish: LeaseWish = "watch"
-        preferred = False
+        preferred, used_s = False, 0.0
         if lease.holder == self._me:
             if not self.holds and not self._present and (not self._able or self._yielding or self._is_answered()):
                 wish = "release"
@@ -227,12 +252,13 @@ class Holding:
             wish = "claim" if self._may_claim(lease) else "watch"
         elif self._able and lease.contender == self._me:
             is_over = self._now >= self._seen_at + OBJECT_WITHIN_S
-            wish = "claim" if is_over and (self.holds or self._silent >= SILENT) else "watch"
+            is_right = self.holds or self._silent >= SILENT or self._used_instead_s() > 0.0
+            wish = "claim" if is_over and is_right else "watch"
         elif self._able and not (lease.contender and self._now < self._seen_at + POLITE_S):
-            preferred = self._is_preferred(lease)
-            wish = "contest" if preferred or self._finds_silent(lease) else "watch"
+            preferred, used_s = self._is_preferred(lease), self._used_instead_s()
+            wish = "contest" if preferred or used_s or self._finds_silent(lease) else "watch"
         hears = wish == "contest" and self._received > self._received_when_answered
-        return Wish(wish, lease.number, preferred, hears)
+        return Wish(wish, lease.number, preferred, hears, used_s)
 
     def _owns(self) -> bool:
         """Whether the lease, as last told, is this peer's."""
@@ -280,6 +306,8 @@ class Holding:
     def _drop(self) -> None:
         self.holds = self._confirmed = False
         self._announcements.clear()
+        self._doubted = False
+        self._used.forget()
         self._asked, self._silent, self._next_ask = False, 0, self._now
         self._received_when_answered = self._received
 
@@ -289,8 +317,13 @@ class Holding:
         self._actions.append(Ask("" if self.holds or self._silent else self.answered_by))
 
     def _conflict(self) -> None:
-        """Two have the address. The lease's owner stays; without a word of the bus, whoever ranks first."""
-        if self._reached and self._confirmed:
+        """Two have the address. The lease's owner stays; without a word of the bus, whoever ranks first.
+
+        Who believes that it is the owner asks management again, and is without its word until that answers: it may be
+        cut off from it and not know yet.
+        """
+        if self._reached and self._confirmed and not self._doubted:
+            self._doubted, self._defended_at = True, self._now
             self._announce()
         elif (self._confirmed or not self._betters) and self._now >= self._defended_at + DEFEND_S:
             self._defended_at = self._now
@@ -304,19 +337,25 @@ class Holding:
             self._announcements.extend((self._now, self._now + CHECK_EVERY_S))
 
     def _answer_contest(self, lease: Lease) -> None:
-        """Give way to a candidate that ranks before this one, and to one that hears the LAN where this one is deaf."""
+        """Give way to a candidate that ranks before this one, to one that hears the LAN where this one is deaf, and to
+        one that has had the packets of all clients since it has any."""
         if not self.holds or not lease.contender:
             return
         at, packets = self._samples[0] if self._samples else (self._now, 0)
         is_deaf = at <= self._now - LISTEN_S and packets == self._received
         is_better = lease.preferred and lease.contender in self._betters
-        if is_better or self._leaving or (lease.hears and is_deaf):
+        is_left = lease.used_s > 0.0 and self._now - self._used.last >= lease.used_s
+        if is_left:
+            self._falls.append(self._now)
+        if is_better or is_left or self._leaving or (lease.hears and is_deaf):
             self._give_way()
 
     def _objected(self) -> None:
         """The holder is there, on the bus at least: this one was wrong about it."""
         self._contest_after = self._now + min(MOST_AGAIN_S, AGAIN_S * 2**self._objections)
         self._objections += 1
+        self._overruled += 1
+        self._used.forget()
         if self.holds:
             self._drop()
 
@@ -340,6 +379,18 @@ class Holding:
         places = len(self._betters - {lease.holder}) + self._last_s() / ASK_EVERY_S
         return self.holds or self._silent >= SILENT + places
 
+    def _used_instead_s(self) -> float:
+        """For how long clients have sent through this host and not through the holder, 0.0 if that may pass."""
+        if self._leaving or self._now < self._contest_after:
+            return 0.0
+        is_new = self._now < self._changed_at + FOLLOW_WITHIN_S
+        doubled = min(MOST_DOUBLED, self._recent_falls() + self._overruled)
+        used_s = self._used.for_s(self._now)
+        return used_s if used_s >= (FOLLOWED_S if is_new else USED_FOR_S) * (1 << doubled) else 0.0
+
+    def _recent_falls(self) -> int:
+        return sum(fell > self._now - DAMPED_S for fell in self._falls)
+
     def _last_s(self) -> float:
         """How long one that is to leave lets all others go first."""
         return POLITE_S if self._leaving else 0.0
@@ -354,5 +405,4 @@ class Holding:
             or self._now < self._contest_after
         ):
             return False
-        falls = sum(fell > self._now - DAMPED_S for fell in self._falls)
-        return self._now >= self._able_since + GOOD_FOR_S * (1 << max(0, falls - 1))
+        return self._now >= self._able_since + GOOD_FOR_S * (1 << max(0, self._recent_falls() - 1))
