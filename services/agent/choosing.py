@@ -10,6 +10,7 @@ from services.agent.core.documents import Documents
 from services.agent.core.ha.choice import CAUSES
 from services.agent.core.ha.handover import Handover
 from services.agent.core.ha.hasets import HaSets, Known
+from services.agent.core.ha.moves import Moves
 from services.agent.core.ha.standing import STATES, Switch
 from services.agent.situation import Situation
 from shared.metrics import REGISTRY, Counter, Gauge
@@ -41,6 +42,7 @@ class Choosing:
         self._former = switches
         self._sets = HaSets()
         self._handover = Handover()
+        self._moves = Moves()
         self._watch = Watch(
             situation.documents,
             situation.choices,
@@ -77,9 +79,10 @@ class Choosing:
     def step(self) -> None:
         """Take what changed, and say what follows."""
         situation, sets = self._situation, self._sets
-        switches = sets.update(self._known(), time.monotonic(), time.time())
+        decided = sets.update(self._known(), time.monotonic(), time.time())
         self._hand_over()
         waiting = self._handover.waiting
+        switches = self._moves.update(decided, waiting, time.time())
         sets.carry_still(frozenset(self._handover.carriers[key].peer_id for key in waiting))
         if sets.decisions is not situation.decisions.value:
             situation.decisions.set(sets.decisions)

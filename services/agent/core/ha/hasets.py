@@ -16,7 +16,7 @@ from services.agent.core.ha.choice import Chosen, Memory, choose, is_nearer
 from services.agent.core.ha.standing import Candidate, Decision, Health, Probed, Ranking, Role, Switch
 from services.agent.core.parsed import Peer
 from services.agent.core.routing.choices import Choice, Selection, choice
-from services.agent.core.routing.hagroups import HaGroup, HaKey
+from services.agent.core.routing.hagroups import HaGroup, HaKey, where_of
 from services.agent.core.routing.offers import Offers
 from shared.events.documents import PresenceDoc, SelfDoc
 
@@ -187,7 +187,7 @@ class HaSets:
         self, group: HaGroup, incumbent: str, chosen: Chosen, wall: float, switches: list[Switch]
     ) -> tuple[str, float]:
         """Why and when it became this one."""
-        where = group.network or ", ".join(group.domains)
+        where = where_of(group.key)
         former = self._since.get((group.network_id, where, chosen.peer_id))
         if chosen.cause in ("", "first"):
             if former is not None and chosen.peer_id == incumbent:

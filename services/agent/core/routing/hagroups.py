@@ -68,6 +68,12 @@ def ha_key(route: Route) -> HaKey:
     return route.network_id, "" if route.names else route.canonical, route.names
 
 
+def where_of(key: HaKey) -> str:
+    """The group's prefix or domains, for people."""
+    _, network, domains = key
+    return network or ", ".join(domains)
+
+
 def ha_group(key: HaKey, routes: Iterable[Route]) -> HaGroup:
     """The HA group of these routes, all with that key."""
     network_id, network, domains = key
