@@ -111,7 +111,8 @@ class KernelNotifications:
         if message.kind in (RTM_NEWADDR, RTM_DELADDR):
             _, _, _, scope, index = ADDRESS.unpack_from(message.body)
             if is_floating(netlink.attributes(message.body[ADDRESS.size :])):
-                return frozenset(("floating",))
+                # That one has come is ours: the kernel tells of an IPv6 address once more when it may be used.
+                return frozenset(("floating",)) if message.kind == RTM_DELADDR else NOTHING
             if index == self._index:
                 return frozenset(("link",))
             # Those of a link alone come and go with every container.

@@ -56,7 +56,7 @@ async def test_what_is_due_is_done_without_anything_happening() -> None:
     running = asyncio.create_task(choosing.run())
     there.health.set(health("up", "up"))
     await eventually(lambda: there.decisions.value[R].peer_id == "a", within_s=20.0)
-    assert there.switches.value == (), "it waits for its moment"
+    assert not there.switches.value, "it waits for its moment"
     there.released.set({R: there.decisions.value[R]})
     await eventually(lambda: there.switches.value, within_s=20.0)
     running.cancel()
