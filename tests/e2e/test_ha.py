@@ -26,20 +26,8 @@ def stage() -> Iterator[Stage]:
         lab.remove()
 
 
-SURVIVE_DRAIN = pytest.mark.xfail(
-    strict=False,
-    reason="a known fault: where masquerade is off, client and LAN move some milliseconds apart, and a packet is lost",
-)
-
-
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize(
-    "scene",
-    [
-        pytest.param(scene, id=scene.name, marks=SURVIVE_DRAIN if scene.name == "survive-drain" else ())
-        for scene in scenes()
-    ],
-)
+@pytest.mark.parametrize("scene", [pytest.param(scene, id=scene.name) for scene in scenes()])
 def test_the_lan_is_reached_whatever_becomes_of_a_gateway_g2_g4_g5_g6(stage: Stage, scene: Scene) -> None:
     for check in scene.play(stage):
         print(check.text)

@@ -16,6 +16,9 @@ from deploy.lab.lab import LabFailed
 from deploy.lab.probes import until
 
 RESET_LIMIT_S = 5.0
+APART = 10
+"""Packets that are lost at most, one each 20 ms, where nothing is masqueraded: client and LAN do not change over at
+once, and what comes back in between comes from a gateway that the client does not use (services/agent/DESIGN.md)."""
 LOOK_S = 0.05
 
 
@@ -60,8 +63,8 @@ def _fault(fault: Fault, stage: Stage, *, without_bus: bool = False) -> list[Che
     return checks
 
 
-def _no_loss(found: Incident, fault: Fault) -> None:
-    if fault.planned and found.seen.lost:
+def _no_loss(found: Incident, fault: Fault, *, most: int = 0) -> None:
+    if fault.planned and found.seen.lost > most:
         raise LabFailed(f"{found.before} {fault.words}: {_figures(found)}")
 
 
@@ -140,7 +143,7 @@ def _survive(stage: Stage, fault: Fault = MACHINE_OFF) -> list[Check]:
         with contextlib.closing(transfer), contextlib.closing(idle):
             found = incident.suffer(stage, fault)
             checks = [_moved(found), _cost(found)]
-            _no_loss(found, fault)
+            _no_loss(found, fault, most=APART)
             if not transfer.flows(RESET_LIMIT_S):
                 raise LabFailed(f"the transfer does not go on over {found.after}")
             if not idle.answers():
