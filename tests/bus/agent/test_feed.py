@@ -156,7 +156,7 @@ async def test_another_audience_is_read_at_once_over_a_new_session(plane: Plane,
     reader = await start()
     await eventually(lambda: reader.sessions == 1)
     await plane.place(ME, 1, "db")
-    await eventually(lambda: (reader.peers, reader.sessions) == ({"b"}, 2), within_s=2.0)
+    await eventually(lambda: (reader.peers, reader.sessions) == ({"b"}, 2), within_s=20.0)
 
 
 async def test_what_an_audience_showed_is_forgotten_on_leaving_it(plane: Plane, start: Start) -> None:

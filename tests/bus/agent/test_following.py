@@ -54,9 +54,9 @@ async def test_a_route_that_the_kernel_does_not_follow_is_shown_with_the_reason(
     assert await said() == ""
     for command in there:
         kernel.run(*command.split())
-    await eventually(lambda: says(reason), within_s=10.0)
+    await eventually(lambda: says(reason), within_s=20.0)
     assert reason in (await agent.ask("status"))["unplaced"].values()
     assert reason in (await whimbrel(agent, "networks", "ls")).stdout
     kernel.run(*gone.split())
-    await eventually(lambda: says(""), within_s=10.0)
+    await eventually(lambda: says(""), within_s=20.0)
     await agent.stop()

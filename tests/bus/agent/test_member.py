@@ -128,7 +128,7 @@ async def test_two_agents_find_each_other(make_host: MakeHost, plane: Plane, tmp
         statuses = [await agent.ask("status") for agent in agents]
         return all(status and status["peers"]["connected"] == 1 for status in statuses)
 
-    await eventually(met, within_s=10.0)
+    await eventually(met, within_s=20.0)
     everybody = {"sources": ("all",), "destinations": ("all",), "source_peers": (), "destination_peers": ()}
     rule = RuleDoc(
         rule_id="r", policy_id="p", action="accept", protocol="all", bidirectional=True, ports=(), **everybody

@@ -132,7 +132,7 @@ async def test_a_group_that_is_joined_shows_its_routes_and_one_that_is_left_hide
     for members, routes in (([alpha["id"]], {"10.9.0.0/16"}), ([], set())):
         answer = await control.api.put(f"/groups/{group['id']}", json={"name": "staff", "peers": members})
         assert answer.status_code == 200, answer.text
-        await eventually(lambda expected=routes: kernel.routes() == expected, within_s=5.0)  # type: ignore[misc]
+        await eventually(lambda expected=routes: kernel.routes() == expected, within_s=20.0)  # type: ignore[misc]
     assert await agent.stop() == 0
     assert await gateway.stop() == 0
     await road.close()

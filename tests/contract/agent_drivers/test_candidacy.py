@@ -54,13 +54,13 @@ class Host:
         return dict(self._situation.withdrawn.value)
 
     async def says(self, withdrawn: dict[str, str]) -> None:
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(20.0):
             while not self._situation.carried.value or self.withdrawn != withdrawn:
                 await self._watch.wait()
 
     async def probed(self, verdict: str) -> None:
         """Come back when all probe targets are found to be so."""
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(20.0):
             while {one.probe for one in self._situation.carried.value.values()} != {verdict}:
                 await self._watch.wait()
 

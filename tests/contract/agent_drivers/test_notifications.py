@@ -75,7 +75,7 @@ class Watched:
         path = Path("/proc/sys/net/ipv4/conf/lo/forwarding")
         path.write_text("0" if path.read_text().strip() == "1" else "1")
         found: set[Kind | HostChange] = set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while "sysctl" not in found:
                 found |= await anext(self.monitor)
         return found - {"sysctl"}
@@ -116,7 +116,7 @@ def cabled(tunnel: Namespace, make_host: MakeHost) -> Namespace:
     connect(tunnel, "eth0", make_host(), "eth0")
     for path in ("net/ipv6/conf/eth0/disable_ipv6",):  # its link-local address would come at a time of its own
         tunnel.call(Path("/proc/sys", path).write_text, "1")
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + 20.0
     while "state UP" not in tunnel.ip("link", "show", "eth0"):  # the kernel says so up to a second after the carrier
         assert time.monotonic() < deadline
     return tunnel
@@ -171,7 +171,7 @@ def test_settings_that_others_change_are_told(cabled: Namespace, path: str) -> N
     async def scenario(watched: Watched) -> None:
         setting = Path("/proc/sys", path)
         setting.write_text("0" if setting.read_text().strip() == "1" else "1")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert "sysctl" in await anext(watched.monitor)
 
     on(cabled, scenario)
@@ -251,7 +251,7 @@ def test_a_burst_beyond_the_buffer_makes_everything_dirty_and_what_follows_is_he
 
     async def scenario(watched: Watched) -> None:
         unheard(f"ip -batch {burst}")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert await anext(watched.monitor) == EVERYTHING
             unheard("ip rule add priority 105 lookup main")
             assert await anext(watched.monitor) == {"rule"}

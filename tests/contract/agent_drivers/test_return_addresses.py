@@ -168,7 +168,7 @@ async def test_the_first_one_holds_it_hands_it_over_and_gets_it_back(pair: tuple
     assert not await a.has_it()
     assert a.situation.held.value == frozenset()
     a.situation.withdrawn.set({})
-    await eventually(a.has_it, within_s=10.0)
+    await eventually(a.has_it, within_s=20.0)
     assert not await b.has_it()
 
 
@@ -249,6 +249,6 @@ async def test_who_gets_the_packets_of_clients_follows_a_holder_that_is_in_the_l
     assert not await b.has_it()
     clients = asyncio.create_task(b.is_sent_to())
     await eventually(b.has_it)
-    await eventually(lambda: a.situation.held.value == frozenset(), within_s=10.0)
+    await eventually(lambda: a.situation.held.value == frozenset(), within_s=20.0)
     assert (await a.has_it(), a.management.lease.holder) == (False, "b")
     clients.cancel()

@@ -27,6 +27,7 @@ from services.agent.drivers.wireguard.process import SOCKETS
 from services.agent.drivers.wireguard.userspace import WireGuardGo
 from services.agent.errors import MechanismMissing
 from tests.contract.agent_drivers.conftest import ROOT, key, missing, public, run_on
+from tests.support.bus import LIMIT_S
 from tests.support.netns import MakeHost
 
 pytestmark = pytest.mark.root
@@ -54,7 +55,7 @@ def servers(host: Namespace) -> list[psutil.Process]:
 
 def gone(condition: Callable[[], bool]) -> None:
     """Wait until it no longer holds."""
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + LIMIT_S
     while condition():
         assert time.monotonic() < deadline, "still there"
         time.sleep(0.005)
@@ -401,7 +402,7 @@ def tunnel_to(
 
 def echo_once(family: socket.AddressFamily, overlay: str) -> None:
     with socket.socket(family, socket.SOCK_DGRAM) as listening:
-        listening.settimeout(10)
+        listening.settimeout(LIMIT_S)
         listening.bind((overlay, 7))
         data, sender = listening.recvfrom(100)
         listening.sendto(data, sender)
@@ -411,7 +412,7 @@ def ask(family: socket.AddressFamily, overlay: str) -> bytes:
     """The answer, asked for again while the first handshake is under way."""
     with socket.socket(family, socket.SOCK_DGRAM) as asking:
         asking.settimeout(0.2)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + LIMIT_S
         while time.monotonic() < deadline:
             asking.sendto(b"hello", (overlay, 7))
             try:
