@@ -101,7 +101,6 @@ def test_an_incumbent_that_is_usable_is_left_for_a_reason_that_holds_g1_g4_g6(hi
             continue
         holds = {
             "drain": former.draining and not now.draining,
-            "agent": (former.agentless or former.draining) and not (now.agentless or now.draining),
             "holder": now.holds and not former.holds,
             "metric": now.metric < former.metric,
             "path": former.relayed and not now.relayed,

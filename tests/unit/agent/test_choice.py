@@ -156,7 +156,7 @@ def test_what_was_not_measured_is_not_nearer(unmeasured: str) -> None:
     ("worse", "better", "cause"),
     [
         ({"metric": 101}, {}, "metric"),
-        ({"agentless": True}, {"metric": 9999}, "agent"),
+        ({"agentless": True, "metric": 101}, {}, "metric"),
         ({"relayed": True}, {"rtt_s": 0.5}, "path"),
     ],
 )
@@ -169,6 +169,18 @@ def test_the_better_one_carries_after_it_was_good_for_3_s_g4(
     assert found.after(2.9) == "b"
     assert found.after(0.1) == "a"
     assert found.why[0] == cause
+
+
+def test_an_incumbent_without_an_agent_stays_and_one_that_was_left_is_not_gone_back_to() -> None:
+    """Its kernel carries: a move would break connections. Nobody goes to it, though, who has the choice."""
+    found = Group(one("a"), one("b", metric=101), incumbent="a")
+    found.look(one("a", agentless=True))
+    assert found.after(600) == "a"
+    assert found.look(one("a", agentless=True, verdict="down")) == "b"
+    found.look(one("a", agentless=True))
+    assert found.after(600) == "b"
+    found.look(one("a"))
+    assert found.after(3.1) == "a"
 
 
 def test_a_better_one_that_does_not_answer_is_not_gone_back_to_g4() -> None:

@@ -60,6 +60,10 @@ class Host:
         decision = self.sets.decisions.get(key)
         return decision.peer_id if decision else None
 
+    def why(self, peer_id: str) -> str:
+        """What people are told of it."""
+        return next(one.why for one in self.sets.rankings[R].candidates if one.peer_id == peer_id)
+
     def asked(self) -> dict[str, str]:
         return {peer_id: one.role for peer_id, one in self.sets.probed.items()}
 
@@ -144,9 +148,15 @@ def test_an_agent_that_is_gone_for_a_minute_is_a_hint_while_this_host_is_on_the_
     host = Host(health=health(a="up", b="up"))
     host.tell(presence("a", agent=False))
     host.look(59.9)
-    assert host.carrier() == "a"
+    assert host.why("a") == ""
     host.look(0.2)
-    assert (host.carrier(), host.switches[-1].cause) == ("b", "agent")
+    assert (host.why("a"), host.carrier(), host.switches) == ("no agent", "a", [])
+    host.look(health=health(a="down", b="up"))
+    host.look(60.0, health=health(a="up", b="up"))
+    assert host.carrier() == "b"
+    host.tell(presence("a"))
+    host.look(60.0)
+    assert host.carrier() == "b", "which is as good"
 
 
 def test_a_control_plane_that_is_away_moves_nothing() -> None:
@@ -155,15 +165,15 @@ def test_a_control_plane_that_is_away_moves_nothing() -> None:
     host.look(50.0)
     host.look(is_open=False)
     host.look(3600.0)
-    assert host.carrier() == "a"
+    assert host.why("a") == ""
     host.look(is_open=True)
     host.look(59.0)
-    assert host.carrier() == "a"
+    assert host.why("a") == ""
     host.look(2.0)
-    assert host.carrier() == "b"
+    assert host.why("a") == "no agent"
     host.look(is_open=False)
     host.look(3600.0)
-    assert [one.cause for one in host.switches] == ["agent"]
+    assert (host.why("a"), host.carrier(), host.switches) == ("no agent", "a", [])
 
 
 def test_who_holds_the_return_address_of_a_route_that_has_one_carries_it() -> None:

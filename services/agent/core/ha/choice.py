@@ -24,7 +24,7 @@ gateway without a second one that is away for a moment shall not close routes an
 break that only had to wait."""
 
 Cause: TypeAlias = Literal[
-    "", "first", "back", "gone", "lost", "down", "withdrawn", "drain", "agent", "holder", "metric", "path", "latency"
+    "", "first", "back", "gone", "lost", "down", "withdrawn", "drain", "holder", "metric", "path", "latency"
 ]
 """Why it became another one. first: there was none. back: nobody was usable. gone: no candidate any more. "": it did
 not."""
@@ -36,7 +36,6 @@ LEFT: Mapping[Cause, str] = {
     "lost": "the one before lost its WireGuard session",
     "down": "the one before does not answer",
     "drain": "the one before is draining",
-    "agent": "the one before has had no agent for a minute",
     "holder": "it holds the return address",
     "path": "it is reached directly",
     "back": "it is usable again, and nobody was",
@@ -141,15 +140,16 @@ def _dues(
 def _due(one: Candidate, sitting: Candidate, mark: Mark, now: float) -> tuple[Cause, float]:
     """Why and when a usable candidate takes over from an incumbent that is usable; NEVER if it is no better.
 
-    At once from one that drains, and to the holder of the return address, since answers come from there. Else after it
-    was good for a while (G4): it answers, or, where the incumbent's answers have not been heard either, it is there.
+    An incumbent without an agent is not left for that: its kernel carries, and a move would cost connections. At once
+    from one that drains, and to the holder of the return address, since answers come from there. Else after it was good
+    for a while (G4): it answers, or, where the incumbent's answers have not been heard either, it is there.
     """
     settled = settled_at(mark, heard=one.verdict == "up", unheard=sitting.verdict == "unknown", now=now)
     ours, theirs = _grade(sitting), _grade(one)
-    if theirs != ours:
-        if sitting.draining:
-            return "drain", now
-        return "agent", settled if theirs < ours else NEVER
+    if theirs < ours and sitting.draining:
+        return "drain", now
+    if theirs > ours:
+        return "", NEVER
     if one.holds != sitting.holds:
         return "holder", now if one.holds else NEVER
     if one.metric != sitting.metric:
@@ -194,7 +194,7 @@ def _reason(cause: Cause, best: Candidate | None, sitting: Candidate | None, mar
     if best is None:
         return f"{reason}, and no other is usable" if sitting is not None or cause == "gone" else "none is usable"
     wait = damping(mark, now) if mark else ""
-    return f"{reason}, {wait}" if wait and cause in ("agent", "metric", "path", "latency") else reason
+    return f"{reason}, {wait}" if wait and cause in ("metric", "path", "latency") else reason
 
 
 def _ranked(by_id: Mapping[str, Candidate], chosen: str, marks: Mapping[str, Mark], now: float) -> tuple[Ranked, ...]:
