@@ -84,6 +84,8 @@ class Fleet:
         self.clients.append(client)
 
     async def _heard(self, message: Msg) -> None:
+        if subjects.parse_beacon(message.subject) is not None:
+            return
         document = decode(message.subject, message.data, FeedMessage).document
         if isinstance(document, RouteDoc) and document.permits is None and document.metric == self._wanted:
             self._missing -= 1

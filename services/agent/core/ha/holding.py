@@ -29,15 +29,20 @@ OBJECT_WITHIN_S = 0.2
 CHECK_EVERY_S = 1.0
 """How often a holder asks whether anybody else answers for its address."""
 LISTEN_S = 0.3
-"""A holder that receives nothing for so long while it is contested is deaf: whoever contests asks three times."""
+"""A holder that receives nothing for so long while it is contested is deaf, or unused: whoever contests asks three
+times, and clients that leave it have sent in vain for longer."""
 GOOD_FOR_S = 3.0
 """A candidate that ranks before the holder asks for the address after it was well for so long (G4), and for twice as
 long after each time that it lost it within the last minute."""
 DAMPED_S, MOST_FALLS = 60.0, 6
 USED_FOR_S = 0.05
-"""Clients that send through this host for so long, instead of through the holder, do not merely follow late; twice as
-long for each time that it lost the address within the last minute, and for each that the holder had clients too."""
-MOST_DOUBLED = 10
+"""A standby through which clients send contests at once, and takes the address once they have done so for this long."""
+USED_AGAIN_S = 0.5
+"""It contests after twice that, and twice as long each time, if it lost the address within the last minute, or if the
+holder had clients too when it did so before."""
+OBJECT_USED_WITHIN_S = 0.1
+"""So long a holder may take to object to that: clients go to who takes it wrongly, and come to no harm."""
+MOST_DOUBLED = 6
 FOLLOWED_S, FOLLOW_WITHIN_S = 2.0, 5.0
 """That is how long it takes until so long after the holder changed: a client may hear of it late."""
 POLITE_S = 1.0
@@ -54,6 +59,8 @@ SETTLES_S = 0.3
 ANNOUNCE_AFTER_S = (0.0, 0.1, 1.0)
 
 
+MOMENT_S = 0.001
+"""What `used_s` says of packets that have just come: 0.0 says that none have."""
 ANEW = -1
 """`known` of a wish that is answered at once, however the lease stands."""
 
@@ -251,8 +258,8 @@ class Holding:
         elif self._able and not lease.holder:
             wish = "claim" if self._may_claim(lease) else "watch"
         elif self._able and lease.contender == self._me:
-            is_over = self._now >= self._seen_at + OBJECT_WITHIN_S
-            is_right = self.holds or self._silent >= SILENT or self._used_instead_s() > 0.0
+            is_over = self._now >= self._seen_at + _object_within_s(lease)
+            is_right = self.holds or self._silent >= SILENT or self._is_used()
             wish = "claim" if is_over and is_right else "watch"
         elif self._able and not (lease.contender and self._now < self._seen_at + POLITE_S):
             preferred, used_s = self._is_preferred(lease), self._used_instead_s()
@@ -270,8 +277,10 @@ class Holding:
             yield self._now + LISTEN_S
         if self._announcements:
             yield self._announcements[0]
-        if self.lease and self.lease.contender == self._me and self._now < self._seen_at + OBJECT_WITHIN_S:
-            yield self._seen_at + OBJECT_WITHIN_S
+        if self.lease and self.lease.contender == self._me:
+            over_at = self._seen_at + _object_within_s(self.lease)
+            if self._now < over_at:
+                yield over_at
 
     def _decide(self) -> None:
         """Take the address where nothing has to be asked for it any more."""
@@ -344,7 +353,7 @@ class Holding:
         at, packets = self._samples[0] if self._samples else (self._now, 0)
         is_deaf = at <= self._now - LISTEN_S and packets == self._received
         is_better = lease.preferred and lease.contender in self._betters
-        is_left = lease.used_s > 0.0 and self._now - self._used.last >= lease.used_s
+        is_left = lease.used_s > 0.0 and self._now - self._used.last >= max(lease.used_s, LISTEN_S)
         if is_left:
             self._falls.append(self._now)
         if is_better or is_left or self._leaving or (lease.hears and is_deaf):
@@ -381,12 +390,18 @@ class Holding:
 
     def _used_instead_s(self) -> float:
         """For how long clients have sent through this host and not through the holder, 0.0 if that may pass."""
-        if self._leaving or self._now < self._contest_after:
+        since = self._used.since(self._now)
+        if since is None or self._leaving or self._now < self._contest_after:
             return 0.0
         is_new = self._now < self._changed_at + FOLLOW_WITHIN_S
         doubled = min(MOST_DOUBLED, self._recent_falls() + self._overruled)
-        used_s = self._used.for_s(self._now)
-        return used_s if used_s >= (FOLLOWED_S if is_new else USED_FOR_S) * (1 << doubled) else 0.0
+        wait_s = (FOLLOWED_S if is_new else USED_AGAIN_S) * (1 << doubled) if is_new or doubled else 0.0
+        return max(MOMENT_S, self._now - since) if self._now - since >= wait_s else 0.0
+
+    def _is_used(self) -> bool:
+        """Whether clients have sent through this host more than once."""
+        since = self._used.since(self._now)
+        return since is not None and self._used.last >= since + USED_FOR_S
 
     def _recent_falls(self) -> int:
         return sum(fell > self._now - DAMPED_S for fell in self._falls)
@@ -406,3 +421,7 @@ class Holding:
         ):
             return False
         return self._now >= self._able_since + GOOD_FOR_S * (1 << max(0, self._recent_falls() - 1))
+
+
+def _object_within_s(lease: Lease) -> float:
+    return OBJECT_USED_WITHIN_S if lease.used_s else OBJECT_WITHIN_S

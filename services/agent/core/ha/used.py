@@ -24,6 +24,6 @@ class Used:
         """What came until now was for another reason."""
         self.last = self._first = float("-inf")
 
-    def for_s(self, now: float) -> float:
-        """For how long packets have come, 0.0 if none do."""
-        return self.last - self._first if now - self.last <= FORGOTTEN_S else 0.0
+    def since(self, now: float) -> float | None:
+        """When packets began to come, None if none do."""
+        return self._first if now - self.last <= FORGOTTEN_S else None
