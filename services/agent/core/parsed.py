@@ -98,11 +98,12 @@ def canonical_address(text: str, family: type[A]) -> str:
     return str(address) if isinstance(address, family) else ""
 
 
+def alone(address: IPv4Address | IPv6Address) -> Network:
+    """The prefix of full length."""
+    return IPv4Network(address) if isinstance(address, IPv4Address) else IPv6Network(address)
+
+
 def _resolved(name: str, addresses: tuple[ResolvedAddress, ...]) -> ResolvedTo:
     texts = tuple(one.address for one in addresses)
     found = (address_of(text) for text in texts)
-    return ResolvedTo(name, texts, tuple(_alone(address) for address in found if address is not None))
-
-
-def _alone(address: IPv4Address | IPv6Address) -> Network:
-    return IPv4Network(address) if isinstance(address, IPv4Address) else IPv6Network(address)
+    return ResolvedTo(name, texts, tuple(alone(address) for address in found if address is not None))
