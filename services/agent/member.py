@@ -22,6 +22,10 @@ from services.agent.core.documents import FeedView
 from services.agent.core.kernel import PROBE_IDENTIFIER
 from services.agent.core.paths.pathbook import PathBook
 from services.agent.departures import Departures
+from services.agent.dns.exchange import Exchange
+from services.agent.dns.hostdns import HostDns
+from services.agent.dns.learning import Learning
+from services.agent.dns.local import LocalDns
 from services.agent.draining import Draining
 from services.agent.drivers import netlink
 from services.agent.drivers.addresses import whereabouts
@@ -32,6 +36,7 @@ from services.agent.drivers.neighbours import Lans
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.nft import Nft
 from services.agent.drivers.notifications import KernelNotifications
+from services.agent.drivers.resolv_conf import ResolvConfFile
 from services.agent.drivers.rtnl_ways import Ways
 from services.agent.drivers.sockdiag import TcpSockets
 from services.agent.drivers.tcp_probe import TcpProbe
@@ -111,6 +116,7 @@ class Member:
         own_ways = statefile.own_ways(host.settings.state_dir)
         switches = statefile.switches(host.settings.state_dir)
         self._choosing, self._switches = Choosing(situation, switches.value), SwitchKeeper(situation, switches)
+        self._learning = Learning(situation, statefile.learned(host.settings.state_dir))
         self._tasks: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (
             base.loop.run,
             self._choosing.run,
@@ -127,6 +133,9 @@ class Member:
             CandidacyReporter(situation, outbox.publish, account, peer_id, epoch).run,
             self.holdings.run,
             Monitor(situation, notifications).run,
+            HostDns(situation, ResolvConfFile()).run,
+            self._learning.run,
+            LocalDns(situation, Exchange(), self._learning).run,
             self._connections.run,
             self._departures.run,
             Handover(situation, sockets, Conntrack(conntrack), host.nft).run,
@@ -147,6 +156,7 @@ class Member:
         """Write to disk now what is written some time after it changed."""
         self._picture.keep()
         self._switches.keep()
+        self._learning.keep()
 
     def _hear(self, key: SignalKey, sealed: bytes) -> None:
         """Take a signal of another peer."""

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 import msgspec
 from nats.aio.client import Client
 
+from services.agent.core.dns.resolvconf import ResolvConf
 from services.agent.core.ha.candidacy import DeviceState
 from services.agent.core.ha.flows import Flow, Socket
 from services.agent.core.ha.probing import Targets
@@ -350,3 +351,9 @@ class Request(msgspec.Struct, frozen=True):
     ids: tuple[str, ...] = ()
     append: bool = False
     drain_s: float = 10.0
+
+
+class HostDnsDriver(Protocol):
+    """How programs of this host find their DNS servers: drivers/resolv_conf.py. `own` raises OSError."""
+
+    async def own(self) -> ResolvConf: ...

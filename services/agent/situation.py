@@ -12,6 +12,9 @@ from msgspec.structs import replace
 
 from services.agent.cells import Cell
 from services.agent.core.desired_state import Desired
+from services.agent.core.dns.learned import Resolved
+from services.agent.core.dns.resolvconf import ResolvConf
+from services.agent.core.dns.rules import Rules, Terms
 from services.agent.core.documents import Documents
 from services.agent.core.ha.returns import Returning
 from services.agent.core.ha.standing import Carried, Decision, Health, Probed, Ranking, Switch, Verdict
@@ -58,14 +61,27 @@ class Tunnels(msgspec.Struct, frozen=True, kw_only=True):
     resets: Mapping[str, int] = {}
 
 
+class Dns(msgspec.Struct, frozen=True, kw_only=True):
+    """How the resolver of this host stands. address: where it answers on port 53, "" where it does not.
+
+    problem: why it does not although it should, one line. rules: what it answers by.
+    """
+
+    address: str = ""
+    problem: str = ""
+    rules: Rules = Rules(Terms())
+
+
 class PassResult(msgspec.Struct, frozen=True, kw_only=True):
     """What the last pass of the kernel loop left.
 
     errors: kind and key of what failed → why. pending: what differs after reading back, "kind key" → error or "".
-    applied_revision: newest LOG sequence whose kernel state was read back without a difference.
+    applied_revision: newest LOG sequence whose kernel state was read back without a difference. learned: what the
+    documents have of resolutions that this host learned itself.
     """
 
     documents: Documents = Documents()
+    learned: Resolved = {}
     local: Local
     desired: Desired = Desired()
     applied_revision: int = 0
@@ -128,6 +144,12 @@ class Situation:
         """holding.py: return address → how it stands, of the routes that this host serves."""
         self.draining = Cell(False)
         """draining.py: this host is about to stop, and its clients shall leave."""
+        self.learned: Cell[Resolved] = Cell({})
+        """dns/learning.py: addresses that routing peers answered to questions of this host."""
+        self.host_dns: Cell[ResolvConf] = Cell(ResolvConf())
+        """dns/hostdns.py: whom this host asks by itself, and where it searches."""
+        self.dns: Cell[Dns] = Cell(Dns())
+        """dns/local.py: how the resolver of this host stands."""
         self.unended = Cell("")
         """connections.py: why connections that cannot go on are not ended here, "" when they are."""
         self.unforgotten = Cell("")

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from services.agent.cells import Watch, since
 from services.agent.core.desired_state import Desired
+from services.agent.core.dns.learned import Joined, Resolved
 from services.agent.core.documents import Documents
 from services.agent.core.ha.standing import Decision
 from services.agent.core.kernel import FloatingAddress, SysctlEntry
@@ -52,6 +53,7 @@ class Inputs(NamedTuple):
     floating: Mapping[str, FloatingAddress]
     carriers: Mapping[HaKey, Decision]
     withdrawn: Mapping[str, str]
+    learned: Resolved
 
     def are(self, others: "Inputs | None") -> bool:
         return others is not None and all(one is other for one, other in zip(self, others, strict=True))
@@ -68,6 +70,7 @@ class Loop:
         self._kernel = Kernel(drivers)
         self._originals = originals
         self._failures = Failures()
+        self._joined = Joined()
         self._computation = Computation()
         self._trouble = Trouble("the kernel cannot be read", "the kernel can be read again")
         self._watch = Watch(
@@ -77,6 +80,7 @@ class Loop:
             situation.carriers,
             situation.withdrawn,
             situation.floating,
+            situation.learned,
             situation.dirty,
             situation.counters,
         )
@@ -119,10 +123,11 @@ class Loop:
         inputs, former = self._inputs(), self._went_by
         resets = since(former.tunnels.resets if former else {}, inputs.tunnels.resets)
         self._went_by = inputs
-        local, desired = self._compute(inputs)
+        documents = self._joined.update(inputs.documents, inputs.learned)
+        local, desired = self._compute(inputs, documents)
         steps = self._plan(desired, resets)
         errors, left = await self._apply(desired, steps) if steps else ({}, ())
-        self._finish(inputs.documents, local, desired, errors, left)
+        self._finish(documents, inputs.learned, local, desired, errors, left)
 
     async def stop(self) -> Mapping[str, str]:
         """Remove all of ours from the kernel; gives what could not be removed, "kind key" → error."""
@@ -203,10 +208,11 @@ class Loop:
             situation.floating.value,
             situation.carriers.value,
             situation.withdrawn.value,
+            situation.learned.value,
         )
 
-    def _compute(self, inputs: Inputs) -> tuple[Local, Desired]:
-        keys = {peer_id: peer.wireguard_key for peer_id, peer in inputs.documents.peers.items()}
+    def _compute(self, inputs: Inputs, documents: Documents) -> tuple[Local, Desired]:
+        keys = {peer_id: peer.wireguard_key for peer_id, peer in documents.peers.items()}
         endpoints, connected = inputs.tunnels.endpoints, inputs.tunnels.connected
         local = replace(
             self._situation.local,
@@ -220,7 +226,7 @@ class Loop:
             floating=inputs.floating,
             withdrawn=frozenset(inputs.withdrawn),
         )
-        return local, self._computation.update(inputs.documents, local)
+        return local, self._computation.update(documents, local)
 
     @property
     def _passed(self) -> PassResult:
@@ -244,6 +250,7 @@ class Loop:
     def _finish(
         self,
         documents: Documents,
+        learned: Resolved,
         local: Local,
         desired: Desired,
         errors: Mapping[Entry, str],
@@ -265,6 +272,7 @@ class Loop:
         self._situation.passed.set(
             PassResult(
                 documents=documents,
+                learned=learned,
                 local=local,
                 desired=desired,
                 applied_revision=applied,

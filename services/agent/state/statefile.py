@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import msgspec
 import structlog
 
+from services.agent.core.dns.learned import LearnedBefore
 from services.agent.core.documents import LastGood
 from services.agent.core.ha.standing import Switch
 from services.agent.core.routing.choices import Selection
@@ -87,6 +88,11 @@ def own_ways(directory: Path) -> StateFile[dict[str, str]]:
 def switches(directory: Path) -> StateFile[tuple[Switch, ...]]:
     """The last switches between routing peers, oldest first."""
     return StateFile(directory / "switches", tuple[Switch, ...], ())
+
+
+def learned(directory: Path) -> StateFile[LearnedBefore]:
+    """Addresses that routing peers answered to questions of this host."""
+    return StateFile(directory / "learned", LearnedBefore, LearnedBefore())
 
 
 class Originals:

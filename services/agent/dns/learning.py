@@ -1,0 +1,107 @@
+"""Has the addresses that routing peers answered routed, and says when they are (decision D4)."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Collection
+
+from services.agent.cells import Watch
+from services.agent.core.dns.learned import Address, Learned, LearnedBefore
+from services.agent.core.dns.rules import used_groups
+from services.agent.core.parsed import alone
+from services.agent.core.routing.hagroups import HaKey
+from services.agent.ports import Kept
+from services.agent.situation import Situation
+from shared.tasks import end_if_cancelled
+
+PATIENCE_S = 2.0
+"""How long an answer waits for its routes: a pass takes milliseconds, a busy one a few hundred."""
+
+EXPIRE_EVERY_S = 60.0
+KEEP_AFTER_S = 5.0
+
+NOT_ROUTED = "the kernel has not taken its route yet"
+
+
+class Learning:
+    """Keeps the cell `learned`. kept: what the former run knew, so that a restart takes no route away."""
+
+    def __init__(self, situation: Situation, kept: Kept[LearnedBefore]) -> None:
+        self._situation = situation
+        self._kept = kept
+        self._learned = Learned(kept.value)
+        self._watch = Watch(situation.passed, situation.documents, situation.choices)
+        self._waiting: list[tuple[HaKey, str, frozenset[str], asyncio.Future[None]]] = []
+        self._unkept_since: float | None = None
+        situation.learned.set(self._learned.resolved())
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        expire_at = time.monotonic() + EXPIRE_EVERY_S
+        while True:
+            end_if_cancelled()
+            await self._watch.wait(EXPIRE_EVERY_S if self._unkept_since is None else KEEP_AFTER_S)
+            self._release()
+            if self._restrict() or (time.monotonic() >= expire_at and self._learned.expire(time.time())):
+                self._tell()
+            if time.monotonic() >= expire_at:
+                expire_at = time.monotonic() + EXPIRE_EVERY_S
+            if self._unkept_since is not None and time.monotonic() - self._unkept_since >= KEEP_AFTER_S:
+                self.keep()
+
+    def keep(self) -> None:
+        """Write what is known to disk; without room there it is tried with the next change."""
+        self._unkept_since = None
+        with contextlib.suppress(OSError):
+            self._kept.keep(self._learned.seen())
+
+    async def learn(self, key: HaKey, name: str, version: int, addresses: Collection[Address], *, keep: bool) -> bool:
+        """Whether the kernel has the routes of these addresses, or is known not to be asked for them.
+
+        Addresses that may not be routed have no route, and are waited for no longer than the others.
+        """
+        if self._learned.take(key, name, version, addresses, time.time(), keep=keep):
+            self._tell()
+        wanted = frozenset(map(str, addresses))
+        if not self._is_in(key, name, wanted):
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.append((key, name, wanted, future))
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await future
+            except TimeoutError:
+                return False
+            finally:
+                self._waiting = [one for one in self._waiting if one[3] is not future]
+        errors = self._situation.passed.value.errors
+        return not any(("route", str(alone(address))) in errors for address in addresses)
+
+    def _tell(self) -> None:
+        self._situation.learned.set(self._learned.resolved())
+        if self._unkept_since is None:
+            self._unkept_since = time.monotonic()
+
+    def _release(self) -> None:
+        """Have those go on whose addresses the last pass knew."""
+        for key, name, wanted, future in self._waiting:
+            if not future.done() and self._is_in(key, name, wanted):
+                future.set_result(None)
+
+    def _is_in(self, key: HaKey, name: str, wanted: frozenset[str]) -> bool:
+        found = self._situation.passed.value.learned.get(key, {}).get(name)
+        return found is not None and wanted.issubset(found.addresses)
+
+    def _restrict(self) -> bool:
+        """Forget what belongs to routes that this host does not use any more."""
+        documents = self._situation.documents.value
+        if documents is None or not self._situation.learned.value:
+            return False
+        return self._learned.restrict(
+            used_groups(
+                documents.self_doc,
+                documents.settings,
+                documents.routes.values(),
+                documents.peers,
+                self._situation.choices.value,
+            )
+        )

@@ -1,0 +1,137 @@
+"""The resolver of this host: answers on port 53 of its overlay address, as long as its DNS is managed."""
+
+import errno
+import time
+
+import structlog
+
+from services.agent.cells import Watch
+from services.agent.core.dns import messages
+from services.agent.core.dns.messages import Question
+from services.agent.core.dns.resolvconf import upstream
+from services.agent.core.dns.rules import Rules, Terms, used_groups
+from services.agent.core.documents import Documents
+from services.agent.core.routing.destinations import overlay_of
+from services.agent.dns.learning import Learning
+from services.agent.dns.listener import Listener
+from services.agent.dns.racing import Racing, Servers
+from services.agent.dns.resolver import Outcome, Resolver
+from services.agent.situation import Dns, Situation
+from shared.metrics import REGISTRY, Counter, Histogram
+from shared.tasks import end_if_cancelled
+
+LOOPBACK = ("127.0.0.1", "127.0.0.153")
+"""Where the resolver answers while another program has port 53 of the overlay address (reference agent §5.1)."""
+
+AGAIN_S = 5.0
+TCP_BYTES = 65535
+
+TAKEN = "another program has port 53 of every address that this host's resolver could use: stop it, or move it"
+
+log = structlog.get_logger()
+
+_answers = Counter("whimbrel_agent_dns_answers", "Answers of this host's resolver", ["rule"], registry=REGISTRY)
+_took = Histogram(
+    "whimbrel_agent_dns_answer_seconds", "Time until the answer of this host's resolver", registry=REGISTRY
+)
+
+
+class LocalDns:
+    """Keeps the cell `dns`, and answers. port: 53, save for tests."""
+
+    def __init__(self, situation: Situation, servers: Servers, learning: Learning, port: int = 53) -> None:
+        self._situation = situation
+        self._port = port
+        self._racing = Racing(servers, time.monotonic)
+        self.resolver = Resolver(situation, lambda: situation.dns.value.rules, self._racing, learning)
+        self._watch = Watch(situation.documents, situation.choices, situation.host_dns, situation.passed)
+        self._listener: Listener | None = None
+        self._terms: Terms | None = None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            while True:
+                end_if_cancelled()
+                self._make_rules()
+                await self._listen()
+                await self._watch.wait(AGAIN_S if self._situation.dns.value.problem else None)
+        finally:
+            self._hang_up()
+
+    async def explain(self, asked: Question) -> tuple[Outcome, float]:
+        """The answer that a program would get, and the seconds that it took."""
+        began = time.monotonic()
+        outcome = await self.resolver.resolve(asked)
+        return outcome, time.monotonic() - began
+
+    async def _answer(self, asked: Question, tcp: bool) -> bytes:
+        began = time.monotonic()
+        outcome = await self.resolver.resolve(asked, tcp=tcp)
+        _answers.labels(type(outcome.rule).__name__.lower()).inc()
+        _took.observe(time.monotonic() - began)
+        return messages.wire(outcome.message, TCP_BYTES if tcp else asked.limit)
+
+    def _make_rules(self) -> None:
+        documents, choices = self._situation.documents.value or Documents(), self._situation.choices.value
+        host, dns = self._situation.host_dns.value, self._situation.dns.value
+        me, settings = documents.self_doc, documents.settings
+        terms = Terms(
+            me=me,
+            settings=settings,
+            peers=documents.peers,
+            nameservers=documents.nameservers,
+            zones=documents.zones,
+            used=used_groups(me, settings, documents.routes.values(), documents.peers, choices),
+            host=upstream(host, dns.address),
+            search=host.search,
+        )
+        if terms != self._terms:
+            self._terms = terms
+            self._tell(rules=Rules(terms))
+
+    async def _listen(self) -> None:
+        """Have the port open where it can be, and closed where it shall not."""
+        documents = self._situation.documents.value or Documents()
+        me, rules = documents.self_doc, self._situation.dns.value.rules
+        wanted = me.address_v4 or me.address_v6 if me is not None and rules.managed else ""
+        if not wanted:
+            self._hang_up()
+            self._tell(address="", problem="")
+            return
+        if self._listener is not None and self._listener.address in (wanted, *LOOPBACK):
+            return
+        self._hang_up()
+        overlay = overlay_of(documents.settings, me, ipv6=True).networks
+        problem = TAKEN
+        for address in (wanted, *LOOPBACK):
+            listener = Listener(address, overlay, self._answer)
+            try:
+                await listener.open(self._port)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    problem = "" if error.errno == errno.EADDRNOTAVAIL else f"{address}: {error.strerror or error}"
+                    break  # the overlay address is not there yet, or nothing can be had at all
+                continue
+            self._listener = listener
+            self._tell(address=address, problem="")
+            log.info("names are answered", address=address)
+            return
+        if problem and problem != self._situation.dns.value.problem:
+            log.warning("names are not answered", problem=problem)
+        self._tell(address="", problem=problem)
+
+    def _hang_up(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def _tell(self, **fields: object) -> None:
+        former = self._situation.dns.value
+        told = Dns(
+            address=str(fields.get("address", former.address)),
+            problem=str(fields.get("problem", former.problem)),
+            rules=fields["rules"] if isinstance(fields.get("rules"), Rules) else former.rules,  # type: ignore[arg-type]
+        )
+        if told != former:
+            self._situation.dns.set(told)
