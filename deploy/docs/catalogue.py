@@ -7,7 +7,7 @@ import msgspec
 
 from services.management.core.model.commit import Commit
 from shared.events import subjects
-from shared.events.documents import KINDS, Beacon, Document, RouteDoc
+from shared.events.documents import KINDS, Beacon, Document, ResolvingDoc, RouteDoc
 from shared.events.facts import CandidacyFact, LeaseFact, ReportFact, ResolutionFact, SessionFact
 from shared.events.signals import (
     Beat,
@@ -46,7 +46,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ALSO_READ_BY: dict[type[Document], tuple[Party, ...]] = {RouteDoc: ("resolver",)}
-"""Who reads a document beside agents, which read every kind."""
+"""Who reads a document beside agents, which read every kind but these."""
+
+ONLY_READ_BY: dict[type[Document], Party] = {ResolvingDoc: "resolver"}
 
 
 def _pattern(subject: str) -> str:
@@ -62,7 +64,7 @@ def _document(struct: type[Document]) -> Event:
         subject=pattern,
         stream="FEED",
         producers=("management",),
-        consumers=("agent", *ALSO_READ_BY.get(struct, ())),
+        consumers=(ONLY_READ_BY.get(struct, "agent"), *ALSO_READ_BY.get(struct, ())),
         key="account, audience, id",
     )
 

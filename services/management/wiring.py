@@ -29,6 +29,7 @@ from services.management.leases import Leases
 from services.management.log import Log
 from services.management.outages import OutageTeller
 from services.management.peerfacts import Presence
+from services.management.projector.facts import Facts
 from services.management.projector.keeper import Dial
 from services.management.projector.lastwords import LastWords
 from services.management.projector.projector import CONSUMER, Projector
@@ -129,6 +130,7 @@ class _Replica:
         self._log = Log(connection, self.readmodel, self._troubles.require_changeable)
         self._presence = Presence(self._undecodables)
         self._last_words = LastWords(self.readmodel, self._undecodables)
+        self._facts = Facts(self.readmodel, self._undecodables)
         self._floods = Floods()
         self._leases = Leases(connection, self.readmodel, self._undecodables)
 
@@ -140,6 +142,7 @@ class _Replica:
             events=self.readmodel.events,
             facts=self._presence,
             last_words=self._last_words.of,
+            resolutions=self._facts.resolutions,
             now=time.time,
             new_id=new_id,
             new_setup_key=new_setup_key,
@@ -173,7 +176,9 @@ class _Replica:
         tasks.create_task(Withdrawal(self._system, self.readmodel, self._floods).run())
 
     def _projector(self) -> Projector:
-        return Projector(self._connection, self._dial, self.readmodel, self._undecodables, self._last_words)
+        return Projector(
+            self._connection, self._dial, self.readmodel, self._undecodables, self._last_words, self._facts
+        )
 
     def _outages(self, projector: Projector) -> OutageTeller:
         outages = OutageTeller(self.readmodel, self._last_words.of, lambda: projector.owner, self._log.commit, new_id)

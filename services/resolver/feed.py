@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from services.resolver.core.resolutions import Resolutions
-from services.resolver.core.routes import RouteBook
+from services.resolver.core.routes import WITHDRAW_AFTER_S, RouteBook
 from shared.bus.codec import decode
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
@@ -13,10 +13,6 @@ from shared.events import subjects
 from shared.events.documents import FeedMessage
 from shared.events.subjects import BadSubject
 from shared.tasks import end_if_cancelled
-
-WITHDRAW_AFTER_S = 30.0
-"""What the feed lacks may only have been lost there, and is written again: until then the addresses that a route keeps
-are not forgotten. A route that ended has a tombstone."""
 
 
 class Feed:

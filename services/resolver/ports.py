@@ -3,12 +3,13 @@
 from typing import Protocol
 
 from services.resolver.core.answers import Answer
+from services.resolver.core.questions import Question
 from services.resolver.core.routes import RouteKey
 from shared.events.facts import ResolutionFact
 
 
 class Upstream(Protocol):
-    async def look_up(self, name: str) -> Answer:
+    async def look_up(self, question: Question) -> Answer:
         """The name's addresses, both families; a failure is an answer too. Takes a few seconds at most."""
 
 

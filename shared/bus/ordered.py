@@ -6,7 +6,7 @@ more messages than came, or silence. Then another consumer takes over where the 
 Two readings are raw, because what they need is not here. Pulling one batch after the other bounds what is under way by
 its size and ends with the last message (agent/bus/catchup.py, management/projector/snapshot.py): nats-py's `fetch`
 does that too, but loses a cancellation that meets a message, as asyncio.wait_for does before Python 3.12
-(shared/tasks.py). And nats-py has no fields for priority groups (management/projector/pinned.py).
+(shared/tasks.py). And nats-py has no fields for priority groups (pinned.py).
 """
 
 import asyncio

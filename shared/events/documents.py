@@ -163,8 +163,11 @@ class ResolvedAddress(msgspec.Struct, frozen=True, array_like=True, order=True):
 
 
 class ResolvedName(msgspec.Struct, frozen=True, array_like=True):
+    """source: who answered last when this was written, a DNS server as settings have it; "" when nobody knows."""
+
     name: str
     addresses: tuple[ResolvedAddress, ...]
+    source: str = ""
 
 
 class ResolutionDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="resolution.v1"):
@@ -197,6 +200,25 @@ class PresenceDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
     draining: bool = False
     withdrawn: tuple[Withdrawn, ...] = ()
     holds: tuple[str, ...] = ()
+
+
+class UpstreamServer(msgspec.Struct, frozen=True, array_like=True):
+    """A DNS server that the resolver asks. tls: over TLS (RFC 7858), where name is what its certificate is for, "" for
+    the address."""
+
+    address: str
+    port: int
+    tls: bool = False
+    name: str = ""
+
+
+class ResolvingDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="resolving.v1"):
+    """Who is asked for the names of the account's routes: seen by the resolver alone. Key: SETTINGS_ID.
+
+    servers: in the order to ask them; an account without any has no such document.
+    """
+
+    servers: tuple[UpstreamServer, ...] = ()
 
 
 class DnsServer(msgspec.Struct, frozen=True, array_like=True):
@@ -247,7 +269,16 @@ class Tombstone(msgspec.Struct, frozen=True, array_like=True, tag="tombstone.v1"
 
 
 Document: TypeAlias = (
-    SelfDoc | SettingsDoc | PeerDoc | RuleDoc | RouteDoc | ResolutionDoc | PresenceDoc | NameserversDoc | ZoneDoc
+    SelfDoc
+    | SettingsDoc
+    | PeerDoc
+    | RuleDoc
+    | RouteDoc
+    | ResolutionDoc
+    | PresenceDoc
+    | NameserversDoc
+    | ZoneDoc
+    | ResolvingDoc
 )
 
 KINDS: dict[type[Document], str] = {

@@ -4,6 +4,7 @@
     fact.<account>.peer.<peer>.session|report|candidacy  FACTS  last observation
     fact.<account>.route.<route>.resolution         FACTS  last observation
     fact.<account>.lease.<lease>.holder             FACTS  who answers for a return address
+    fact.turn.resolver                              FACTS  delivered to the replica whose turn it is to resolve
     feed.<account>.<audience>.<kind>.<id>           FEED   last document; <audience> is two tokens, see audience
     live.feed.<account>.<audience>.<kind>.<id>      FEED as republished by the server
     live.feed.<account>.<audience>.newest           a beacon: what FEED holds for that audience
@@ -38,6 +39,9 @@ FACT_REPORTS = "fact.*.peer.*.report"
 FACT_CANDIDACIES = "fact.*.peer.*.candidacy"
 FACT_RESOLUTIONS = "fact.*.route.*.resolution"
 FACT_LEASES = "fact.*.lease.*.holder"
+RESOLVERS_TURN = "fact.turn.resolver"
+"""No observation: whoever it is delivered to resolves. Its form is not that of facts, so no reader of those sees it."""
+
 FEED_ALL = "feed.>"
 LIVE_FEED_ALL = "live.feed.>"
 NO_ACCOUNT = "none"
@@ -51,6 +55,7 @@ FEED_LEADER = "live.leader"
 """Hosts hear here that another server leads FEED: what the former one had stored may never have gone out live."""
 
 FEED_ROUTES = "feed.*.*.*.route.*"
+FEED_RESOLVING = "feed.*.c.resolver.resolving.*"
 BEACON_ALL = "live.feed.*.*.*.newest"
 """Beacons come with an audience's documents: whoever may hear those hears them, over the same subscription."""
 
@@ -94,9 +99,13 @@ def peer_audience(peer_id: str) -> str:
     return f"p.{token(peer_id)}"
 
 
+RESOLVER_AUDIENCE = "c.resolver"
+"""The audience of the resolver: no host is in it, and none gets the right to read it."""
+
+
 def _audience(value: str) -> str:
     kind, _, name = value.partition(".")
-    if kind not in ("g", "p", "s"):
+    if kind not in ("g", "p", "s", "c"):
         raise BadSubject(value)
     return f"{kind}.{token(name)}"
 
@@ -154,7 +163,7 @@ def parse_fact(subject: str) -> FactKey:
 
 
 class FeedKey(msgspec.Struct, frozen=True, order=True):
-    """Names one document of the feed; `audience` is "g.<group>" or "p.<peer>"."""
+    """Names one document of the feed; `audience` is "g.<group>", "p.<peer>" or RESOLVER_AUDIENCE."""
 
     account: str
     audience: str
@@ -169,7 +178,7 @@ def feed(key: FeedKey) -> str:
 def parse_feed(subject: str) -> FeedKey:
     """The key of a FEED subject, stored or republished (`live.`)."""
     match subject.removeprefix(_LIVE).split("."):
-        case ["feed", account, ("g" | "p" | "s") as kind, name, document, entity]:
+        case ["feed", account, ("g" | "p" | "s" | "c") as kind, name, document, entity]:
             return FeedKey(account, f"{kind}.{name}", document, entity)
     raise BadSubject(subject)
 

@@ -18,6 +18,7 @@ from tests.bench import (
     firewall,
     lab_latency,
     replicas,
+    resolver,
 )
 from tests.bench.figures import Figure
 from tests.bench.ha import bench as ha
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "choice": choice.measure,
     "answers": answers.measure,
     "replicas": replicas.measure,
+    "resolver": resolver.measure,
 }
 HA = "ha"
 """Takes hours, and only when it is named."""

@@ -80,6 +80,7 @@ class Replica:
             events=store.events,
             facts=self.facts,
             last_words=lambda _account: {},
+            resolutions=lambda _account: {},
             now=lambda: NOW,
             new_id=lambda: "new",
             new_setup_key=lambda: "",

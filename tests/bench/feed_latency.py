@@ -16,6 +16,7 @@ import uvloop
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from services.management.projector.facts import Facts
 from services.management.projector.keeper import Dial
 from services.management.projector.lastwords import LastWords
 from services.management.projector.projector import Projector
@@ -100,7 +101,11 @@ async def _with_replica(
     tasks = [asyncio.create_task(work()) for work in (readmodel.follow, readmodel.save)]
     await readmodel.catch_up()
     last_words = LastWords(readmodel, Undecodables())
-    tasks.append(asyncio.create_task(Projector(own, dial, readmodel, Undecodables(), last_words).run()))
+    tasks.append(
+        asyncio.create_task(
+            Projector(own, dial, readmodel, Undecodables(), last_words, Facts(readmodel, Undecodables())).run()
+        )
+    )
     listener = Listener()
     await reader.subscribe(subjects.LIVE_FEED_ROUTES, cb=listener.heard)
     try:

@@ -23,6 +23,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from services.management.core.entities import Entity
+from services.management.projector.facts import Facts
 from services.management.projector.keeper import Dial
 from services.management.projector.lastwords import LastWords
 from services.management.projector.projector import Projector
@@ -114,7 +115,8 @@ async def _replica(directory: Path, own: Client, dial: Dial) -> AsyncIterator[No
     tasks = [asyncio.create_task(work()) for work in (readmodel.follow, readmodel.save)]
     await readmodel.catch_up()
     last_words = LastWords(readmodel, Undecodables())
-    tasks.append(asyncio.create_task(Projector(own, dial, readmodel, Undecodables(), last_words).run()))
+    facts = Facts(readmodel, Undecodables())
+    tasks.append(asyncio.create_task(Projector(own, dial, readmodel, Undecodables(), last_words, facts).run()))
     try:
         yield
     finally:

@@ -1,6 +1,8 @@
 """A DNS server on loopback that answers what the test puts in its zone."""
 
 import asyncio
+import contextlib
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,6 +13,8 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 import pytest
+
+from shared.bus.embedded.certificate import Certificate
 
 SILENCE = "silence"
 SERVFAIL = "servfail"
@@ -48,19 +52,20 @@ class DnsServer(asyncio.DatagramProtocol):
         self._transport = transport
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        answer = self._answer(data, 1232 if self._server is not None else 65535)
+        answer = self.answer(data, 1232 if self._server is not None else 65535)
         if answer is not None:
             self._transport.sendto(answer, addr)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         data = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
-        answer = self._answer(data, 65535)
+        answer = self.answer(data)
         if answer is not None:
             writer.write(len(answer).to_bytes(2) + answer)
             await writer.drain()
         writer.close()
 
-    def _answer(self, data: bytes, limit: int) -> bytes | None:
+    def answer(self, data: bytes, limit: int = 65535) -> bytes | None:
+        """What it says to a query, None for nothing. limit: bytes."""
         query = dns.message.from_wire(data)
         question = query.question[0]
         name, kind = question.name.to_text(omit_final_dot=True), dns.rdatatype.to_text(question.rdtype)
@@ -88,6 +93,46 @@ class DnsServer(asyncio.DatagramProtocol):
                 response.answer.append(found)
             if type_ == "CNAME":
                 self._fill(response, value.rstrip("."), kind)
+
+
+class OverTls:
+    """The same server by DNS over TLS. connections: how many were ever made."""
+
+    def __init__(self, dns_server: DnsServer) -> None:
+        self.address = ""
+        self.connections = 0
+        self._dns_server = dns_server
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._open.add(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                size = int.from_bytes(await reader.readexactly(2), "big")
+                answer = self._dns_server.answer(await reader.readexactly(size)) or b""
+                writer.write(len(answer).to_bytes(2, "big") + answer)
+        writer.close()
+
+    async def hang_up(self) -> None:
+        """Close every connection."""
+        for writer in self._open:
+            writer.close()
+        self._open.clear()
+
+
+@contextlib.asynccontextmanager
+async def over_tls(dns_server: DnsServer, certificate: Certificate) -> AsyncIterator[OverTls]:
+    shown = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    shown.load_cert_chain(certificate.cert, certificate.key)
+    tls = OverTls(dns_server)
+    server = await asyncio.start_server(tls.serve, "127.0.0.1", 0, ssl=shown)
+    tls.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield tls
+    finally:
+        server.close()
+        await tls.hang_up()
 
 
 @pytest.fixture

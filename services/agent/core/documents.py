@@ -21,6 +21,7 @@ from shared.events.documents import (
     PeerDoc,
     PresenceDoc,
     ResolutionDoc,
+    ResolvingDoc,
     RouteDoc,
     RuleDoc,
     SelfDoc,
@@ -32,7 +33,9 @@ from shared.events.subjects import FeedKey
 
 V = TypeVar("V")
 
-Parsed: TypeAlias = SelfDoc | SettingsDoc | Peer | RuleDoc | Route | Resolution | PresenceDoc | NameserversDoc | ZoneDoc
+Parsed: TypeAlias = (
+    SelfDoc | SettingsDoc | Peer | RuleDoc | Route | Resolution | PresenceDoc | NameserversDoc | ZoneDoc | ResolvingDoc
+)
 
 Ident: TypeAlias = tuple[type[Document], str]
 """A kind of document and the id of one, by which the copies in several audiences belong together."""
@@ -297,8 +300,8 @@ def _ident(document: Document) -> Ident:
             return NameserversDoc, document.group_id
         case ZoneDoc():
             return ZoneDoc, document.zone_id
-        case SettingsDoc():
-            return SettingsDoc, ""
+        case SettingsDoc() | ResolvingDoc():
+            return type(document), ""
 
 
 def _document(held: Held | None) -> Document | None:

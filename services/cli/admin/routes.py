@@ -67,6 +67,9 @@ SERVING: Columns = {
 }
 
 
+RESOLVED: Columns = {"NAME": "name", "ADDRESS": "address", "KEPT UNTIL": "kept_until", "ANSWERED BY": "source"}
+
+
 @app.command(name="list")
 def list_(*, connection: Connection = Connection()) -> None:
     """List the routes.
@@ -285,6 +288,12 @@ def _show(connection: Connection, client: Client, route: Object) -> None:
         if status and status["routing_peers"]:
             print()
             print_table(status["routing_peers"], SERVING)
+        if status and status["names"]:
+            print()
+            print_table(
+                [name | address for name in status["names"] for address in name["addresses"]],
+                RESOLVED,
+            )
 
 
 def _named(client: Client, routes: list[Object]) -> list[Object]:

@@ -13,6 +13,7 @@ from services.management.api.permissions import MODULES
 from services.management.api.wire import Id, example, moment
 from services.management.core.commands import accountsettings as commands
 from services.management.core.model.account import Account
+from services.management.core.model.upstreams import Upstream
 
 
 class AccountSettingsResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +26,7 @@ class AccountSettingsResponse(msgspec.Struct, frozen=True, kw_only=True):
     groups_propagation_enabled: bool
     regular_users_view_blocked: bool
     routing_peer_dns_resolution_enabled: bool
+    resolver_nameservers: list[Upstream]
     dns_domain: str
     network_range: str
     network_range_v6: str
@@ -73,6 +75,7 @@ def _shown(account: Account) -> AccountResponse:
             groups_propagation_enabled=settings.groups_propagation_enabled,
             regular_users_view_blocked=settings.regular_users_view_blocked,
             routing_peer_dns_resolution_enabled=settings.routing_peer_dns_resolution_enabled,
+            resolver_nameservers=list(settings.resolver_nameservers),
             dns_domain=account.dns_domain,
             network_range=account.network_v4,
             network_range_v6=account.network_v6,

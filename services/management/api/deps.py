@@ -5,7 +5,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from services.management.core.feed.unit import LastWord
+from services.management.core.feed.unit import LastWord, Resolutions
 from services.management.core.model.commit import Commit
 from services.management.core.state import Intent
 from services.management.ports import NEWEST, CommitPort
@@ -57,6 +57,7 @@ class TroublesPort(Protocol):
 
 class Deps(msgspec.Struct, frozen=True, kw_only=True):
     """intent: the fold of the log that this replica answers from. last_words: account → peer → what was heard last.
+    resolutions: account → route → names with their addresses.
 
     now: unix seconds. new_id: gives a new xid with each call. new_setup_key: gives a new key in clear text with each
     call, an upper-case UUID. troubles: what keeps this replica from taking changes, or from serving.
@@ -67,6 +68,7 @@ class Deps(msgspec.Struct, frozen=True, kw_only=True):
     events: EventsPort
     facts: FactsPort
     last_words: Callable[[str], Mapping[str, LastWord]]
+    resolutions: Callable[[str], Resolutions]
     now: Callable[[], float]
     new_id: Callable[[], str]
     new_setup_key: Callable[[], str]

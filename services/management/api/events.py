@@ -40,6 +40,7 @@ TEXTS = {
     "account.create": "Account created",
     "account.setting.routing.peer.dns.resolution.enable": "DNS resolution by routing peers enabled",
     "account.setting.routing.peer.dns.resolution.disable": "DNS resolution by routing peers disabled",
+    "account.setting.resolver.nameservers.update": "DNS servers of the resolver changed",
     "account.dns.domain.update": "DNS domain of the peers changed",
     "account.loss.accept": "Loss of the newest changes accepted",
     "group.add": "Group created",

@@ -24,10 +24,10 @@ class Facts:
     on_change: called with account and route whenever `resolutions` says something else about them.
     """
 
-    def __init__(self, fold: Fold, undecodables: Undecodables, on_change: Callable[[str, str], None]) -> None:
+    def __init__(self, fold: Fold, undecodables: Undecodables) -> None:
         self._fold = fold
         self._undecodables = undecodables
-        self._on_change = on_change
+        self.on_change: Callable[[str, str], None] = lambda _account, _route: None
         self._names: dict[str, dict[str, tuple[ResolvedName, ...]]] = defaultdict(dict)
         self._ahead: dict[FactKey, ResolutionFact] = {}
         self._standing: set[FactKey] = set()
@@ -100,4 +100,4 @@ class Facts:
             held[key.id] = names
         else:
             del held[key.id]
-        self._on_change(key.account, key.id)
+        self.on_change(key.account, key.id)

@@ -11,8 +11,8 @@ import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from services.management.projector.pinned import PinnedConsumer
 from services.management.projector.succession import Connection, connection_of
+from shared.bus.pinned import PinnedConsumer
 
 HUNG_S = 10.0
 """The pin is not kept for a main thread that has not run for this long."""

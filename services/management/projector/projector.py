@@ -81,16 +81,23 @@ class Projector:
 
     client: a connection with management's rights. dial: gives another one, for the thread that keeps the pin.
     fold: should have caught up with LOG before `run`, because a replica that becomes the owner first waits for its own
-    fold. last_words: of that fold; they are kept up to date while the projector runs.
+    fold. last_words, facts: of that fold; they are kept up to date while the projector runs.
     """
 
     def __init__(
-        self, client: Client, dial: Dial, fold: Fold, undecodables: Undecodables, last_words: LastWords
+        self,
+        client: Client,
+        dial: Dial,
+        fold: Fold,
+        undecodables: Undecodables,
+        last_words: LastWords,
+        facts: Facts,
     ) -> None:
         self._client = client
         self._fold = fold
         self._indexes = {account: FeedIndex(state) for account, state in fold.intent.accounts.items()}
-        self._facts = Facts(fold, undecodables, self._resolved)
+        self._facts = facts
+        facts.on_change = self._resolved
         self._last_words = last_words
         last_words.on_change = self._spoken
         self._agents = Agents(fold, undecodables, last_words.sessions.of, time.time, self._heard)

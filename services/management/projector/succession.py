@@ -13,9 +13,9 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from services.management.projector.pinned import GROUP, unpin
 from shared.bus.codec import decode
 from shared.bus.patience import OF_THE_BUS, Trouble
+from shared.bus.pinned import unpin
 from shared.bus.streams import ANSWER_WITHIN_S, FEED
 from shared.errors import Undecodable
 from shared.events import subjects
@@ -126,7 +126,7 @@ class Succession:
 
     async def _pinned(self) -> str:
         """By which pin the consumer serves now, "" for none."""
-        subject = f"$JS.API.CONSUMER.INFO.{self._consumer}"
+        subject, group = f"$JS.API.CONSUMER.INFO.{self._consumer}", self._consumer.rpartition(".")[2]
         answer = await self._client.request(subject, timeout=ANSWER_WITHIN_S)
         found: Any = msgspec.json.decode(answer.data, type=_Info)
-        return next((one.pinned_client_id for one in found.priority_groups if one.group == GROUP), "")
+        return next((one.pinned_client_id for one in found.priority_groups if one.group == group), "")

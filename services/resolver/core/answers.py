@@ -16,10 +16,14 @@ KEEP_MAX_AGE_S = 7 * 86_400.0
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What one look-up of a name brought, by family: addresses, () for none of that family, None for no answer."""
+    """What one look-up of a name brought, by family: addresses, () for none of that family, None for no answer.
+
+    source: who said so, as in ResolvedName.
+    """
 
     v4: tuple[str, ...] | None
     v6: tuple[str, ...] | None
+    source: str = ""
 
     @property
     def empty(self) -> bool:
@@ -85,6 +89,15 @@ def merged(
         if other is None or _strength(address) > _strength(other):
             best[address.address] = address
     return _bounded(best.values(), limits)
+
+
+def succeeded(
+    mine: Iterable[ResolvedAddress], theirs: Iterable[ResolvedAddress], now: float, limits: KeepLimits
+) -> tuple[ResolvedAddress, ...]:
+    """What a replica that only follows keeps: `theirs`, and of its own what they do not know of and has not expired."""
+    newest = {address.address: address for address in theirs}
+    own = (each for each in mine if each.address not in newest and not 0.0 < each.expires_at <= now)
+    return _bounded((*newest.values(), *own), limits)
 
 
 def alike(one: tuple[ResolvedAddress, ...], other: tuple[ResolvedAddress, ...]) -> bool:

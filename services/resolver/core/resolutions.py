@@ -1,8 +1,10 @@
 """The addresses of every route's names, and which facts have to be written for them."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 
-from services.resolver.core.answers import Answer, KeepLimits, alike, fold, merged, restored
+from services.resolver.core.answers import Answer, KeepLimits, alike, fold, merged, restored, succeeded
+from services.resolver.core.questions import Question
 from services.resolver.core.routes import Gone, RouteKey, Wanted
 from shared.events.documents import ResolvedAddress, ResolvedName
 from shared.events.facts import ResolutionFact
@@ -11,7 +13,8 @@ from shared.events.facts import ResolutionFact
 class Resolutions:
     """Routes, answers and the facts of others in; facts to write out. `now` is in unix seconds.
 
-    A name that several routes share is one name to ask for; what is kept of it is each route's own affair.
+    A name that several routes share is one name to ask for; what is kept of it is each route's own affair. One that
+    does not lead asks for nothing and writes nothing: it follows the facts of the one that does, to go on from there.
     """
 
     def __init__(self, limits: KeepLimits) -> None:
@@ -19,40 +22,65 @@ class Resolutions:
         self._routes: dict[RouteKey, Wanted] = {}
         self._gone: dict[RouteKey, int] = {}
         """Routes that ended, with the revision to say it with, until the facts say so too."""
-        self._users: dict[str, set[RouteKey]] = defaultdict(set)
+        self._users: dict[Question, set[RouteKey]] = defaultdict(set)
+        self._apart: frozenset[str] = frozenset()
+        """Accounts with DNS servers of their own."""
+        self._sources: dict[RouteKey, dict[str, str]] = {}
         self._held: dict[RouteKey, dict[str, tuple[ResolvedAddress, ...]]] = {}
         self._facts: dict[RouteKey, ResolutionFact] = {}
         self._dirty: set[RouteKey] = set()
         self._all_routes_known = False
+        self._leads = False
 
-    def names(self) -> set[str]:
-        """Every name that some route wants."""
-        return set(self._users)
+    def lead(self, leads: bool, now: float) -> None:
+        """From now on it leads, or follows. The facts are what those that led before have found."""
+        if leads and not self._leads:
+            for key in self._facts.keys() & self._routes.keys():
+                self._adopt(key, self._facts[key], now, from_the_past=False)
+            self._dirty.update(self._facts, self._routes)
+        self._leads = leads
+
+    def ask_apart(self, accounts: Iterable[str]) -> None:
+        """These accounts, and no others, have DNS servers of their own: nobody else's answers count for their names."""
+        self._apart, before = frozenset(accounts), self._apart
+        if self._apart == before:
+            return
+        self._users.clear()
+        for key, route in self._routes.items():
+            self._use(key, route)
+
+    def questions(self) -> set[Question]:
+        """Everything to ask."""
+        return set(self._users) if self._leads else set()
 
     def route(self, key: RouteKey, change: Wanted | Gone, now: float) -> None:
         """The route is new, different or gone."""
         before = self._routes.pop(key, None)
         for name in before.names if before else ():
-            self._users[name].discard(key)
-            if not self._users[name]:
-                del self._users[name]
-        held = self._held.pop(key, {})
+            question = self._question(key, name)
+            self._users[question].discard(key)
+            if not self._users[question]:
+                del self._users[question]
+        held, sources = self._held.pop(key, {}), self._sources.pop(key, {})
         if isinstance(change, Gone):
             self._gone[key] = change.revision
         else:
             self._gone.pop(key, None)
             self._routes[key] = change
             self._held[key] = {name: held[name] for name in change.names if name in held}
-            for name in change.names:
-                self._users[name].add(key)
+            self._sources[key] = {name: sources[name] for name in change.names if name in sources}
+            self._use(key, change)
             if before is None and key in self._facts:
                 self._adopt(key, self._facts[key], now, from_the_past=True)
         self._dirty.add(key)
 
-    def answer(self, name: str, answer: Answer, now: float) -> None:
+    def answer(self, question: Question, answer: Answer, now: float) -> None:
         """A look-up ended."""
-        for key in self._users.get(name, ()):
+        name = question.name
+        for key in self._users.get(question, ()):
             held = self._held[key]
+            if not answer.empty:
+                self._sources[key][name] = answer.source
             held[name] = fold(held.get(name, ()), answer, keep=self._routes[key].keep, now=now, limits=self._limits)
             self._dirty.add(key)
 
@@ -81,6 +109,8 @@ class Resolutions:
 
     def pending(self) -> list[tuple[RouteKey, ResolutionFact]]:
         """The facts to write, until `written` says that they are."""
+        if not self._leads:
+            return []
         facts = [(key, fact) for key in sorted(self._dirty) if (fact := self._news(key)) is not None]
         self._dirty = {key for key, _ in facts}
         return facts
@@ -88,6 +118,13 @@ class Resolutions:
     def written(self, key: RouteKey, fact: ResolutionFact) -> None:
         """The fact is on the bus."""
         self._remember(key, fact)
+
+    def _question(self, key: RouteKey, name: str) -> Question:
+        return Question(name, key.account if key.account in self._apart else "")
+
+    def _use(self, key: RouteKey, route: Wanted) -> None:
+        for name in route.names:
+            self._users[self._question(key, name)].add(key)
 
     def _remember(self, key: RouteKey, fact: ResolutionFact) -> None:
         if fact.names:
@@ -100,7 +137,12 @@ class Resolutions:
         if key not in self._routes and key not in self._gone and not self._all_routes_known:
             return None
         known = self._facts.get(key)
-        names = tuple(ResolvedName(name, held) for name, held in sorted(self._held.get(key, {}).items()) if held)
+        sources = self._sources.get(key, {})
+        names = tuple(
+            ResolvedName(name, held, sources.get(name, ""))
+            for name, held in sorted(self._held.get(key, {}).items())
+            if held
+        )
         if _alike(known.names if known else (), names):
             return None
         if key in self._routes:
@@ -110,15 +152,20 @@ class Resolutions:
         return ResolutionFact(route_id=key.route_id, revision=revision, names=names)
 
     def _adopt(self, key: RouteKey, fact: ResolutionFact, now: float, *, from_the_past: bool) -> None:
-        """Of names with keep nothing that either side knows is lost; others take the newer answer."""
+        """Of names with keep nothing that either side knows is lost; others take the newer answer. Who follows has no
+        answers of its own that could be newer."""
         route, held = self._routes[key], self._held[key]
         for theirs in fact.names:
             if theirs.name not in route.names:
                 continue
             addresses = restored(theirs.addresses, now)
-            if route.keep:
+            if not from_the_past or not self._leads or theirs.name not in held:
+                self._sources[key][theirs.name] = theirs.source
+            if route.keep and self._leads:
                 held[theirs.name] = merged(held.get(theirs.name, ()), addresses, self._limits)
-            elif not from_the_past or theirs.name not in held:
+            elif route.keep:
+                held[theirs.name] = succeeded(held.get(theirs.name, ()), addresses, now, self._limits)
+            elif not from_the_past or not self._leads or theirs.name not in held:
                 held[theirs.name] = addresses
 
 

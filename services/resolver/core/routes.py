@@ -8,6 +8,10 @@ from services.resolver.core.names import resolvable
 from shared.events.documents import FeedMessage, RouteDoc
 from shared.events.subjects import FeedKey
 
+WITHDRAW_AFTER_S = 30.0
+"""What the feed lacks may only have been lost there, and is written again: until then the addresses that a route keeps
+are not forgotten. A route that ended has a tombstone."""
+
 
 class RouteKey(msgspec.Struct, frozen=True, order=True):
     account: str

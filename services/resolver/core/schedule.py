@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+from services.resolver.core.questions import Question
+
 INTERVAL_S = 60.0
 """Between two look-ups of a name; how long its records may be cached by others makes no difference (decision D6)."""
 
@@ -19,64 +21,64 @@ SPREAD = 0.1
 
 
 class Due(msgspec.Struct, frozen=True):
-    """A name to ask for now. failed: its last look-up brought nothing, so this one may take long."""
+    """What to ask now. failed: the last look-up brought nothing, so this one may take long."""
 
-    name: str
+    question: Question
     failed: bool
 
 
-class _Name(msgspec.Struct):
+class _State(msgspec.Struct):
     at: float
     failed: bool = False
     under_way: bool = False
 
 
 class Schedule:
-    """Says which names are due. All times are seconds on one monotonic clock; `now` never goes backwards.
+    """Says which questions are due. All times are seconds on one monotonic clock; `now` never goes backwards.
 
-    A name that is being asked for is not due again before `done`, and no name waits for another (decision D7).
+    One that is being asked is not due again before `done`, and none waits for another (decision D7).
     """
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = max(FLOOR_S, interval_s)
-        self._names: dict[str, _Name] = {}
-        self._queue: list[tuple[float, str]] = []
-        """Heap; an entry counts only while it agrees with its name's `at`."""
+        self._states: dict[Question, _State] = {}
+        self._queue: list[tuple[float, Question]] = []
+        """Heap; an entry counts only while it agrees with its question's `at`."""
 
-    def want(self, names: Iterable[str], now: float) -> None:
-        """These and no others are wanted. A new name is due at once."""
-        wanted = set(names)
-        for gone in self._names.keys() - wanted:
-            del self._names[gone]
-        for name in sorted(wanted - self._names.keys()):
-            self._names[name] = _Name(now)
-            heapq.heappush(self._queue, (now, name))
+    def want(self, questions: Iterable[Question], now: float) -> None:
+        """These and no others are wanted. A new one is due at once."""
+        wanted = set(questions)
+        for gone in self._states.keys() - wanted:
+            del self._states[gone]
+        for question in sorted(wanted - self._states.keys()):
+            self._states[question] = _State(now)
+            heapq.heappush(self._queue, (now, question))
 
     def due(self, now: float) -> list[Due]:
-        """The names to ask for now, the longest waiting first. Each has to be reported with `done`."""
+        """What to ask now, the longest waiting first. Each has to be reported with `done`."""
         due = []
         while (at := self.next_at()) is not None and at <= now:
-            _, name = heapq.heappop(self._queue)
-            state = self._names[name]
+            _, question = heapq.heappop(self._queue)
+            state = self._states[question]
             state.under_way = True
-            due.append(Due(name, state.failed))
+            due.append(Due(question, state.failed))
         return due
 
-    def done(self, name: str, *, failed: bool, now: float, fraction: float) -> None:
+    def done(self, question: Question, *, failed: bool, now: float, fraction: float) -> None:
         """The look-up ended; failed: it brought no address. fraction: a random number in [0, 1)."""
-        state = self._names.get(name)
+        state = self._states.get(question)
         if state is None or not state.under_way:
             return
         pause = min(RETRY_S, self._interval_s) if failed else self._interval_s
         state.at = now + max(FLOOR_S, pause * (1 - SPREAD * fraction))
         state.failed, state.under_way = failed, False
-        heapq.heappush(self._queue, (state.at, name))
+        heapq.heappush(self._queue, (state.at, question))
 
     def next_at(self) -> float | None:
-        """When the next name is due; None while there is nothing to wait for."""
+        """When the next one is due; None while there is nothing to wait for."""
         while self._queue:
-            at, name = self._queue[0]
-            state = self._names.get(name)
+            at, question = self._queue[0]
+            state = self._states.get(question)
             if state is not None and state.at == at and not state.under_way:
                 return at
             heapq.heappop(self._queue)

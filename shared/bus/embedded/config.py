@@ -130,6 +130,7 @@ _PERMISSIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "resolver": (
         (
             subjects.FACT_RESOLUTIONS,
+            subjects.RESOLVERS_TURN,
             *(f"{_CONSUMERS}.*.{stream}.>" for stream in ("FACTS", "FEED")),
             *(f"{_CONSUMERS}.MSG.NEXT.{stream}.*" for stream in ("FACTS", "FEED")),
             *(f"$JS.API.STREAM.INFO.{stream}" for stream in ("FACTS", "FEED")),

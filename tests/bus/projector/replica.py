@@ -13,13 +13,14 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
-from services.management.projector import pinned
+from services.management.projector.facts import Facts
 from services.management.projector.keeper import Dial
 from services.management.projector.lastwords import LastWords
 from services.management.projector.projector import CONSUMER, Projector
 from services.management.projector.succession import Succession
 from services.management.readmodel.readmodel import ReadModel
 from services.management.troubles import Troubles
+from shared.bus import pinned
 from shared.bus.connection import connect
 from shared.bus.keys import read_seed
 from shared.bus.streams import LOG
@@ -46,7 +47,8 @@ class Replica:
         self._save = asyncio.create_task(self.readmodel.save())
         await self.catch_up()
         self.last_words = LastWords(self.readmodel, Undecodables())
-        self.projector = Projector(self.connection, self._dial, self.readmodel, Undecodables(), self.last_words)
+        facts = Facts(self.readmodel, Undecodables())
+        self.projector = Projector(self.connection, self._dial, self.readmodel, Undecodables(), self.last_words, facts)
         self._project = asyncio.create_task(self.projector.run())
         self._succeed = asyncio.create_task(Succession(self.connection, self._system, f"{LOG}.{CONSUMER}").run())
 

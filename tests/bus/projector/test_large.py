@@ -15,11 +15,11 @@ from nats.aio.subscription import Subscription
 from services.management.core.entities import Entity, ref
 from services.management.core.feed.pending import FEW as FEW_UNITS
 from services.management.core.state import Change
-from services.management.projector.pinned import PIN_TIMEOUT_S
 from services.management.projector.projector import CONSUMER
 from services.management.projector.snapshot import BATCH, FeedReader
 from services.management.projector.succession import Claim
 from services.management.projector.writer import FEW, FeedWrite, FencedWriter, Superseded
+from shared.bus.pinned import PIN_TIMEOUT_S
 from shared.bus.streams import FEED, LOG
 from shared.bus.undecodable import Undecodables
 from shared.events import subjects

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from services.management.core.entities import Entity, Ref
-from services.management.projector import pinned
 from services.management.projector.succession import Claim
 from services.management.projector.writer import FencedWriter, Superseded
+from shared.bus import pinned
 from shared.bus.streams import FEED
 from shared.events.documents import FeedMessage, RuleDoc
 from shared.events.subjects import FeedKey

@@ -8,6 +8,7 @@ from services.management.core.model.account import AccountSettings
 from services.management.core.model.commit import Commit
 from services.management.core.model.dnssettings import DNS_SETTINGS_ID
 from services.management.core.model.policy import PolicyRule, ResourceRef
+from services.management.core.model.upstreams import Upstream
 from services.management.core.state import Change, Intent
 from shared.events.documents import PortRange, ResolvedAddress, ResolvedName, Withdrawn
 from tests import builders
@@ -21,6 +22,7 @@ NAMESERVERS = ("n0", "n1")
 ZONES = ("z0.example", "z1.example")
 RECORDS = ("a.example", "b.example", "c.example")
 DOMAINS = ("a.example", "b.example")
+UPSTREAMS = (Upstream(ip="192.0.2.53", ns_type="tls", port=853, name="dns.example"),)
 
 some_groups = st.lists(st.sampled_from((*GROUPS, ALL)), max_size=3, unique=True).map(lambda g: tuple(sorted(g)))
 own_groups = st.lists(st.sampled_from(GROUPS), max_size=3, unique=True)
@@ -125,7 +127,10 @@ def accounts(draw: st.DrawFn) -> Entity:
         dns_domain=draw(st.sampled_from((plain.dns_domain, "other.test"))),
         all_group=plain.all_group,
         created_at=plain.created_at,
-        settings=AccountSettings(routing_peer_dns_resolution_enabled=draw(st.booleans())),
+        settings=AccountSettings(
+            routing_peer_dns_resolution_enabled=draw(st.booleans()),
+            resolver_nameservers=draw(st.sampled_from(((), UPSTREAMS))),
+        ),
     )
 
 

@@ -109,7 +109,7 @@ gateway = Unit("presence", "gateway")
         ),
         (commit(setup_key("key")), set()),
         (commit(group("another")), set()),
-        (commit(builders.account()), {Unit("settings", SETTINGS_ID)}),
+        (commit(builders.account()), {Unit("settings", SETTINGS_ID), Unit("resolving", SETTINGS_ID)}),
         (commit(policy("more", rule("more-rule", sources=(ALL,)))), {Unit("policy", "more")}),
         (
             commit(policy("more", rule("more-rule", sources=("office",), destinations=("lab",)))),

@@ -136,3 +136,44 @@ async def test_r7_while_it_is_off_no_route_gets_a_wildcard() -> None:
     assert (status, "switched off" in message) == (422, True)
     await put(world, **{RESOLUTION: True})
     assert (await world.call("POST", "routes", body)).status_code == 200
+
+
+UDP = {"ip": "10.0.0.53", "ns_type": "udp", "port": 53, "name": ""}
+TLS = {"ip": "2001:db8::53", "ns_type": "tls", "port": 853, "name": "dns.example"}
+
+
+async def test_the_resolver_asks_servers_of_the_accounts_own_in_their_order() -> None:
+    world = World()
+    given = [TLS | {"ip": "2001:DB8::53", "name": "DNS.Example."}, UDP, UDP]
+    assert (await put(world, resolver_nameservers=given))["settings"]["resolver_nameservers"] == [TLS, UDP]
+    assert (await put(world, dns_domain="new.test"))["settings"]["resolver_nameservers"] == [TLS, UDP]
+    assert (await put(world, resolver_nameservers=[]))["settings"]["resolver_nameservers"] == []
+    codes = [(event["activity_code"], event["meta"]) for event in await world.get("events")]
+    code = "account.setting.resolver.nameservers.update"
+    assert [codes[0], codes[2]] == [(code, {"nameservers": ""}), (code, {"nameservers": "2001:db8::53, 10.0.0.53"})]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([UDP] * 4, "resolver_nameservers must have at most 3 entries, it has 4"),
+        ([UDP | {"ip": "dns.example"}], "resolver_nameservers: 'dns.example' is not an address"),
+        (
+            [UDP | {"ip": "127.0.0.53"}],
+            "resolver_nameservers: 127.0.0.53/32 is loopback, which the resolver",
+        ),
+        (
+            [UDP | {"ip": "169.254.169.254"}],
+            "resolver_nameservers: 169.254.169.254/32 is link-local, which",
+        ),
+        ([UDP | {"ip": "::"}], "resolver_nameservers: nobody can be asked at ::"),
+        ([UDP | {"port": 0}], "resolver_nameservers: port must be between 1 and 65535, it is 0"),
+        ([UDP | {"port": 65536}], "resolver_nameservers: port must be between 1 and 65535, it is 65536"),
+        ([UDP | {"ns_type": "https"}], "resolver_nameservers: ns_type must be udp or tls, it is 'https'"),
+        ([UDP | {"name": "dns.example"}], "resolver_nameservers: a name is for ns_type tls, that of 10.0.0.53 is udp"),
+        ([TLS | {"name": "*.example"}], "resolver_nameservers: '*.example' is not a valid domain"),
+    ],
+)
+async def test_whom_the_resolver_cannot_ask_is_refused_with_the_reason(given: list[Any], message: str) -> None:
+    status, said = await refused(World(), resolver_nameservers=given)
+    assert (status, said[: len(message)]) == (422, message)

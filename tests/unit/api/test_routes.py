@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from services.management.core.feed.unit import LastWord
-from shared.events.documents import Withdrawn
+from shared.events.documents import ResolvedAddress, ResolvedName, Withdrawn
 from tests.builders import meta, peer, route
 from tests.unit.api.world import World, problem
 
@@ -257,7 +257,8 @@ async def test_a_route_shows_who_serves_it_and_how_many_clients_are_on_each() ->
                 "holds_return_address": False,
                 "clients": 0,
             },
-        ]
+        ],
+        "names": [],
     }
     there.change(replace(there.state.peers["gw"], draining=True))
     [on_lan] = (await there.get("routes/lan"))["status"]["routing_peers"]
@@ -265,9 +266,29 @@ async def test_a_route_shows_who_serves_it_and_how_many_clients_are_on_each() ->
     assert all("status" not in listed for listed in await there.get("routes"))
 
 
+async def test_a_route_shows_what_its_names_stand_for_and_who_said_so() -> None:
+    there = World()
+    addresses = (ResolvedAddress("192.0.2.1", 5.0, 86_400.0), ResolvedAddress("2001:db8::1", 9.0, 0.0))
+    former = ResolvedName("former.example", addresses)
+    there.server.facts.names[there.account, "wiki"] = (
+        ResolvedName("xn--bcher-kva.example", addresses, "tls://192.0.2.53#dns.example"),
+        former,
+    )
+    assert (await there.get("routes/wiki"))["status"]["names"] == [
+        {
+            "name": "bücher.example",
+            "source": "tls://192.0.2.53#dns.example",
+            "addresses": [
+                {"address": "192.0.2.1", "kept_until": "1970-01-02T00:00:00Z"},
+                {"address": "2001:db8::1"},
+            ],
+        }
+    ]
+
+
 async def test_a_route_that_nobody_serves_has_nobody_to_show() -> None:
     there = World(route("nobodys", "10.4.0.0/24"))
-    assert (await there.get("routes/nobodys"))["status"] == {"routing_peers": []}
+    assert (await there.get("routes/nobodys"))["status"] == {"routing_peers": [], "names": []}
 
 
 async def test_routes_are_listed_without_their_warnings() -> None:

@@ -18,6 +18,7 @@ from services.management.core.model.commit import Commit
 from services.management.core.model.user import AccessToken, Role, User
 from services.management.core.state import AccountState, Intent
 from services.management.troubles import Troubles
+from shared.events.documents import ResolvedName
 from shared.events.facts import ReportFact, SessionFact
 from tests import builders
 from tests.builders import NOW, group, group_all, nameserver_group, peer, policy, route, setup_key, zone, zone_record
@@ -32,13 +33,15 @@ _numbers = itertools.count(1)
 
 
 class Facts:
-    """What was last observed of each peer, by account and peer. users: by account, route and routing peer."""
+    """What was last observed of each peer, by account and peer. users: by account, route and routing peer.
+    names: by account and route."""
 
     def __init__(self) -> None:
         self.sessions: dict[tuple[str, str], SessionFact] = {}
         self.reports: dict[tuple[str, str], ReportFact] = {}
         self.words: dict[tuple[str, str], LastWord] = {}
         self.users: dict[tuple[str, str, str], int] = {}
+        self.names: dict[tuple[str, str], tuple[ResolvedName, ...]] = {}
 
     def session(self, account: str, peer: str, /) -> SessionFact | None:
         return self.sessions.get((account, peer))
@@ -48,6 +51,9 @@ class Facts:
 
     def clients(self, account: str, route: str, routing_peer: str, /) -> int:
         return self.users.get((account, route, routing_peer), 0)
+
+    def resolutions(self, account: str) -> dict[str, tuple[ResolvedName, ...]]:
+        return {route: names for (of, route), names in self.names.items() if of == account}
 
     def last_words(self, account: str) -> dict[str, LastWord]:
         return {peer: word for (of, peer), word in self.words.items() if of == account}
@@ -68,6 +74,7 @@ class Server:
             events=self.log.events,
             facts=self.facts,
             last_words=self.facts.last_words,
+            resolutions=self.facts.resolutions,
             now=lambda: NOW,
             new_id=lambda: f"new-{next(self.ids)}",
             new_setup_key=lambda: SETUP_KEY,

@@ -40,7 +40,8 @@ class Scene:
     def __init__(self) -> None:
         self.fold = FoldAt()
         self.changed: list[str] = []
-        self.facts = Facts(self.fold, Undecodables(), lambda _, route: self.changed.append(route))
+        self.facts = Facts(self.fold, Undecodables())
+        self.facts.on_change = lambda _, route: self.changed.append(route)
         self.facts.begin()
         self.facts.caught_up()
 

@@ -4,6 +4,7 @@ from nats.aio.client import Client
 
 from services.management.core.feed.pace import Pace
 from services.management.core.feed.published import Published
+from services.management.projector.facts import Facts
 from services.management.projector.lastwords import LastWords
 from services.management.projector.projector import Projector
 from shared.bus.codec import encode
@@ -44,7 +45,7 @@ async def test_a_routing_peer_that_never_stops_changing_is_written_seldom_and_as
         raise AssertionError("nobody dials here")
 
     words = LastWords(fold, Undecodables())
-    projector = Projector(Client(), dial, fold, Undecodables(), words)
+    projector = Projector(Client(), dial, fold, Undecodables(), words, Facts(fold, Undecodables()))
     projector._published = Published()
     told: list[bool] = []
     projector.on_presence = lambda account, _: told.append(words.of(account)["gw"].draining)

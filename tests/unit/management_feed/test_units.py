@@ -10,7 +10,18 @@ NAMES = [kind.name for kind in UNITS]
 
 
 def test_peers_come_before_what_names_them_and_addresses_after_their_route() -> None:
-    assert NAMES == ["presence", "settings", "self", "peer", "policy", "route", "resolution", "nameservers", "zone"]
+    assert NAMES == [
+        "presence",
+        "settings",
+        "resolving",
+        "self",
+        "peer",
+        "policy",
+        "route",
+        "resolution",
+        "nameservers",
+        "zone",
+    ]
 
 
 def test_each_kind_of_document_is_made_by_one_kind_of_unit() -> None:

@@ -4,18 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.resolver.core.questions import Question
 from services.resolver.core.schedule import Due, Schedule
 
 
 def due_names(schedule: Schedule, now: float) -> list[str]:
-    return [due.name for due in schedule.due(now)]
+    return [due.question.name for due in schedule.due(now)]
 
 
 def test_d6_a_new_name_is_asked_for_at_once() -> None:
     schedule = Schedule(60.0)
-    schedule.want(["a.example"], 100.0)
+    schedule.want([Question("a.example")], 100.0)
     assert schedule.next_at() == 100.0
-    assert schedule.due(100.0) == [Due("a.example", failed=False)]
+    assert schedule.due(100.0) == [Due(Question("a.example"), failed=False)]
 
 
 @pytest.mark.parametrize(
@@ -32,48 +33,48 @@ def test_d6_a_new_name_is_asked_for_at_once() -> None:
 )
 def test_d6_when_a_name_is_asked_for_again(interval_s: float, failed: bool, fraction: float, next_at: float) -> None:
     schedule = Schedule(interval_s)
-    schedule.want(["a.example"], 90.0)
+    schedule.want([Question("a.example")], 90.0)
     schedule.due(90.0)
-    schedule.done("a.example", failed=failed, now=100.0, fraction=fraction)
+    schedule.done(Question("a.example"), failed=failed, now=100.0, fraction=fraction)
     assert schedule.next_at() == next_at
     assert due_names(schedule, next_at - 0.01) == []
-    assert schedule.due(next_at) == [Due("a.example", failed=failed)]
+    assert schedule.due(next_at) == [Due(Question("a.example"), failed=failed)]
 
 
 def test_d7_a_name_that_takes_long_holds_up_no_other() -> None:
     schedule = Schedule(60.0)
-    schedule.want(["slow.example", "fast.example"], 0.0)
+    schedule.want([Question("slow.example"), Question("fast.example")], 0.0)
     assert due_names(schedule, 0.0) == ["fast.example", "slow.example"]
-    schedule.done("fast.example", failed=False, now=0.1, fraction=0.0)
+    schedule.done(Question("fast.example"), failed=False, now=0.1, fraction=0.0)
     assert due_names(schedule, 60.1) == ["fast.example"]
 
 
 def test_a_name_that_is_being_asked_for_is_not_asked_for_twice() -> None:
     schedule = Schedule(60.0)
-    schedule.want(["a.example"], 0.0)
+    schedule.want([Question("a.example")], 0.0)
     schedule.due(0.0)
-    schedule.want(["a.example"], 1.0)
+    schedule.want([Question("a.example")], 1.0)
     assert (schedule.next_at(), schedule.due(1000.0)) == (None, [])
 
 
 def test_a_name_that_nobody_wants_any_more_is_forgotten() -> None:
     schedule = Schedule(60.0)
-    schedule.want(["a.example", "b.example"], 0.0)
+    schedule.want([Question("a.example"), Question("b.example")], 0.0)
     assert due_names(schedule, 0.0) == ["a.example", "b.example"]
-    schedule.want(["b.example"], 1.0)
-    schedule.done("a.example", failed=False, now=2.0, fraction=0.0)
-    schedule.done("b.example", failed=False, now=2.0, fraction=0.0)
+    schedule.want([Question("b.example")], 1.0)
+    schedule.done(Question("a.example"), failed=False, now=2.0, fraction=0.0)
+    schedule.done(Question("b.example"), failed=False, now=2.0, fraction=0.0)
     assert due_names(schedule, 1000.0) == ["b.example"]
 
 
 def test_a_name_that_is_wanted_again_is_new() -> None:
     schedule = Schedule(60.0)
-    schedule.want(["a.example"], 0.0)
+    schedule.want([Question("a.example")], 0.0)
     schedule.due(0.0)
-    schedule.done("a.example", failed=True, now=0.0, fraction=0.0)
+    schedule.done(Question("a.example"), failed=True, now=0.0, fraction=0.0)
     schedule.want([], 1.0)
-    schedule.want(["a.example"], 2.0)
-    assert schedule.due(2.0) == [Due("a.example", failed=False)]
+    schedule.want([Question("a.example")], 2.0)
+    assert schedule.due(2.0) == [Due(Question("a.example"), failed=False)]
     assert schedule.next_at() is None
 
 
@@ -92,13 +93,13 @@ def test_d6_every_wanted_name_is_asked_for_within_the_interval_and_never_below_t
     schedule, now = Schedule(interval_s), 0.0
     asked_at: dict[str, float] = {}
     for wanted, _, failed, fraction in steps:
-        schedule.want(wanted, now)
+        schedule.want(map(Question, wanted), now)
         asked_at = {name: at for name, at in asked_at.items() if name in wanted}
         for name in due_names(schedule, now):
             assert name in wanted
             assert name not in asked_at or now - asked_at[name] >= 2.0
             asked_at[name] = now
-            schedule.done(name, failed=failed, now=now, fraction=fraction)
+            schedule.done(Question(name), failed=failed, now=now, fraction=fraction)
         assert asked_at.keys() == wanted
         assert all(now - at < max(2.0, interval_s) for at in asked_at.values())
         now += 1.0

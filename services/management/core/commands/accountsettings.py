@@ -8,6 +8,7 @@ from services.management.core.commands.decision import Context, Decision, change
 from services.management.core.commands.request import Integer, Request, about
 from services.management.core.model.account import Account
 from services.management.core.model.commit import Activity
+from services.management.core.model.upstreams import Upstream, check_number, upstream_of
 from services.management.core.model.zone import check_beside_peers
 from services.management.core.state import AccountState
 from services.management.errors import InUse, Invalid, names
@@ -17,6 +18,15 @@ MAX_DNS_DOMAIN_BYTES = MAX_BYTES - 64
 """Longest domain of the peers: the longest label and a dot stand before it."""
 
 _FIXED = about("Cannot be changed yet: as it is, or absent.")
+
+
+class UpstreamRequest(Request, frozen=True, kw_only=True):
+    """One DNS server that the resolver asks."""
+
+    ip: Annotated[str, about("Its address.", "10.0.0.53", needed=True)] = ""
+    ns_type: Annotated[str, about("udp, or tls for DNS over TLS.", "tls", needed=True)] = ""
+    port: Annotated[Integer, about("1 to 65535.", 853, needed=True)] = 0
+    name: Annotated[str, about("With tls: what its certificate is for, else its address.", "dns.example.com")] = ""
 
 
 class AccountSettingsRequest(Request, frozen=True, kw_only=True):
@@ -30,6 +40,12 @@ class AccountSettingsRequest(Request, frozen=True, kw_only=True):
     regular_users_view_blocked: Annotated[bool | None, _FIXED] = None
     routing_peer_dns_resolution_enabled: Annotated[
         bool | None, about("Whether routing peers resolve the names of routes, which wildcards need.", True)
+    ] = None
+    resolver_nameservers: Annotated[
+        tuple[UpstreamRequest, ...] | None,
+        about(
+            "At most 3: whom the resolver asks for the names of routes, in this order; none for its own DNS servers."
+        ),
     ] = None
     dns_domain: Annotated[str | None, about("What the names of the peers end with.", "whimbrel.internal")] = None
     network_range: Annotated[str | None, _FIXED] = None
@@ -54,7 +70,11 @@ def update_account(state: AccountState, request: AccountRequest, context: Contex
         resolution = old.settings.routing_peer_dns_resolution_enabled
     elif not resolution:
         _check_no_wildcards(state)
-    settings = replace(old.settings, routing_peer_dns_resolution_enabled=resolution)
+    settings = replace(
+        old.settings,
+        routing_peer_dns_resolution_enabled=resolution,
+        resolver_nameservers=_upstreams(old, asked.resolver_nameservers),
+    )
     new = replace(old, dns_domain=dns_domain, settings=settings)
     if new == old:
         return unchanged(old)
@@ -90,6 +110,13 @@ def _dns_domain(state: AccountState, text: str) -> str:
     return domain
 
 
+def _upstreams(account: Account, asked: tuple[UpstreamRequest, ...] | None) -> tuple[Upstream, ...]:
+    if asked is None:
+        return account.settings.resolver_nameservers
+    check_number(len(asked))
+    return tuple(dict.fromkeys(upstream_of(one.ip, one.ns_type, one.port, one.name) for one in asked))
+
+
 def _check_no_wildcards(state: AccountState) -> None:
     """A route that the setting forbids could not be changed any more, not even to switch it off (decision R7)."""
     wild = [route.title for route in state.routes.values() if any(map(is_wildcard, route.domains))]
@@ -106,6 +133,10 @@ def _activities(old: Account, new: Account) -> list[Activity]:
         what = "enable" if resolution else "disable"
         code = f"account.setting.routing.peer.dns.resolution.{what}"
         activities.append(Activity(code=code, target_id=new.id))
+    nameservers = new.settings.resolver_nameservers
+    if nameservers != old.settings.resolver_nameservers:
+        shown: dict[str, str | int | bool | list[str]] = {"nameservers": [one.ip for one in nameservers]}
+        activities.append(Activity(code="account.setting.resolver.nameservers.update", target_id=new.id, meta=shown))
     if new.dns_domain != old.dns_domain:
         meta: dict[str, str | int | bool | list[str]] = {
             "old_dns_domain": old.dns_domain,

@@ -3,12 +3,16 @@
 import msgspec
 
 from services.management.core.model.entity import EntityBase
+from services.management.core.model.upstreams import Upstream
 
 ALL_GROUP_NAME = "All"
 
 
 class AccountSettings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Defaults are those of a new NetBird account (reference control-plane §1.11)."""
+    """Defaults are those of a new NetBird account (reference control-plane §1.11).
+
+    resolver_nameservers: whom the resolver asks for the names of routes, in this order; () for its own DNS servers.
+    """
 
     peer_login_expiration_enabled: bool = True
     peer_login_expiration_s: int = 86_400
@@ -17,6 +21,7 @@ class AccountSettings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     groups_propagation_enabled: bool = True
     regular_users_view_blocked: bool = True
     routing_peer_dns_resolution_enabled: bool = True
+    resolver_nameservers: tuple[Upstream, ...] = ()
 
 
 class Account(EntityBase, frozen=True, kw_only=True, gc=False, tag="account"):

@@ -61,7 +61,7 @@ def nameserver_of(ip: str, ns_type: str, port: int) -> Nameserver:
         raise Invalid(f"nameservers: ns_type must be udp, it is {ns_type[:20]!r}")
     if not 1 <= port <= MAX_PORT:
         raise Invalid(f"nameservers: port must be between 1 and {MAX_PORT}, it is {port}")
-    return Nameserver(ip=_address(ip), ns_type="udp", port=port)
+    return Nameserver(ip=nameserver_address(ip, "nameservers"), ns_type="udp", port=port)
 
 
 def match_domains_of(texts: tuple[str, ...]) -> tuple[str, ...]:
@@ -74,15 +74,16 @@ def match_domains_of(texts: tuple[str, ...]) -> tuple[str, ...]:
         raise Invalid(f"domains: {problem}") from None
 
 
-def _address(text: str) -> str:
+def nameserver_address(text: str, field: str) -> str:
+    """In canonical text; raises Invalid, which names the field."""
     try:
         address = ip_address(text)
     except ValueError:
         address = None
     if address is None or "%" in text:  # a zone means something on one host only
-        raise Invalid(f"nameservers: {text[:80]!r} is not an address")
+        raise Invalid(f"{field}: {text[:80]!r} is not an address")
     if address.is_unspecified or address.is_multicast:
-        raise Invalid(f"nameservers: nobody can be asked at {address}")
+        raise Invalid(f"{field}: nobody can be asked at {address}")
     if isinstance(address, IPv6Address) and address.ipv4_mapped:
-        raise Invalid(f"nameservers: write {address} as {address.ipv4_mapped}")
+        raise Invalid(f"{field}: write {address} as {address.ipv4_mapped}")
     return str(address)

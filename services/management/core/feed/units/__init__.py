@@ -9,9 +9,21 @@ from services.management.core.feed.units.peer import PEER
 from services.management.core.feed.units.policy import POLICY
 from services.management.core.feed.units.presence import PRESENCE
 from services.management.core.feed.units.resolution import RESOLUTION
+from services.management.core.feed.units.resolving import RESOLVING
 from services.management.core.feed.units.route import ROUTE
 from services.management.core.feed.units.self import SELF
 from services.management.core.feed.units.settings import SETTINGS
 from services.management.core.feed.units.zone import ZONE
 
-UNITS: tuple[UnitKind[Any], ...] = (PRESENCE, SETTINGS, SELF, PEER, POLICY, ROUTE, RESOLUTION, NAMESERVERS, ZONE)
+UNITS: tuple[UnitKind[Any], ...] = (
+    PRESENCE,
+    SETTINGS,
+    RESOLVING,
+    SELF,
+    PEER,
+    POLICY,
+    ROUTE,
+    RESOLUTION,
+    NAMESERVERS,
+    ZONE,
+)

@@ -32,9 +32,6 @@ PULL_SLACK_S = 1.0
 RETRY_S = 0.25
 BATCH = 256
 
-GROUP = "projector"
-"""Of the consumer: the one that pins."""
-
 _API = "$JS.API.CONSUMER"
 _NANOSECONDS = 1_000_000_000
 _LOST, _EXPIRED = "423", "408"
@@ -49,11 +46,13 @@ class _Answer(msgspec.Struct):
 class PinnedConsumer:
     """Pulls messages of a stream while this client is the one that is served.
 
-    filter_subject: of the first delivery only the last message per subject matters.
+    name: of the consumer, and of its one priority group, the one that pins. filter_subject: of the first delivery only
+    the last message per subject matters.
     on_message: called with each message, which has to be acknowledged, and the pin it came under; the pin is
     another one whenever another client may have been served in between.
     on_lost: called when the server says that the pin was taken away.
-    wanted: whether to go on asking; while it says no, the server gives the pin to another client.
+    wanted: whether to go on asking; while it says no, the server gives the pin to another client. quiet_s: trouble that
+    is over sooner is not worth a line.
     """
 
     def __init__(
@@ -66,8 +65,10 @@ class PinnedConsumer:
         on_message: Callable[[Msg, str], None],
         on_lost: Callable[[], None],
         wanted: Callable[[], bool],
+        quiet_s: float = 0.0,
     ) -> None:
         self._client = client
+        self._name = name
         self._consumer = f"{stream}.{name}"
         self._config = {
             "name": name,
@@ -77,7 +78,7 @@ class PinnedConsumer:
             "ack_policy": "explicit",
             "ack_wait": round(ACK_WAIT_S * _NANOSECONDS),
             "priority_policy": "pinned_client",
-            "priority_groups": [GROUP],
+            "priority_groups": [name],
             "priority_timeout": round(PIN_TIMEOUT_S * _NANOSECONDS),
         }
         self._create = {"stream_name": stream, "config": self._config}
@@ -85,6 +86,7 @@ class PinnedConsumer:
         self._on_message = on_message
         self._on_lost = on_lost
         self._wanted = wanted
+        self._quiet_s = quiet_s
         self._inbox = client.new_inbox()
         self._pin = ""
         self._request = 0
@@ -95,7 +97,7 @@ class PinnedConsumer:
     async def run(self) -> None:
         """Make the consumer and keep one request standing, until cancelled; then give the pin back."""
         subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._arrived)
-        trouble = Trouble("projector cannot pull", "projector pulls again")
+        trouble = Trouble(f"{self._name} cannot pull", f"{self._name} pulls again", quiet_s=self._quiet_s)
         try:
             await Patience(trouble, every_s=RETRY_S).keep(partial(self._keep_pulling, trouble))
         finally:
@@ -109,7 +111,7 @@ class PinnedConsumer:
         trouble.over()
         while self._wanted() and await self._pull():
             end_if_cancelled()
-        log.info("projector's consumer does not answer, making sure of it", consumer=self._consumer)
+        log.info("a pinned consumer does not answer, making sure of it", consumer=self._consumer)
 
     async def _ensure(self) -> None:
         body = msgspec.json.encode(self._create)
@@ -124,7 +126,7 @@ class PinnedConsumer:
         self._left = BATCH
         self._status = ""
         self._ended.clear()
-        request: dict[str, Any] = {"batch": BATCH, "expires": round(PULL_S * _NANOSECONDS), "group": GROUP}
+        request: dict[str, Any] = {"batch": BATCH, "expires": round(PULL_S * _NANOSECONDS), "group": self._name}
         if self._pin:
             request["id"] = self._pin
         await self._client.publish(
@@ -159,4 +161,4 @@ class PinnedConsumer:
 
 async def unpin(client: Client, consumer: str) -> None:
     """Have the server give the pin to whoever asks next. consumer: "<stream>.<name>"."""
-    await client.publish(f"{_API}.UNPIN.{consumer}", msgspec.json.encode({"group": GROUP}))
+    await client.publish(f"{_API}.UNPIN.{consumer}", msgspec.json.encode({"group": consumer.rpartition(".")[2]}))
