@@ -62,6 +62,11 @@ class Client:
         created: Object = self._call("POST", path, body)[0]
         return created
 
+    def put(self, path: str, body: Object) -> Object:
+        """Of what keeps all that the body does not name; else see `revise`."""
+        changed: Object = self._call("PUT", path, body)[0]
+        return changed
+
     def delete(self, path: str) -> Object:
         nothing: Object = self._call("DELETE", path)[0]
         return nothing

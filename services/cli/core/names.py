@@ -34,3 +34,14 @@ def find(
 
 def plural(what: str) -> str:
     return f"{what[:-1]}ies" if what.endswith("y") and not what.endswith("key") else f"{what}s"
+
+
+def choose_record(
+    records: Iterable[Mapping[str, Any]], wanted: str, name: str, type: str | None
+) -> list[dict[str, Any]]:
+    """The DNS record whose id is `wanted`, else those called `name`, of that type where one is given."""
+    listed = list(map(dict, records))
+    of_id = [record for record in listed if record["id"] == wanted]
+    return of_id or [
+        record for record in listed if record["name"] == name and (not type or record["type"] == type.upper())
+    ]

@@ -13,13 +13,18 @@ import pytest
 from msgspec.structs import replace
 
 from services.management.core.entities import Entity, Ref
+from services.management.core.model.upstreams import Upstream
 from services.management.errors import RetryLater
-from tests.builders import group, peer, policy, route, rule, setup_key
+from shared.events.documents import ResolvedAddress, ResolvedName
+from tests.builders import group, peer, policy, route, rule, setup_key, zone, zone_record
 from tests.unit.api.world import SETUP_KEY, World
 from tests.unit.cli.conftest import Run
 
-GROUPS = ("routes", "groups", "peers", "policies", "nameservers", "setup_keys", "events", "users")
-LISTINGS = ["routes", "groups", "peers", "policies", "nameservers", "setup-keys", "events", "users"]
+GROUPS = (
+    *("routes", "groups", "peers", "policies", "nameservers", "zones", "records", "dns"),
+    *("setup_keys", "events", "users"),
+)
+LISTINGS = ["routes", "groups", "peers", "policies", "nameservers", "setup-keys", "events", "users", "zones"]
 
 
 NS1 = {"ip": "fd00::1", "ns_type": "udp", "port": 53}
@@ -38,6 +43,10 @@ def examples() -> Iterator[str]:
 EXAMPLES = [line for line in examples() if line.startswith("whimbrel ")]
 
 
+UPSTREAM = Upstream(ip="192.0.2.53", ns_type="udp", port=53)
+ZONE = (zone("corp.example", name="corp"), zone_record("corp.example", "wiki.corp.example"))
+
+
 def made_before() -> list[Entity]:
     """What the examples that create something leave behind for the others."""
     web = rule("web", protocol="tcp", ports=("443",))
@@ -47,6 +56,7 @@ def made_before() -> list[Entity]:
         route("office", peer="gw", masquerade=True),
         policy("web", web),
         setup_key("offices", "OFFICES-KEY"),
+        *ZONE,
     ]
 
 
@@ -58,6 +68,12 @@ def test_every_example_of_the_help_runs_as_printed(
     world = World()
     gone = (Ref("route", "lan"), *([Ref("nameserver-group", "corp")] if " create " in example else []))
     world.change(*([] if " create " in example else made_before()), deletes=gone)
+    if example.startswith("whimbrel admin records create"):
+        world.change(ZONE[0])
+    if example.startswith("whimbrel admin dns "):
+        account = world.state.account
+        settings = replace(account.settings, resolver_nameservers=(UPSTREAM,))
+        world.change(replace(account, settings=settings))
     token = tmp_path / "token"
     token.write_text(world.token("owner"))
     result = whimbrel(*shlex.split(example)[1:], WHIMBREL_ADMIN_API=api, WHIMBREL_TOKEN_FILE=str(token))
@@ -68,11 +84,14 @@ def test_every_example_of_the_help_runs_as_printed(
 
 def test_every_command_of_every_group_has_an_example() -> None:
     shown = {tuple(example.split()[2:4]) for example in EXAMPLES}
-    everything = {(name, what) for name in LISTINGS[:6] for what in ("list", "get", "create", "update", "delete")}
+    listed = (*LISTINGS[:6], "zones", "records")
+    everything = {(name, what) for name in listed for what in ("list", "get", "create", "update", "delete")}
     others = {
         ("peers", "accessible"),
         ("peers", "drain"),
         ("peers", "undrain"),
+        ("dns", "get"),
+        ("dns", "update"),
         ("events", "list"),
         ("users", "list"),
         ("users", "current"),
@@ -609,3 +628,82 @@ def test_the_token_is_never_printed(admin: Run, world: World) -> None:
     for arguments in (["routes", "list"], ["routes", "list", "--json"], ["events", "list"], ["routes", "get", "x"]):
         result = admin(*arguments)
         assert world.token("owner") not in result.out + result.err
+
+
+def test_zones_are_listed_and_shown_with_their_records(admin: Run, world: World) -> None:
+    world.change(*ZONE, deletes=(Ref("zone", "lab.example"), Ref("zone-record", "www.lab.example")))
+    listed = [" ".join(line.split()) for line in admin("zones", "list").out.splitlines()]
+    assert listed[:2] == [
+        "ID NAME DOMAIN RECORDS GROUPS ENABLED",
+        "corp.example corp corp.example 1 All yes",
+    ]
+    shown = [" ".join(line.split()) for line in admin("zones", "get", "corp").out.splitlines()]
+    assert shown[-2:] == [
+        "ID RECORD TYPE CONTENT TTL",
+        "wiki.corp.example wiki.corp.example A 10.0.0.80 300",
+    ]
+
+
+def test_an_update_of_a_zone_changes_what_is_given(admin: Run, world: World) -> None:
+    world.change(*ZONE)
+    before = json.loads(admin("zones", "get", "corp", "--json").out)
+    result = admin("zones", "update", "corp", "--search-domain", "--group", "office", "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out) == before | {"enable_search_domain": True, "distribution_groups": ["office"]}
+    assert admin("zones", "delete", "corp").out == "deleted zone corp.example (corp) with 1 records\n"
+
+
+@pytest.mark.parametrize("name", ["wiki", "wiki.corp.example", "wiki.corp.example."])
+def test_a_record_is_found_by_its_name_with_the_zones_domain_or_without(name: str, admin: Run, world: World) -> None:
+    world.change(*ZONE)
+    result = admin("records", "update", "corp", name, "--content", "10.0.0.81", "--json")
+    assert result.code == 0, result.err
+    expected = {"id": "wiki.corp.example", "name": "wiki.corp.example", "type": "A", "content": "10.0.0.81", "ttl": 300}
+    assert json.loads(result.out) == expected
+    assert (
+        admin("records", "delete", "corp", name).out
+        == "deleted record wiki.corp.example (wiki.corp.example A 10.0.0.81)\n"
+    )
+
+
+def test_of_several_records_of_a_name_the_type_or_the_id_says_which(admin: Run, world: World) -> None:
+    world.change(*ZONE)
+    admin("records", "create", "corp", "--name", "wiki", "--type", "aaaa", "--content", "fd00::80")
+    assert admin("records", "get", "corp", "wiki").err == (
+        "error: zone corp has 2 records 'wiki', give the id of one: "
+        "new-1 (AAAA fd00::80), wiki.corp.example (A 10.0.0.80)\n"
+    )
+    assert json.loads(admin("records", "get", "corp", "wiki", "--type", "aaaa", "--json").out)["content"] == "fd00::80"
+    assert json.loads(admin("records", "get", "corp", "new-1", "--json").out)["content"] == "fd00::80"
+    assert admin("records", "get", "corp", "www").err == (
+        "error: zone corp has no record 'www': see `whimbrel admin records list corp`\n"
+    )
+
+
+def test_dns_of_the_account_changes_as_given_and_the_rest_stays(admin: Run) -> None:
+    before = json.loads(admin("dns", "get", "--json").out)
+    given = ("--resolver-nameserver", "10.0.0.53:5300", "--resolver-nameserver", "tls://[fd00::53]:8853#dns.example")
+    shown = json.loads(admin("dns", "update", *given, "--unmanaged-group", "office", "--json").out)
+    servers = [
+        {"ip": "10.0.0.53", "ns_type": "udp", "port": 5300, "name": ""},
+        {"ip": "fd00::53", "ns_type": "tls", "port": 8853, "name": "dns.example"},
+    ]
+    assert shown == before | {"resolver_nameservers": servers, "disabled_management_groups": ["office"]}
+    readable = dict(line.split(maxsplit=1) for line in admin("dns", "get").out.splitlines())
+    assert readable["resolver_nameservers"] == "10.0.0.53:5300, tls://[fd00::53]:8853#dns.example"
+    assert readable["disabled_management_groups"] == "office"
+    assert (
+        json.loads(admin("dns", "update", "--no-resolver-nameservers", "--no-unmanaged-groups", "--json").out) == before
+    )
+
+
+def test_a_route_shows_its_names_and_who_answered_for_them(admin: Run, world: World) -> None:
+    addresses = (ResolvedAddress("192.0.2.1", 5.0, 86_400.0), ResolvedAddress("2001:db8::1", 9.0, 0.0))
+    names = (ResolvedName("xn--bcher-kva.example", addresses, "192.0.2.53"),)
+    world.server.facts.names[world.account, "wiki"] = names
+    shown = [" ".join(line.split()) for line in admin("routes", "get", "wiki").out.splitlines()]
+    assert shown[-3:] == [
+        "NAME ADDRESS KEPT UNTIL ANSWERED BY",
+        "bücher.example 192.0.2.1 1970-01-02T00:00:00Z 192.0.2.53",
+        "bücher.example 2001:db8::1 192.0.2.53",
+    ]

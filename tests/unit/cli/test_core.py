@@ -3,7 +3,7 @@
 import pytest
 
 from services.cli.core.names import Ambiguous, NotFound, find
-from services.cli.core.nameservers import nameserver, written
+from services.cli.core.nameservers import nameserver, upstream, written
 from services.cli.core.ports import split_ports
 
 
@@ -49,6 +49,13 @@ def test_a_nameserver_is_an_address_with_a_port_if_need_be(text: str, ip: str, p
 @pytest.mark.parametrize("text", ["10.0.0.53", "10.0.0.53:5300", "fd00::53", "[fd00::53]:5300"])
 def test_a_nameserver_is_shown_as_it_is_typed(text: str) -> None:
     assert written(nameserver(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["10.0.0.53", "[fd00::53]:5300", "tls://10.0.0.53", "tls://10.0.0.53:8853#dns.example", "tls://fd00::53"]
+)
+def test_a_server_of_the_resolver_is_shown_as_it_is_typed(text: str) -> None:
+    assert written(upstream(text)) == text
 
 
 PEERS = [{"id": "1", "name": "gw"}, {"id": "2", "name": "twin"}, {"id": "3", "name": "twin"}, {"id": "gw", "name": "x"}]
