@@ -133,7 +133,8 @@ class FakeKernel:
         assert self.ruleset is not None
         asked = tuple(chain for chain in self.ruleset.chains if chain.hook is None or chain.hook.type == "nat")
         packet = Packet(source=src, destination=dst, in_interface=INTERFACE, out_interface=LAN)
-        return trace(replace(self.ruleset, chains=asked), packet).masqueraded
+        table = holding(self.ruleset, {**elements(self.ruleset), **self.filled})
+        return trace(replace(table, chains=asked), packet).masqueraded
 
     def _passes(self, src: str, dst: str, out: str, proto: str, port: int, state: State) -> bool:
         packet = Packet(

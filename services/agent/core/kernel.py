@@ -32,6 +32,10 @@ PROBE_IDENTIFIER = 0x5742
 """Of the ICMP echo requests by which clients probe their routing peers: a gateway's table tells them from others."""
 PROBE_REFUSED = 0xFFFF
 """Sequence number of an answer by which a gateway says that it carries nothing for who asks; no question has it."""
+FORWARDER_PORT = 22054
+"""Where each routing peer answers for the names of its routes, whatever port clients are told of (decision D1)."""
+FILL_AT_ONCE = 1000
+"""Elements of dynamic sets in one transaction."""
 NFT_TABLE = "whimbrel"
 """One table of family inet holds everything of ours in nftables."""
 

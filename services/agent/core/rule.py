@@ -122,10 +122,16 @@ class Renumber(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="renu
     sequence: int
 
 
+class Redirect(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="redirect"):
+    """Lead the connection to that port of this host."""
+
+    port: int
+
+
 Decided: TypeAlias = Literal["accept", "drop", "reset"]
 """What becomes of a packet. reset: it is dropped, and TCP's sender is told that there is no such connection."""
 
-Verdict: TypeAlias = Decided | Literal["masquerade"] | Jump | Dispatch | SetMark | Clamp | Renumber
+Verdict: TypeAlias = Decided | Literal["masquerade"] | Jump | Dispatch | SetMark | Clamp | Renumber | Redirect
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False, order=True):

@@ -20,6 +20,7 @@ from services.agent.core.rule import (
     Member,
     Opening,
     Ports,
+    Redirect,
     Renumber,
     Rule,
     SetMark,
@@ -94,6 +95,8 @@ def _verdict(verdict: Verdict) -> str:
             return f"tcp option maxseg size set {size}"
         case Renumber(version, sequence):
             return f"{'icmp' if version == 4 else 'icmpv6'} sequence set {sequence}"
+        case Redirect(port):
+            return f"redirect to :{port}"
     assert_never(verdict)
 
 

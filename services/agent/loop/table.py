@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from services.agent.core.firewall.closing import closed, closing
-from services.agent.core.firewall.ruleset import Elements, Replace, change, same_input, shape
+from services.agent.core.firewall.ruleset import Elements, Replace, change, same_forward, same_input, shape
 from services.agent.core.kernel import ObservedRuleset, Ruleset
 from services.agent.ports import RulesetDriver
 
@@ -55,7 +55,13 @@ async def write(driver: RulesetDriver, desired: Ruleset, observed: ObservedRules
 async def _shut(driver: RulesetDriver, desired: Ruleset, observed: ObservedRuleset) -> None:
     """Shut what is withdrawn; everything, where the table is not to be understood or that fails as well."""
     if observed.shape:
-        shut = closing(desired, observed, input_changed=not same_input(observed.shape, shape(desired)))
+        wanted = shape(desired)
+        shut = closing(
+            desired,
+            observed,
+            input_changed=not same_input(observed.shape, wanted),
+            forward_changed=not same_forward(observed.shape, wanted),
+        )
         if all(observed.elements.get(name) == pieces for name, pieces in shut.items()):
             return
         log.error("nftables does not take the table: what is no longer permitted is shut until it does")

@@ -45,16 +45,23 @@ def closed_rules(chain: Literal["input", "forward"]) -> tuple[Rule, ...]:
     )
 
 
-def closing(desired: Ruleset, observed: ObservedRuleset, input_changed: bool) -> dict[str, frozenset[str]]:
+def closing(
+    desired: Ruleset, observed: ObservedRuleset, input_changed: bool, forward_changed: bool
+) -> dict[str, frozenset[str]]:
     """Closed set → the elements it needs, so that the observed table permits nothing that the desired one denies.
 
     A destination is shut when what is permitted there changes, a source when it leaves a set or comes into one whose
     members are dropped, and all input when its rules change: wider than needed, and for as long as the fault lasts.
+    So is all that is forwarded when rules for learned addresses change, which nobody here knows.
     """
     shut: dict[str, frozenset[str]] = {}
     for version in _VERSIONS:
         to, sources = _destinations(desired, observed, version), _sources(desired, observed, version)
-        found = {_TO: to, _FROM: sources, _INPUT: [whole(version)] if input_changed else sources}
+        found = {
+            _TO: to,
+            _FROM: [whole(version)] if forward_changed else sources,
+            _INPUT: [whole(version)] if input_changed else sources,
+        }
         for kind, pieces in found.items():
             shut[f"{kind}_v{version}"] = frozenset(text(piece, version) for piece in merge(pieces))
     return shut

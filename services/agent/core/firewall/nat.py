@@ -1,7 +1,10 @@
 """Which forwarded traffic gets this host's address, and how large TCP segments may be in the tunnel."""
 
+from collections.abc import Iterable
 from typing import Literal
 
+from services.agent.core.firewall.learned import masquerading, without_strays
+from services.agent.core.firewall.served import Served
 from services.agent.core.intervals import Version
 from services.agent.core.kernel import Hook, NftChain, NftSet
 from services.agent.core.rule import Clamp, Connection, Decided, Interface, Member, Opening, Rule
@@ -22,21 +25,27 @@ def masquerade_name(version: Version) -> str:
     return f"masquerade_v{version}"
 
 
-def postrouting(interface: str) -> NftChain:
-    """Masquerade what leaves the tunnel for the chosen destinations. One before srcnat: the first to translate wins."""
+def postrouting(interface: str, learned: Iterable[Served] = ()) -> NftChain:
+    """Masquerade what leaves the tunnel for the chosen destinations. One before srcnat: the first to translate wins.
+
+    learned: routes whose names decide before prefixes do.
+    """
     leaving = Interface("in", interface), Interface("out", interface, other=True)
     versions: tuple[Version, Version] = (4, 6)
     return NftChain(
         name="postrouting",
         hook=Hook("nat", "postrouting", 99),
-        rules=tuple(
-            Rule((*leaving, Member(version, "destination", masquerade_name(version))), "masquerade")
-            for version in versions
+        rules=(
+            *masquerading(leaving, learned),
+            *(
+                Rule((*leaving, Member(version, "destination", masquerade_name(version))), "masquerade")
+                for version in versions
+            ),
         ),
     )
 
 
-def strays(interface: str) -> NftChain:
+def strays(interface: str, learned: Iterable[Served] = ()) -> NftChain:
     """End what cannot be masqueraded, of what permits let through: it would leave with its sender's overlay address.
 
     A connection that this host meets in the middle was translated by another routing peer, and cannot go on from
@@ -48,10 +57,13 @@ def strays(interface: str) -> NftChain:
     return NftChain(
         name="strays",
         hook=Hook("filter", "forward", 1),
-        rules=tuple(
-            Rule((*leaving, Member(version, "destination", masquerade_name(version)), Connection(state)), verdict)
-            for version in versions
-            for state, verdict in ends
+        rules=(
+            *without_strays(leaving, learned),
+            *(
+                Rule((*leaving, Member(version, "destination", masquerade_name(version)), Connection(state)), verdict)
+                for version in versions
+                for state, verdict in ends
+            ),
         ),
     )
 

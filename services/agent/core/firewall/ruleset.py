@@ -13,6 +13,14 @@ from msgspec.structs import replace
 from services.agent.core.changes import changed
 from services.agent.core.firewall.closing import FORWARD, INPUT, closed_rules, closed_sets, is_closed_set
 from services.agent.core.firewall.gate import held, held_sets
+from services.agent.core.firewall.learned import (
+    asking,
+    learned_rules,
+    learned_sets,
+    learning,
+    let_in,
+    redirected,
+)
 from services.agent.core.firewall.nat import clamp, masquerade_set, postrouting, strays
 from services.agent.core.firewall.permits import VERSIONS, Match, Selector, compiled
 from services.agent.core.firewall.probes import ANSWERS, clients, questions
@@ -21,7 +29,15 @@ from services.agent.core.firewall.served import Destinations, Served, map_name
 from services.agent.core.firewall.sources import Sources
 from services.agent.core.firewall.underlay import marked, never_inside, never_spoofed
 from services.agent.core.intervals import Network, Version, is_last, read
-from services.agent.core.kernel import Hook, NftChain, NftMap, ObservedRuleset, Ruleset, SetOrMap
+from services.agent.core.kernel import (
+    FORWARDER_PORT,
+    Hook,
+    NftChain,
+    NftMap,
+    ObservedRuleset,
+    Ruleset,
+    SetOrMap,
+)
 from services.agent.core.parsed import Peer
 from services.agent.core.rule import Connection, Dispatch, Interface, Jump, Rule, digest, said
 
@@ -51,12 +67,16 @@ class Elements(msgspec.Struct, frozen=True, tag=True):
 
 
 class Around(msgspec.Struct, frozen=True, kw_only=True):
-    """The host's own values that the table contains. listen_port: WireGuard's. overlay: no route's permits cover it."""
+    """The host's own values that the table contains. listen_port: WireGuard's. overlay: no route's permits cover it.
+
+    forwarder_port: where clients ask for names.
+    """
 
     interface: str
     mtu: int
     listen_port: int
     overlay: tuple[Network, ...]
+    forwarder_port: int = FORWARDER_PORT
 
 
 class Table:
@@ -71,9 +91,10 @@ class Table:
         self._peers: Mapping[str, Peer] = {}
         self._withdrawn: Collection[str] = ()
         self._clients: tuple[Selector, ...] = ()
-        self._input = _input((), {})
-        self._interface = around.interface
-        self._returned: tuple[NftChain, ...] = ()
+        self._input = _input((), {}, ())
+        self._around = around
+        self._of_routes: tuple[NftChain, ...] = _of_routes(around, ())
+        self._learning: tuple[Served, ...] = ()
         self._maps: tuple[NftMap, ...] = ()
         self._ruleset: Ruleset | None = None
 
@@ -88,6 +109,7 @@ class Table:
 
         withdrawn: ids of the routes that this host does not carry by its own word.
         """
+        interface = self._around.interface
         same = inputs is self._inputs and served is self._served and peers is self._peers
         if self._ruleset is not None and same and withdrawn == self._withdrawn:
             return self._ruleset
@@ -97,15 +119,16 @@ class Table:
         now = [*_said(inputs, rules), *_permits(served, routes)]
         former = self._clients
         if routes or withdrawn != self._withdrawn or not self._clients:
-            self._clients = clients(served, withdrawn)
+            self._learning = learning(served.values())
+            self._clients = (*clients(served, withdrawn), *asking(self._learning))
         self._inputs, self._served, self._peers, self._withdrawn = inputs, served, peers, withdrawn
         self._sources.update(
             peers, [*former, *(one.sources for one in before)], [*self._clients, *(one.sources for one in now)]
         )
         if rules or routes:
-            self._input = _input((match for said in inputs.values() for match in said), served)
+            self._input = _input((match for said in inputs.values() for match in said), served, self._learning)
         if routes:
-            self._returned = returned(self._interface, served.values())
+            self._of_routes = (*_of_routes(self._around, self._learning), *returned(interface, served.values()))
         if routes or not self._maps:
             for _, dispatch in self._dispatch:
                 dispatch.update(routes)
@@ -115,12 +138,13 @@ class Table:
 
     def _composed(self) -> Ruleset:
         masquerade = (masquerade_set(dispatch.masqueraded, version) for version, dispatch in self._dispatch)
-        sets = (*closed_sets(), *held_sets(), *self._sources.sets.values(), *masquerade)
+        learned = learned_sets(self._learning)
+        sets = (*closed_sets(), *held_sets(), *self._sources.sets.values(), *masquerade, *learned)
         permits = (chain for _, dispatch in self._dispatch for chain in dispatch.chains.made.values())
         return Ruleset(
             sets=tuple(sorted(sets, key=_name)),
             maps=self._maps,
-            chains=tuple(sorted((*self._fixed, *self._returned, self._input, *permits), key=_name)),
+            chains=tuple(sorted((*self._fixed, *self._of_routes, self._input, *permits), key=_name)),
         )
 
 
@@ -138,12 +162,20 @@ def _fixed(around: Around) -> tuple[NftChain, ...]:
             hook=Hook("filter", "forward", 0),
             rules=(Rule((Interface("in", interface),), Jump(FORWARD)), *never_spoofed(interface, around.overlay)),
         ),
-        _forward(),
         *marked(interface, listen_port),
-        strays(interface),
         held(interface),
         clamp(interface, around.mtu),
-        postrouting(interface),
+    )
+
+
+def _of_routes(around: Around, learning: tuple[Served, ...]) -> tuple[NftChain, ...]:
+    """The chains that have rules for each route whose names the forwarder answers for."""
+    interface = around.interface
+    return (
+        _forward(learning),
+        strays(interface, learning),
+        postrouting(interface, learning),
+        *redirected(interface, around.forwarder_port, learning),
     )
 
 
@@ -156,18 +188,25 @@ def _permits(served: Mapping[str, Served], ids: Iterable[str]) -> Iterable[Match
 
 
 def shape(ruleset: Ruleset) -> str:
-    """A fingerprint of everything but the elements of sets and maps, and after a dash one of chain INPUT alone."""
+    """A fingerprint of everything but the elements of sets and maps, after a dash one of chain INPUT alone, and after
+    another one that of chain FORWARD."""
     parts = [
         [[one.name, one.type, one.interval, one.dynamic] for one in ruleset.sets],
         [[one.name, one.type, one.interval] for one in ruleset.maps],
         [[chain.name, chain.hook, said(chain.rules)] for chain in ruleset.chains],
     ]
-    return f"{_digest(parts)}-{_digest([said(chain.rules) for chain in ruleset.chains if chain.name == INPUT])}"
+    alone = [_digest([said(chain.rules) for chain in ruleset.chains if chain.name == one]) for one in (INPUT, FORWARD)]
+    return "-".join((_digest(parts), *alone))
 
 
 def same_input(one: str, other: str) -> bool:
     """Whether tables of the two shapes have the same rules for traffic to this host."""
-    return one.partition("-")[2] == other.partition("-")[2]
+    return one.split("-")[1:2] == other.split("-")[1:2]
+
+
+def same_forward(one: str, other: str) -> bool:
+    """Whether they have the same rules for learned addresses: all others lead to maps, whose elements tell."""
+    return one.split("-")[2:] == other.split("-")[2:]
 
 
 def elements(ruleset: Ruleset) -> dict[str, frozenset[str]]:
@@ -238,17 +277,19 @@ def _digest(parts: object) -> str:
     return digest(msgspec.json.encode(parts))
 
 
-def _input(matches: Iterable[Match], served: Mapping[str, Served]) -> NftChain:
+def _input(matches: Iterable[Match], served: Mapping[str, Served], learning: tuple[Served, ...]) -> NftChain:
     matches = tuple(matches)
     families = [compiled(matches, version) for version in VERSIONS]
     drops = [rule for family in families for rule in family.drops]
     accepts = [rule for family in families for rule in family.accepts]
-    probes = (*questions(served), ANSWERS)
+    probes = (*questions(served), ANSWERS, *let_in(learning))
     return NftChain(name=INPUT, rules=(*closed_rules("input"), *probes, *drops, *_REPLIES, *accepts, _REST))
 
 
-def _forward() -> NftChain:
+def _forward(learning: tuple[Served, ...]) -> NftChain:
     # Jumps and not gotos: where the permits of a destination end, the last rule here drops.
     drops = [Rule((), Dispatch(version, map_name("drops", version))) for version in VERSIONS]
     accepts = [Rule((), Dispatch(version, map_name("permits", version))) for version in VERSIONS]
+    dropped, accepted = learned_rules(learning)
+    drops, accepts = [*drops, *dropped], [*accepts, *accepted]
     return NftChain(name=FORWARD, rules=(*closed_rules("forward"), *drops, *_REPLIES, *accepts, _REST))

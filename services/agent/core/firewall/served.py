@@ -26,7 +26,7 @@ NOT_BEHIND_AN_EXIT: dict[Version, tuple[str, ...]] = {
 class Served(msgspec.Struct, frozen=True, kw_only=True):
     """A route this host forwards for. distribution: groups whose members may use it, as far as its permits go.
 
-    returned: what it leads to answers to a return address.
+    returned: what it leads to answers to a return address. learns: the forwarder finds out where its names lead.
     """
 
     route_id: str
@@ -35,6 +35,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     matches: tuple[Match, ...]
     distribution: tuple[str, ...] = ()
     returned: bool = False
+    learns: bool = False
 
 
 class Destinations:

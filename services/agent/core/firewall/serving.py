@@ -16,11 +16,15 @@ from shared.events.documents import RuleDoc, SelfDoc
 
 class Serving:
     """served, ids: the routes this host forwards for. skipped: route id → why it does not, or not wholly. versions: 4
-    and 6 as far as a route leads there."""
+    and 6 as far as a route leads there, or may as soon as somebody asks for one of its names.
 
-    def __init__(self, me: SelfDoc | None, overlay: Overlay) -> None:
+    forwarder: whether clients have names resolved here.
+    """
+
+    def __init__(self, me: SelfDoc | None, overlay: Overlay, *, forwarder: bool = False) -> None:
         self._peer_id = me.peer_id if me is not None else None
         self._overlay = overlay
+        self._forwarder = forwarder
         self._routes: Mapping[str, Route] = {}
         self._resolutions: Mapping[str, Resolution] = {}
         self._rules: Mapping[str, RuleDoc] = {}
@@ -70,13 +74,15 @@ class Serving:
             matches=route_matches(replace(route, permits=usable), self._rules),
             distribution=route.distribution,
             returned=bool(route.return_address) and not route.masquerade,
+            learns=self._forwarder and bool(route.names),
         )
         return one, faults[0] if faults else ""
 
     def _count(self, one: Served | None, step: int) -> None:
         if one is None:
             return
-        for version in {network.version for network in one.networks}:
+        learned = {4, 6} if self._overlay.ipv6 else {4}
+        for version in {network.version for network in one.networks} | (learned if one.learns else set()):
             self._leading[version] += step
         for rule_id in {match.origin.rule for match in one.matches}:
             if step > 0:

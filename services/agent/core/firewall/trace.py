@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from services.agent.core.intervals import Range, Version, read
 from services.agent.core.kernel import NftChain, NftMap, NftSet, Ruleset
@@ -27,6 +28,7 @@ from services.agent.core.rule import (
     Opening,
     Origin,
     Ports,
+    Redirect,
     Renumber,
     Rule,
     SetMark,
@@ -139,9 +141,11 @@ class _Walk:
         return "accept"
 
     def _asked(self, place: Place) -> list[str]:
-        """The base chains of the place, in order. What translates addresses is asked once for each connection."""
+        """The base chains of the place, in order. What translates addresses is asked once for each connection, and what
+        came of it in prerouting holds for all that the same side sends."""
         hooks = [(chain.hook, name) for name, chain in self._chains.items() if chain.hook and chain.hook.at == place]
-        is_first = self._packet.state in ("new", "stray")
+        state = self._packet.state
+        is_first = state in ("new", "stray") or (place == "prerouting" and state == "established")
         asked = [(hook.priority, name) for hook, name in hooks if hook.type != "nat" or is_first]
         return [name for _, name in sorted(asked)]
 
@@ -172,6 +176,9 @@ class _Walk:
                 return self._dispatched(self._maps[map_name], element)
             case SetMark(carrier, mark, mask):
                 self.marks[carrier] = self.marks[carrier] & ~mask | mark
+            case Redirect(port):
+                self._packet = replace(self._packet, port=port)
+                return "accept"
             case Clamp() | Renumber():
                 pass  # changes what the packet asks for, and not where it goes
         return None

@@ -13,7 +13,15 @@ from services.agent.core.documents import Documents
 from services.agent.core.firewall.inputs import Inputs
 from services.agent.core.firewall.ruleset import Around, Table
 from services.agent.core.firewall.serving import Serving
-from services.agent.core.kernel import CONTROL_MARK, INTERFACE, MTU, FloatingAddress, Link, WireGuardDevice
+from services.agent.core.kernel import (
+    CONTROL_MARK,
+    FORWARDER_PORT,
+    INTERFACE,
+    MTU,
+    FloatingAddress,
+    Link,
+    WireGuardDevice,
+)
 from services.agent.core.parsed import address_of, prefix_of
 from services.agent.core.reconcile.known import DevicePeers, Known
 from services.agent.core.reconcile.sysctls import desired_sysctls, has_v6
@@ -119,10 +127,17 @@ class _Parts:
             )
         )
         self._device_peers = DevicePeers()
-        self._serving = Serving(me, overlay)
+        settings = basis.settings
+        self._serving = Serving(me, overlay, forwarder=settings is not None and settings.routing_peer_dns_resolution)
         self._inputs = Inputs(me)
         self._table = Table(
-            Around(interface=basis.interface, mtu=basis.mtu, listen_port=basis.listen_port, overlay=overlay.networks)
+            Around(
+                interface=basis.interface,
+                mtu=basis.mtu,
+                listen_port=basis.listen_port,
+                overlay=overlay.networks,
+                forwarder_port=settings.forwarder_port if settings is not None else FORWARDER_PORT,
+            )
         )
         self._skipped: tuple[Mapping[str, str], ...] = ()
         self._fixed = Desired(
