@@ -7,9 +7,9 @@ from services.agent.core.paths.pathbook import PathBook
 from services.agent.core.routing.choices import DESELECT_ALL, SELECT_ALL, Selection, deselect, select
 from services.agent.core.routing.hagroups import HaGroup, offered
 from services.agent.core.show.hasets import as_carried, history
-from services.agent.core.show.status import About, networks, status
+from services.agent.core.show.status import About, Forwarder, networks, status
 from services.agent.ports import Kept, Request, WireGuardDriver
-from services.agent.situation import Situation
+from services.agent.situation import Forwarding, Situation
 from shared.version import VERSION
 
 ALL = ("all",)
@@ -111,7 +111,23 @@ class Handlers:
                 filter(None, (self._situation.unended.value, self._situation.unforgotten.value))
             ),
             carried=self._situation.carried.value,
+            forwarder=_forwarder(self._situation.forwarder.value),
             told=self._situation.addresses.value.told,
             now=time.monotonic(),
             wall=time.time(),
         )
+
+
+def _forwarder(one: Forwarding) -> Forwarder | None:
+    if not one.names:
+        return None
+    return Forwarder(
+        names=one.names,
+        listening=one.state.listening,
+        unbound=one.state.unbound,
+        nameservers=one.state.nameservers,
+        problem=one.problem or one.state.problem,
+        counts=one.state.counts,
+        learned=one.learned,
+        left_out=one.state.left_out,
+    )

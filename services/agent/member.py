@@ -27,7 +27,7 @@ from services.agent.dns.hostdns import HostDns
 from services.agent.dns.learning import Learning
 from services.agent.dns.local import LocalDns
 from services.agent.draining import Draining
-from services.agent.drivers import netlink
+from services.agent.drivers import forwarder_process, netlink
 from services.agent.drivers.addresses import whereabouts
 from services.agent.drivers.conntrack import Conntrack
 from services.agent.drivers.gateway import Gateway
@@ -40,6 +40,7 @@ from services.agent.drivers.resolv_conf import ResolvConfFile
 from services.agent.drivers.rtnl_ways import Ways
 from services.agent.drivers.sockdiag import TcpSockets
 from services.agent.drivers.tcp_probe import TcpProbe
+from services.agent.forwarding import Forwards
 from services.agent.handover import Handover
 from services.agent.holding import Holdings
 from services.agent.loop.following import Following
@@ -112,6 +113,7 @@ class Member:
         )
         self.holdings = Holdings(situation, Lans(host.rtnl), outbox.request, account, peer_id)
         notifications = KernelNotifications(host.settings.interface, {host.rtnl.port}, lambda: host.nft.accounted)
+        self.forwards = Forwards(situation, host.nft, Conntrack(conntrack), forwarder_process.start)
         ways, gateway = Ways(host.rtnl), Gateway(host.rtnl, host.settings.interface)
         own_ways = statefile.own_ways(host.settings.state_dir)
         switches = statefile.switches(host.settings.state_dir)
@@ -139,6 +141,7 @@ class Member:
             self._connections.run,
             self._departures.run,
             Handover(situation, sockets, Conntrack(conntrack), host.nft).run,
+            self.forwards.run,
             Probes(situation, _asking_gateways(host.settings.interface)).run,
         )
 

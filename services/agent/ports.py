@@ -121,6 +121,14 @@ class RulesetDriver(Protocol):
         """
 
 
+class LearnedDriver(Protocol):
+    """The sets of learned addresses: drivers/nft.py. filled: set name → address → seconds it has left."""
+
+    async def fill(self, elements: Mapping[str, Mapping[str, float]]) -> str | None: ...
+
+    async def filled(self, ruleset: Ruleset) -> Mapping[str, Mapping[str, float]]: ...
+
+
 HostChange: TypeAlias = Literal["addresses", "departed", "ways"]
 """What others may have changed of the host's own: its addresses and default routes, or its other routes.
 

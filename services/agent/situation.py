@@ -16,6 +16,7 @@ from services.agent.core.dns.learned import Resolved
 from services.agent.core.dns.resolvconf import ResolvConf
 from services.agent.core.dns.rules import Rules, Terms
 from services.agent.core.documents import Documents
+from services.agent.core.forwarder.messages import State
 from services.agent.core.ha.returns import Returning
 from services.agent.core.ha.standing import Carried, Decision, Health, Probed, Ranking, Switch, Verdict
 from services.agent.core.kernel import FloatingAddress, PeerStats
@@ -70,6 +71,18 @@ class Dns(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     problem: str = ""
     rules: Rules = Rules(Terms())
+
+
+class Forwarding(msgspec.Struct, frozen=True, kw_only=True):
+    """How this host's forwarder stands. names: those it answers for, sorted, () where there is no need of it.
+
+    state: as it told last. learned: addresses that are permitted for now. problem: why it does not run, "" otherwise.
+    """
+
+    names: tuple[str, ...] = ()
+    state: State = State()
+    learned: int = 0
+    problem: str = ""
 
 
 class PassResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +167,8 @@ class Situation:
         """connections.py: why connections that cannot go on are not ended here, "" when they are."""
         self.unforgotten = Cell("")
         """departures.py: why connections of clients that left are not forgotten here, "" when they are."""
+        self.forwarder: Cell[Forwarding] = Cell(Forwarding())
+        """forwarding.py: how answering for the names of served routes goes."""
         self.passed = Cell(PassResult(local=local))
         """loop/loop.py, after each pass."""
 

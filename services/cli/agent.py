@@ -322,6 +322,7 @@ def _summary(shown: Mapping[str, Any]) -> dict[str, Any]:
         "Peers": f"{peers['connected']} of {peers['total']} connected",
         "Serves": ", ".join(shown["networks"]) or "nothing",
         **_not_carried(shown.get("served", ())),
+        **_names(shown.get("forwarder")),
         **_returns(shown.get("returnAddresses", ())),
         "Applied": f"revision {shown['appliedRevision']}{progress}",
     }
@@ -334,6 +335,21 @@ def _not_carried(served: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         "Not probed": [f"{one['network']}: {one['probeFault']}" for one in served if one["probeFault"]],
     }
     return {title: "; ".join(lines) for title, lines in said.items() if lines}
+
+
+def _names(forwarder: Mapping[str, Any] | None) -> dict[str, str]:
+    """How the names of routes are answered for; nothing on a host that serves none."""
+    if forwarder is None:
+        return {}
+    where = ", ".join(forwarder["listening"])
+    unbound = [f"{address}: {reason}" for address, reason in forwarder["unbound"].items()]
+    left_out = [f"{name}: {reason}" for name, reason in forwarder["leftOut"].items()]
+    lines = {
+        "Names": forwarder["problem"] or (f"answered on port {forwarder['port']} of {where}" if where else "starting"),
+        "Not asked at": "; ".join(unbound),
+        "Left out": "; ".join(left_out),
+    }
+    return {title: line for title, line in lines.items() if line}
 
 
 def _returns(addresses: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from services.agent.core.kernel import NFT_TABLE, Count, ObservedRuleset, RuleNa
 from services.agent.drivers import netlink
 from services.agent.drivers.netlink import Netlink, Refusal, Request
 from services.agent.drivers.nft_counts import NFGENMSG, NFPROTO_INET, counts
-from services.agent.drivers.nft_sets import Contents, contents, fill_requests, refill_requests
+from services.agent.drivers.nft_sets import Contents, contents, fill_requests, refill_requests, remaining
 from services.agent.drivers.nft_text import ABSENT, change_script, destroy_script, read_listing, replace_script
 from services.agent.errors import MechanismMissing
 
@@ -99,6 +99,10 @@ class Nft:
         async with self._filling:
             refused = self._fill(fill_requests(self._table, elements))
         return f"{' and '.join(elements)}: {refused.text}" if refused else None
+
+    async def filled(self, ruleset: Ruleset) -> Mapping[str, Mapping[str, float]]:
+        """What is in the dynamic sets of the ruleset now: set name → address → seconds it has left."""
+        return {name: remaining(elements) for name, elements in (await self._contents(ruleset)).items()}
 
     async def hold(self, networks: Collection[Network], for_s: float) -> str | None:
         """Keep TCP connections from being opened to these and no other prefixes through the tunnel, for so long."""

@@ -27,6 +27,8 @@ Contents = Mapping[str, tuple[str, ...]]
 """Set name → its elements as nft prints and takes them, "10.0.0.9 timeout 5m expires 4m59s992ms"."""
 
 _SET = re.compile(r"^\tset (\S+) \{\n\t\ttype (.+)\n\t\tflags timeout\n(?:\t\telements = \{([^}]*)\}\n)?\t\}", re.M)
+_SPAN = re.compile(r"(\d+)(ms|[dhms])")
+_UNITS_S = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _ELEMENT = re.compile(r"[^\s,]+ timeout \w+ expires \w+")
 
 
@@ -69,6 +71,16 @@ def contents(listing: str, sets: Iterable[NftSet]) -> Contents:
         for kind, elements in (found.get(one.name, nothing),)
         if one.dynamic and kind == one.type and elements
     }
+
+
+def remaining(elements: Iterable[str]) -> dict[str, float]:
+    """Address → seconds it has left, of elements as in Contents."""
+    split = (element.split() for element in elements)
+    return {address: _seconds(left) for address, _, _, _, left in split}
+
+
+def _seconds(text: str) -> float:
+    return sum(int(number) * _UNITS_S[unit] for number, unit in _SPAN.findall(text))
 
 
 def _set(table: str, name: str) -> bytes:

@@ -14,7 +14,7 @@ from services.agent.core.documents import Documents
 from services.agent.core.ha.draining import is_replaceable
 from services.agent.core.ha.returns import Returning
 from services.agent.core.ha.standing import Carried, Health, Ranking
-from services.agent.core.kernel import MTU
+from services.agent.core.kernel import FORWARDER_PORT, MTU
 from services.agent.core.parsed import Peer, Route, prefix_of
 from services.agent.core.paths.candidates import local_endpoints
 from services.agent.core.paths.pathbook import PathStatus
@@ -35,6 +35,25 @@ NARROW = (
 )
 """An IPv6 packet that carries the tunnel's largest has 40 bytes of IPv6, 8 of UDP and 32 of WireGuard more."""
 ABSENT = PathStatus(word="Idle", endpoint="", last_handshake=0.0, rx_bytes=0, tx_bytes=0, changed_at=0.0)
+
+
+class Forwarder(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """How this host answers for the names of routes that it serves.
+
+    listening: addresses, all with `port`. unbound: address → why it cannot be asked there. nameservers: whom it asks.
+    problem: why it cannot answer, "" otherwise. counts: what became of questions since it runs. learned: addresses that
+    are permitted for now. left_out: name → why an address of it is not given.
+    """
+
+    port: int = FORWARDER_PORT
+    names: tuple[str, ...]
+    listening: tuple[str, ...]
+    unbound: Mapping[str, str]
+    nameservers: tuple[str, ...]
+    problem: str
+    counts: Mapping[str, int]
+    learned: int
+    left_out: Mapping[str, str]
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +77,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     returning: Mapping[str, Returning] = {}
     connection_limit: str = ""
     carried: Mapping[str, Carried] = {}
+    forwarder: Forwarder | None = None
     now: float = 0.0
     wall: float = 0.0
 
@@ -148,7 +168,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     not where a path is as it should not be, which this host cannot find out, and the remedy. connection_limit: what
     does not become of connections when another routing peer carries them, and the remedy. drains: a stop waits for its
     clients to go to other routing peers. served: `networks`, and how they stand. return_addresses: of
-    those among them.
+    those among them. forwarder: None where it serves no name.
     """
 
     peers: Peers
@@ -188,6 +208,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     drains: bool
     served: tuple[ServedRoute, ...] = ()
     return_addresses: tuple[ReturnAddress, ...] = ()
+    forwarder: Forwarder | None = None
 
 
 NAMES = {
@@ -268,6 +289,7 @@ def status(
         path_limit=_path_limit(details),
         connection_limit=about.connection_limit,
         return_addresses=tuple(_returned(one, documents) for _, one in sorted(about.returning.items())),
+        forwarder=about.forwarder,
         drains=about.bus_connected and is_replaceable(documents, desired.served),
         served=tuple(
             _served(route, about.carried.get(route_id, Carried()))

@@ -1,0 +1,84 @@
+"""What the agent and its forwarder say to each other: two processes of one version, over a pair of sockets.
+
+Each message is a MessagePack struct behind its length in four bytes.
+"""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import msgspec
+
+from services.agent.core.forwarder.terms import Terms
+
+
+class Follow(msgspec.Struct, frozen=True, tag=True):
+    """To the forwarder: go by these terms from now on."""
+
+    terms: Terms
+
+
+class Resolve(msgspec.Struct, frozen=True, tag=True):
+    """To the forwarder: find out where a name of these terms leads now; Resolved answers."""
+
+    number: int
+    name: str
+
+
+class Filled(msgspec.Struct, frozen=True, tag=True):
+    """To the forwarder: the addresses of a Permit are permitted, or why they are not."""
+
+    number: int
+    problem: str = ""
+
+
+class Permit(msgspec.Struct, frozen=True, tag=True):
+    """To the agent: have these addresses permitted for the routes, for so many seconds."""
+
+    number: int
+    routes: tuple[str, ...]
+    name: str
+    addresses: tuple[str, ...]
+    for_s: float
+
+
+class Resolved(msgspec.Struct, frozen=True, tag=True):
+    """To the agent. addresses: of both families, permitted already. ttl_s: for how long they are good.
+
+    missing: the name does not exist, or has no address that may be routed. problem: why nobody knows, "" otherwise.
+    """
+
+    number: int
+    addresses: tuple[str, ...] = ()
+    ttl_s: float = 0.0
+    missing: bool = False
+    problem: str = ""
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """To the agent, when it changed. listening: addresses. unbound: address → why it cannot be listened on.
+
+    nameservers: those that are asked. problem: why nobody can be asked, "" otherwise. counts: what became of questions.
+    left_out: name → why an address of it is not given.
+    """
+
+    listening: tuple[str, ...] = ()
+    unbound: Mapping[str, str] = {}
+    nameservers: tuple[str, ...] = ()
+    problem: str = ""
+    counts: Mapping[str, int] = {}
+    left_out: Mapping[str, str] = {}
+
+
+ToForwarder: TypeAlias = Follow | Resolve | Filled
+ToAgent: TypeAlias = Permit | Resolved | State
+
+LENGTH_BYTES = 4
+
+_encode = msgspec.msgpack.Encoder().encode
+read_by_forwarder = msgspec.msgpack.Decoder[ToForwarder](ToForwarder).decode
+read_by_agent = msgspec.msgpack.Decoder[ToAgent](ToAgent).decode
+
+
+def framed(message: ToForwarder | ToAgent) -> bytes:
+    body = _encode(message)
+    return len(body).to_bytes(LENGTH_BYTES) + body

@@ -1,0 +1,266 @@
+"""Has the forwarder run while this host serves names, and permits what it learns before clients hear of it."""
+
+import asyncio
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Collection, Mapping
+
+import structlog
+
+from services.agent.cells import Watch, since
+from services.agent.core.forwarder.learned import LOOK_EVERY_S, USED_S, Learned, Use, batches, elements, used
+from services.agent.core.forwarder.messages import (
+    LENGTH_BYTES,
+    Filled,
+    Follow,
+    Permit,
+    Resolve,
+    Resolved,
+    State,
+    ToForwarder,
+    framed,
+    read_by_agent,
+)
+from services.agent.core.forwarder.terms import NOTHING, terms
+from services.agent.errors import MechanismMissing
+from services.agent.ports import ConntrackDriver, LearnedDriver
+from services.agent.situation import Forwarding, PassResult, Situation
+from shared.bus.patience import Trouble
+from shared.metrics import REGISTRY, Counter, Gauge
+from shared.tasks import end_if_cancelled, first_of
+
+APART_S = 0.05
+"""Between two changes of the terms: whoever else changes meanwhile is in the next ones."""
+START_AGAIN_S = 1.0
+RESOLVED_WITHIN_S = 10.0
+
+log = structlog.get_logger()
+
+_permitted = Counter("whimbrel_agent_forwarder_permits", "Answers whose addresses were permitted", registry=REGISTRY)
+_learned = Gauge("whimbrel_agent_learned_addresses", "Addresses permitted because of a name", registry=REGISTRY)
+
+Start = Callable[[], "tuple[socket.socket, subprocess.Popen[bytes]]"]
+
+
+class Forwards:
+    """Writes `forwarder`. start: the process, and the connection to it.
+
+    `resolve` is for who wants to know where a name of a served route leads, without being a client.
+    """
+
+    def __init__(self, situation: Situation, nft: LearnedDriver, conntrack: ConntrackDriver, start: Start) -> None:
+        self._situation = situation
+        self._nft = nft
+        self._conntrack = conntrack
+        self._start = start
+        self._watch = Watch(situation.passed, situation.addresses)
+        self._passed: PassResult | None = None
+        self._dirty = situation.dirty.value
+        self._own: frozenset[str] = frozenset()
+        self._terms = NOTHING
+        self._keeping: frozenset[str] = frozenset()
+        self._learned = Learned()
+        self._adopted: frozenset[str] = frozenset()
+        self._writer: asyncio.StreamWriter | None = None
+        self._resolving: dict[int, asyncio.Future[Resolved]] = {}
+        self._number = 0
+        self._unlisted = Trouble("learned addresses with connections may end", "their connections are seen again")
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await first_of(self._follow(), self._serve(), self._look_after())
+
+    async def resolve(self, name: str) -> Resolved:
+        """Where a name of a route that this host serves leads now, as its nameservers say; what is given is permitted.
+
+        name: as routes have it, no wildcard. At most RESOLVED_WITHIN_S.
+        """
+        if self._writer is None:
+            return Resolved(0, problem="the forwarder does not run on this host")
+        self._number += 1
+        number = self._number
+        waiting: asyncio.Future[Resolved] = asyncio.get_running_loop().create_future()
+        self._resolving[number] = waiting
+        try:
+            self._say(Resolve(number, name))
+            async with asyncio.timeout(RESOLVED_WITHIN_S):
+                return await waiting
+        except TimeoutError:
+            return Resolved(number, problem="the forwarder did not answer")
+        finally:
+            del self._resolving[number]
+
+    async def _follow(self) -> None:
+        """Keep the terms true, and sets filled that others emptied."""
+        while True:
+            end_if_cancelled()
+            await self._watch.wait()
+            passed, dirty = self._situation.passed.value, self._situation.dirty.value
+            others = since(self._dirty, dirty)
+            self._dirty = dirty
+            if self._has_changed(passed):
+                await self._adopt()
+                self._say(Follow(self._terms))
+                self._show()
+            if "ruleset" in others and self._terms != NOTHING:
+                await self._fill(self._learned.all(time.monotonic()))
+            await asyncio.sleep(APART_S)
+
+    def _has_changed(self, passed: PassResult) -> bool:
+        """Whether the terms are other ones than before; takes them over."""
+        where = self._situation.addresses.value.where
+        listen = {one.partition("/")[0] for link in passed.desired.links.values() for one in link.addresses}
+        own = frozenset({one.address.partition("/")[0] for one in where.addresses} | listen)
+        former, self._passed = self._passed, passed
+        same = former is not None and former.documents is passed.documents
+        if same and former and former.desired.served == passed.desired.served and own == self._own:
+            return False
+        self._own = own
+        found = terms(passed.documents, passed.desired.served, own, listen)
+        self._keeping = frozenset(id for id in found.domains if passed.documents.routes[id].keep_route)
+        before, self._terms = self._terms, found
+        return before != found
+
+    async def _adopt(self) -> None:
+        """Know of what is in the sets of routes that have come: of the last run, or of none."""
+        came = self._terms.domains.keys() - self._adopted
+        self._adopted = frozenset(self._terms.domains)
+        self._learned.forget(self._adopted, time.monotonic())
+        ruleset = self._passed.desired.ruleset if self._passed is not None else None
+        if came and ruleset is not None:
+            self._learned.adopt(came, await self._nft.filled(ruleset), time.monotonic())
+
+    async def _serve(self) -> None:
+        """Have the process run while there is something to answer for."""
+        watch = Watch(self._situation.passed, self._situation.addresses)
+        while True:
+            end_if_cancelled()
+            if self._terms == NOTHING:
+                await watch.wait(START_AGAIN_S)
+                continue
+            try:
+                connection, child = self._start()
+            except OSError as problem:
+                self._show(problem=f"the forwarder cannot be started: {problem}")
+                await asyncio.sleep(START_AGAIN_S)
+                continue
+            try:
+                await self._converse(connection)
+            finally:
+                await _end(child)
+            if self._terms != NOTHING:
+                log.error("the forwarder ended, and is started again", code=child.returncode)
+                self._show(problem="it ended, and is started again")
+                await asyncio.sleep(START_AGAIN_S)
+
+    async def _converse(self, connection: socket.socket) -> None:
+        """Until the process ends, or there is nothing to answer for."""
+        reader, self._writer = await asyncio.open_unix_connection(sock=connection)
+        try:
+            self._say(Follow(self._terms))
+            self._show()
+            await first_of(self._hear(reader), self._until_idle())
+        except (EOFError, OSError):
+            pass
+        finally:
+            self._writer.close()
+            self._writer = None
+            for waiting in self._resolving.values():
+                if not waiting.done():
+                    waiting.set_result(Resolved(0, problem="the forwarder ended"))
+
+    async def _until_idle(self) -> None:
+        watch = Watch(self._situation.forwarder)
+        while self._terms != NOTHING:
+            end_if_cancelled()
+            await watch.wait()
+
+    async def _hear(self, reader: asyncio.StreamReader) -> None:
+        while True:
+            end_if_cancelled()
+            size = int.from_bytes(await reader.readexactly(LENGTH_BYTES))
+            match read_by_agent(await reader.readexactly(size)):
+                case Permit() as permit:
+                    self._say(Filled(permit.number, await self._permit(permit)))
+                case Resolved() as resolved:
+                    waiting = self._resolving.get(resolved.number)
+                    if waiting is not None and not waiting.done():
+                        waiting.set_result(resolved)
+                case State() as state:
+                    self._show(state)
+
+    async def _permit(self, permit: Permit) -> str:
+        """Why the addresses are not permitted, "" when they are."""
+        routes = [id for id in permit.routes if id in self._terms.domains]
+        if not routes:
+            return "the route is gone"
+        try:
+            wanted = self._learned.asked(routes, self._keeping, permit.name, permit.addresses, permit.for_s)
+        except OverflowError:
+            log.error("too many addresses of names are permitted already", name=permit.name)
+            return "too many addresses"
+        problem = await self._fill(wanted)
+        _permitted.inc()
+        return problem
+
+    async def _fill(self, wanted: Mapping[Use, float]) -> str:
+        """Put addresses into the sets; gives why that failed, "" when it did not."""
+        for some in batches(self._learned.longer(wanted, time.monotonic()) or {}):
+            problem = await self._nft.fill(elements(some))
+            if problem:
+                return problem
+            self._learned.put(some, time.monotonic())
+        return ""
+
+    async def _look_after(self) -> None:
+        """Extend what connections still lead to, before it ends."""
+        while True:
+            end_if_cancelled()
+            await asyncio.sleep(LOOK_EVERY_S)
+            await self.look()
+
+    async def look(self) -> None:
+        """One look at what ends soon."""
+        now = time.monotonic()
+        self._learned.forget(self._terms.domains.keys(), now)
+        due, by_number = self._learned.due(now), self._terms.audiences
+        if due:
+            askers = {address: by_number[number] for address, number in self._terms.askers.items()}
+            try:
+                kept = await asyncio.to_thread(self._used, due, askers)
+            except (MechanismMissing, OSError) as problem:
+                self._unlisted.tell(problem)
+                kept = due  # rather open for longer than shut under a connection
+            else:
+                self._unlisted.over()
+            await self._fill(dict.fromkeys(kept, USED_S))
+        self._show()
+
+    def _used(self, due: Collection[Use], askers: Mapping[str, Collection[str]]) -> list[Use]:
+        return used(due, self._conntrack.begun_by(askers.keys()), askers)
+
+    def _say(self, message: ToForwarder) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(framed(message))
+
+    def _show(self, state: State | None = None, *, problem: str = "") -> None:
+        former = self._situation.forwarder.value
+        _learned.set(len(self._learned))
+        self._situation.forwarder.set(
+            Forwarding(
+                names=tuple(sorted({name for names in self._terms.domains.values() for name in names})),
+                state=(state or former.state) if not problem and self._terms != NOTHING else State(),
+                learned=len(self._learned),
+                problem=problem,
+            )
+        )
+
+
+async def _end(child: "subprocess.Popen[bytes]") -> None:
+    """It ends with the connection, which is closed."""
+    try:
+        await asyncio.to_thread(child.wait, 2.0)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        await asyncio.to_thread(child.wait)
