@@ -99,9 +99,10 @@ async def _measure(directory: Path, peers: int, members: int, viewers: int) -> l
     try:
         await ensure_streams(own.jetstream())
         await reader.subscribe(subjects.LIVE_FEED_ROUTES, cb=listener.heard)
-        by_hand = await _by_hand(writer)
         async with _replica(directory, own, dial):
-            return [*await _figures(writer.jetstream(), listener, peers, members, viewers), by_hand]
+            found = await _figures(writer.jetstream(), listener, peers, members, viewers)
+        # After it, for a projector takes what is in the feed for its own.
+        return [*found, await _by_hand(writer)]
     finally:
         for connection in (own, writer, reader):
             await connection.close()
