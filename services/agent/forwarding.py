@@ -54,7 +54,8 @@ class Forwards:
         self._nft = nft
         self._conntrack = conntrack
         self._start = start
-        self._watch = Watch(situation.passed, situation.addresses)
+        self._watch = Watch(situation.passed, situation.addresses, situation.host_dns)
+        self._nameservers: tuple[str, ...] = ()
         self._passed: PassResult | None = None
         self._dirty = situation.dirty.value
         self._own: frozenset[str] = frozenset()
@@ -99,9 +100,10 @@ class Forwards:
             passed, dirty = self._situation.passed.value, self._situation.dirty.value
             others = since(self._dirty, dirty)
             self._dirty = dirty
-            if self._has_changed(passed):
+            nameservers, self._nameservers = self._nameservers, self._situation.host_dns.value.servers
+            if self._has_changed(passed) or nameservers != self._nameservers:
                 await self._adopt()
-                self._say(Follow(self._terms))
+                self._say(Follow(self._terms, self._nameservers))
                 self._show()
             if "ruleset" in others and self._terms != NOTHING:
                 await self._fill(self._learned.all(time.monotonic()))
@@ -158,7 +160,7 @@ class Forwards:
         """Until the process ends, or there is nothing to answer for."""
         reader, self._writer = await asyncio.open_unix_connection(sock=connection)
         try:
-            self._say(Follow(self._terms))
+            self._say(Follow(self._terms, self._nameservers))
             self._show()
             await first_of(self._hear(reader), self._until_idle())
         except (EOFError, OSError):

@@ -10,16 +10,12 @@ ROOT = Path(__file__).parents[3]
 """Where `services` is."""
 
 
-def start(resolv_conf: Path | None = None) -> "tuple[socket.socket, subprocess.Popen[bytes]]":
-    """The agent's end, and the process; it ends with that connection, however the agent ends.
-
-    resolv_conf: names the nameservers to ask, those of the host by default.
-    """
+def start() -> "tuple[socket.socket, subprocess.Popen[bytes]]":
+    """The agent's end, and the process; it ends with that connection, however the agent ends."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    which = [str(resolv_conf)] if resolv_conf else []
     with theirs:
         child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "services.agent.forwarder", str(theirs.fileno()), *which],
+            [sys.executable, "-P", "-m", "services.agent.forwarder", str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(),),

@@ -1,4 +1,4 @@
-"""python -m services.agent.forwarder FD [RESOLV_CONF]: started by the agent with one end of a pair of sockets."""
+"""python -m services.agent.forwarder FD: started by the agent with one end of a pair of sockets."""
 
 import contextlib
 import gc
@@ -6,12 +6,11 @@ import os
 import resource
 import socket
 import sys
-from pathlib import Path
 
 import dns.rdata
 import uvloop
 
-from services.agent.forwarder.nameservers import RESOLV_CONF, Nameservers
+from services.agent.forwarder.nameservers import Nameservers
 from services.agent.forwarder.program import Program
 
 NOBODY = 65_534
@@ -26,7 +25,7 @@ def main() -> None:
     _become_nobody()
     gc.collect()
     gc.freeze()
-    uvloop.run(Program(Nameservers(Path(sys.argv[2]) if sys.argv[2:] else RESOLV_CONF)).run(connection))
+    uvloop.run(Program(Nameservers()).run(connection))
 
 
 def _become_nobody() -> None:

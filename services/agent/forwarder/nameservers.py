@@ -6,11 +6,9 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable
-from ipaddress import ip_address
 from pathlib import Path
 
-import dns.resolver
-
+from services.agent.core.dns.resolvconf import parse
 from services.agent.core.forwarder.answers import (
     NETWORK_ERROR,
     UNREACHABLE,
@@ -24,9 +22,10 @@ from services.agent.core.forwarder.answers import (
 from services.agent.core.forwarder.questions import Question
 from shared.tasks import end_if_cancelled
 
-RESOLV_CONF = Path("/etc/resolv.conf")
 BEHIND_RESOLVED = Path("/run/systemd/resolve/resolv.conf")
 """The servers that systemd-resolved asks. It would lead a routed name back to where clients of this host ask for it."""
+NOBODY = "this host has no nameserver: name one in /etc/resolv.conf"
+ONLY_US = "this host has no nameserver but itself: name another one in /etc/resolv.conf"
 STUBS = frozenset({"127.0.0.53", "127.0.0.54"})
 
 TRIES_S = (1.0, 1.5, 1.5)
@@ -37,36 +36,24 @@ LARGEST_BYTES = 65_535
 
 
 class Nameservers:
-    """problem: why there is nobody to ask, "" while there is."""
+    """addresses: who is asked. problem: why there is nobody to ask, "" while there is."""
 
-    def __init__(self, resolv_conf: Path = RESOLV_CONF, behind: Path = BEHIND_RESOLVED, port: int = 53) -> None:
-        self._file, self._behind, self._port = resolv_conf, behind, port
-        self._read: tuple[int, ...] | None = None
-        self._listed: tuple[str, ...] = ()
-        self._own: frozenset[str] = frozenset()
+    def __init__(self, behind: Path = BEHIND_RESOLVED, port: int = 53) -> None:
+        self._behind, self._port = behind, port
         self._slow_until: dict[str, float] = {}
         self.addresses: tuple[str, ...] = ()
-        self.problem = ""
+        self.problem = NOBODY
 
-    def exclude(self, own: Collection[str]) -> None:
-        """These addresses are this host's own: who answers there asks us."""
-        self._own = frozenset(own)
-        self._choose()
-
-    def look(self) -> None:
-        """Read the files again, where they changed."""
-        stamp = _stamp(self._file, self._behind)
-        if stamp == self._read:
-            return
-        self._read = stamp
-        self._listed = _servers(self._file)
-        if self._listed and STUBS.issuperset(self._listed):
-            self._listed = _servers(self._behind) or self._listed
-        self._choose()
+    def use(self, servers: Iterable[str], own: Collection[str]) -> None:
+        """Ask these servers of the host, but for its own addresses: who answers there asks us."""
+        listed = tuple(servers)
+        if listed and STUBS.issuperset(listed):
+            listed = _servers(self._behind) or listed
+        self.addresses = tuple(one for one in listed if one not in own)
+        self.problem = "" if self.addresses else ONLY_US if listed else NOBODY
 
     async def ask(self, question: Question, packet: bytes, never: Callable[[str], str]) -> Answer:
         """What the nameservers say, in the end."""
-        self.look()
         now, why = time.monotonic(), UNREACHABLE
         order = sorted(self.addresses, key=lambda one: self._slow_until.get(one, 0.0) > now)
         if not order:
@@ -88,41 +75,12 @@ class Nameservers:
                 self._slow_until[server] = now + SET_BACK_S
         return failure(why)
 
-    def _choose(self) -> None:
-        self.addresses = tuple(one for one in self._listed if one not in self._own)
-        if self.addresses:
-            self.problem = ""
-        elif self._listed:
-            self.problem = f"{self._file} names nobody but this host itself: add a nameserver"
-        else:
-            self.problem = f"{self._file} names no nameserver: add one"
-
-
-def _stamp(*files: Path) -> tuple[int, ...]:
-    found = []
-    for one in files:
-        try:
-            about = one.stat()
-            found += [about.st_mtime_ns, about.st_ino, about.st_size]
-        except OSError:
-            found.append(0)
-    return tuple(found)
-
 
 def _servers(file: Path) -> tuple[str, ...]:
     try:
-        listed: Iterable[object] = dns.resolver.Resolver(str(file)).nameservers
-    except (dns.resolver.NoResolverConfiguration, OSError, ValueError):
+        return parse(file.read_text(errors="replace")).servers
+    except OSError:
         return ()
-    return tuple(dict.fromkeys(str(ip_address(one)) for one in map(str, listed) if _is_address(one)))
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 async def _asked(server: str, port: int, question: Question, packet: bytes) -> bytes:

@@ -66,9 +66,9 @@ class Program:
 
     async def _do(self, message: ToForwarder) -> None:
         match message:
-            case Follow(terms):
+            case Follow(terms, nameservers):
                 self._forwarder.follow(terms)
-                self._nameservers.exclude({*terms.own, *terms.listen})
+                self._nameservers.use(nameservers, {*terms.own, *terms.listen})
                 self._listening.want(terms.listen)
                 await self._listening.bind()
                 self._tell()
@@ -81,10 +81,9 @@ class Program:
         self._carry_out()
 
     async def _look_after(self) -> None:
-        """Listen where that failed, follow the host's files, and tell the agent how things stand."""
+        """Listen where that failed, and tell the agent how things stand."""
         while True:
             end_if_cancelled()
-            self._nameservers.look()
             await self._listening.bind()
             self._tell()
             await asyncio.sleep(AGAIN_S if self._listening.unbound else TOLD_EVERY_S)

@@ -7,8 +7,7 @@ import re
 import signal
 import socket
 import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from msgspec.structs import replace
 
 from deploy.lab.netns import Namespace, address, connect
 from services.agent.cells import counted
+from services.agent.core.dns.resolvconf import ResolvConf
 from services.agent.core.documents import Documents
 from services.agent.core.firewall.learned import learned_name
 from services.agent.core.kernel import FORWARDER_PORT, Ruleset
@@ -80,32 +80,26 @@ def hosts(make_host: MakeHost) -> Hosts:
     return made
 
 
-@pytest.fixture
-def resolv_conf() -> Iterator[Path]:
-    """A file that the process may read, which has no rights."""
-    with tempfile.TemporaryDirectory() as directory:
-        os.chmod(directory, 0o755)
-        file = Path(directory, "resolv.conf")
-        file.write_text("nameserver 127.0.0.1\n")
-        yield file
-
-
 class Gateway:
     """The part of the agent, and what it works with. Runs in the gateway's namespace."""
 
-    def __init__(self, resolv_conf: Path) -> None:
+    def __init__(self) -> None:
         self.nft = Nft()
         self.situation = Situation(make.local())
         self.dns = DnsServer()
         self.dns.zone[DB] = [f"A {LAN}", f"AAAA {LAN_V6}"]
         self.starts: list[int] = []
-        self._resolv_conf = resolv_conf
+        self.asks("127.0.0.1")
         self.forwards = Forwards(self.situation, self.nft, Conntrack(partial(Netlink, netlink.NETFILTER)), self._start)
 
     def _start(self) -> "tuple[socket.socket, subprocess.Popen[bytes]]":
-        connection, child = forwarder_process.start(self._resolv_conf)
+        connection, child = forwarder_process.start()
         self.starts.append(child.pid)
         return connection, child
+
+    def asks(self, *servers: str) -> None:
+        """Whom the host itself asks from now on."""
+        self.situation.host_dns.set(ResolvConf(servers=servers))
 
     async def passes(self, documents: Documents) -> Ruleset:
         """What the loop does with the documents, as far as it concerns the forwarder."""
@@ -132,8 +126,8 @@ def documents(*routes: RouteDoc, **settings: object) -> Documents:
 
 
 @asynccontextmanager
-async def serving(resolv_conf: Path) -> AsyncIterator[Gateway]:
-    made = Gateway(resolv_conf)
+async def serving() -> AsyncIterator[Gateway]:
+    made = Gateway()
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(lambda: made.dns, local_addr=("127.0.0.1", 53))
     running = asyncio.create_task(made.forwards.run())
@@ -145,13 +139,13 @@ async def serving(resolv_conf: Path) -> AsyncIterator[Gateway]:
         transport.close()
 
 
-def on(hosts: Hosts, resolv_conf: Path, scene: Callable[[Gateway], Awaitable[None]], *, up: bool = True) -> None:
+def on(hosts: Hosts, scene: Callable[[Gateway], Awaitable[None]], *, up: bool = True) -> None:
     """Play a scene on the gateway; up: it has its addresses, and has been listening for a while."""
     if up:
         come_up(hosts)
 
     async def play() -> None:
-        async with serving(resolv_conf) as gateway:
+        async with serving() as gateway:
             await gateway.passes(documents())
             if up:
                 await eventually(lambda: gateway.listening == (GATEWAY, GATEWAY_V6))
@@ -220,7 +214,7 @@ def tells_callers(lan: Namespace, stop: "list[socket.socket]") -> None:
 @pytest.mark.parametrize("to", [GATEWAY, GATEWAY_V6])
 @pytest.mark.parametrize("port", [FORWARDER_PORT, 5353])
 def test_d1_d2_clients_are_answered_by_udp_and_tcp_on_both_addresses_and_on_the_port_of_a_mixed_account(
-    hosts: Hosts, resolv_conf: Path, tcp: bool, to: str, port: int
+    hosts: Hosts, tcp: bool, to: str, port: int
 ) -> None:
     async def scene(gateway: Gateway) -> None:
         await gateway.passes(documents(forwarder_port=port))
@@ -230,11 +224,11 @@ def test_d1_d2_clients_are_answered_by_udp_and_tcp_on_both_addresses_and_on_the_
         assert said(await asked(hosts, kind="AAAA", to=to, tcp=tcp, port=port)) == [LAN_V6]
         assert permitted(6) == {LAN_V6}
 
-    on(hosts, resolv_conf, scene)
+    on(hosts, scene)
 
 
 def test_d3_others_do_not_get_through_and_who_gets_through_by_a_policy_is_refused(
-    hosts: Hosts, resolv_conf: Path
+    hosts: Hosts,
 ) -> None:
     async def scene(gateway: Gateway) -> None:
         with pytest.raises(dns.exception.Timeout):
@@ -245,12 +239,12 @@ def test_d3_others_do_not_get_through_and_who_gets_through_by_a_policy_is_refuse
         assert (dns.rcode.to_text(refused.rcode()), permitted()) == ("REFUSED", set())
         assert gateway.dns.asked == {}
 
-    on(hosts, resolv_conf, scene)
+    on(hosts, scene)
 
 
 @pytest.mark.parametrize(("to", "masqueraded"), [(LAN, "10.9.0.1"), (LAN_V6, "fd00:9::1")])
 def test_d4_the_first_packet_after_an_answer_passes_and_is_masqueraded_and_before_it_none_does(
-    hosts: Hosts, resolv_conf: Path, to: str, masqueraded: str
+    hosts: Hosts, to: str, masqueraded: str
 ) -> None:
     stop: list[socket.socket] = []
 
@@ -266,10 +260,38 @@ def test_d4_the_first_packet_after_an_answer_passes_and_is_masqueraded_and_befor
             stop[0].close()
             await server
 
-    on(hosts, resolv_conf, scene)
+    on(hosts, scene)
 
 
-def test_d2_where_it_cannot_listen_yet_it_says_so_and_goes_on_trying(hosts: Hosts, resolv_conf: Path) -> None:
+def test_what_a_connection_leads_to_stays_permitted_and_what_none_leads_to_ends(hosts: Hosts) -> None:
+    stop: list[socket.socket] = []
+
+    async def scene(gateway: Gateway) -> None:
+        server = asyncio.create_task(asyncio.to_thread(hosts.lan.call, partial(tells_callers, hosts.lan, stop)))
+        await eventually(lambda: stop)
+        assert await gateway.nft.fill({learned_name("lan", 4): {LAN: 60.0, "10.9.0.77": 60.0}}) is None
+        connected = await asyncio.to_thread(hosts.client.call, partial(socket.create_connection, (LAN, 8080), 3.0))
+        successor = Gateway()
+        running = asyncio.create_task(successor.forwards.run())
+        try:
+            table = await successor.passes(documents())
+            await eventually(lambda: successor.situation.forwarder.value.learned == 2)
+            await successor.forwards.look()
+            left = (await successor.nft.filled(table))[learned_name("lan", 4)]
+            assert left[LAN] > 500
+            assert left["10.9.0.77"] <= 60
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+            connected.close()
+            stop[0].shutdown(socket.SHUT_RDWR)
+            stop[0].close()
+            await server
+
+    on(hosts, scene)
+
+
+def test_d2_where_it_cannot_listen_yet_it_says_so_and_goes_on_trying(hosts: Hosts) -> None:
     async def scene(gateway: Gateway) -> None:
         def unbound() -> dict[str, str]:
             return dict(gateway.situation.forwarder.value.state.unbound)
@@ -284,10 +306,10 @@ def test_d2_where_it_cannot_listen_yet_it_says_so_and_goes_on_trying(hosts: Host
         await eventually(lambda: gateway.listening == (GATEWAY, GATEWAY_V6), within_s=20.0)
         assert said(await asked(hosts)) == [LAN]
 
-    on(hosts, resolv_conf, scene, up=False)
+    on(hosts, scene, up=False)
 
 
-def test_a_forwarder_that_is_killed_is_started_again_and_has_no_rights(hosts: Hosts, resolv_conf: Path) -> None:
+def test_a_forwarder_that_is_killed_is_started_again_and_has_no_rights(hosts: Hosts) -> None:
     async def scene(gateway: Gateway) -> None:
         (first,) = gateway.starts
         assert set(psutil.Process(first).uids()) == {65_534}
@@ -296,10 +318,10 @@ def test_a_forwarder_that_is_killed_is_started_again_and_has_no_rights(hosts: Ho
         await eventually(lambda: gateway.listening == (GATEWAY, GATEWAY_V6), within_s=20.0)
         assert said(await asked(hosts)) == [LAN]
 
-    on(hosts, resolv_conf, scene)
+    on(hosts, scene)
 
 
-def test_it_ends_with_the_last_name_and_with_the_agent(hosts: Hosts, resolv_conf: Path) -> None:
+def test_it_ends_with_the_last_name_and_with_the_agent(hosts: Hosts) -> None:
     pids = list[int]()
 
     async def scene(gateway: Gateway) -> None:
@@ -310,13 +332,13 @@ def test_it_ends_with_the_last_name_and_with_the_agent(hosts: Hosts, resolv_conf
         await eventually(lambda: gateway.listening == (GATEWAY, GATEWAY_V6), within_s=20.0)
         pids.extend(gateway.starts)
 
-    on(hosts, resolv_conf, scene)
+    on(hosts, scene)
     assert len(pids) == 2
     assert not any(map(psutil.pid_exists, pids))
 
 
 def test_what_others_emptied_is_filled_again_and_what_a_former_run_filled_is_known(
-    hosts: Hosts, resolv_conf: Path
+    hosts: Hosts,
 ) -> None:
     async def first(gateway: Gateway) -> None:
         await asked(hosts)
@@ -333,12 +355,12 @@ def test_what_others_emptied_is_filled_again_and_what_a_former_run_filled_is_kno
         await gateway.passes(documents())
         await eventually(lambda: permitted() == {LAN})
 
-    on(hosts, resolv_conf, first)
+    on(hosts, first)
     hosts.gateway.ip("address", "flush", "dev", "wt0")
-    on(hosts, resolv_conf, second)
+    on(hosts, second)
 
 
-def test_a_name_can_be_resolved_for_who_is_no_client(hosts: Hosts, resolv_conf: Path) -> None:
+def test_a_name_can_be_resolved_for_who_is_no_client(hosts: Hosts) -> None:
     async def scene(gateway: Gateway) -> None:
         found = await gateway.forwards.resolve(DB)
         assert (found.addresses, found.problem, found.missing) == ((LAN, LAN_V6), "", False)
@@ -351,18 +373,18 @@ def test_a_name_can_be_resolved_for_who_is_no_client(hosts: Hosts, resolv_conf: 
         gateway.dns.zone["late.corp.example"] = SILENCE
         assert (await gateway.forwards.resolve("late.corp.example")).problem
 
-    on(hosts, resolv_conf, scene)
+    on(hosts, scene)
 
 
 def test_a_dead_nameserver_delays_the_first_answer_only_and_none_at_all_is_said(
-    hosts: Hosts, resolv_conf: Path
+    hosts: Hosts,
 ) -> None:
-    resolv_conf.write_text("nameserver 127.0.0.9\nnameserver 127.0.0.1\n")
-
     async def scene(gateway: Gateway) -> None:
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
             silent.bind(("127.0.0.9", 53))
+            gateway.asks("127.0.0.9", "127.0.0.1")
+            await eventually(lambda: len(gateway.situation.forwarder.value.state.nameservers) == 2)
             assert said(await asked(hosts)) == [LAN]
             gateway.dns.zone["b.corp.example"] = [f"A {LAN}"]
             began = loop.time()
@@ -370,11 +392,11 @@ def test_a_dead_nameserver_delays_the_first_answer_only_and_none_at_all_is_said(
             assert loop.time() - began < 0.9, "the silent one was asked last"
             state = gateway.situation.forwarder.value.state
             assert (state.nameservers, state.problem) == (("127.0.0.9", "127.0.0.1"), "")
-        resolv_conf.write_text(f"nameserver {GATEWAY}\n")
-        await eventually(lambda: "nobody but this host" in gateway.situation.forwarder.value.state.problem)
-        resolv_conf.write_text("search corp.example\n")
-        await eventually(lambda: "names no nameserver" in gateway.situation.forwarder.value.state.problem)
+        gateway.asks(GATEWAY)
+        await eventually(lambda: "no nameserver but itself" in gateway.situation.forwarder.value.state.problem)
+        gateway.asks()
+        await eventually(lambda: "has no nameserver:" in gateway.situation.forwarder.value.state.problem)
         failed = await asked(hosts, "c.corp.example")
         assert dns.rcode.to_text(failed.rcode()) == "SERVFAIL"
 
-    on(hosts, resolv_conf, scene)
+    on(hosts, scene)

@@ -18,7 +18,7 @@ from services.agent.core.routing.choices import Selection
 from services.agent.core.routing.fib import NO_POLICY, NOBODY_CONNECTED
 from services.agent.core.routing.hagroups import HaKey
 from services.agent.core.show.hasets import as_carried, history
-from services.agent.core.show.status import About, networks, route_states, status
+from services.agent.core.show.status import About, Forwarder, networks, route_states, status
 from shared.events.documents import RouteDoc
 from shared.events.facts import RouteState
 from tests.unit.agent import make
@@ -109,12 +109,41 @@ def test_the_status_has_netbirds_fields_and_says_how_far_the_host_is() -> None:
             }
         ],
         "returnAddresses": [],
+        "forwarder": None,
     }
     assert (peers["total"], peers["connected"]) == (2, 1)
 
 
 def test_the_only_routing_peer_of_a_network_does_not_say_that_its_clients_go_to_others() -> None:
     assert not shown(world(make.served("mine", alone=True)), make.local())["drains"]
+
+
+def test_d2_a_gateway_says_where_it_is_asked_for_names_and_where_it_cannot_be() -> None:
+    about = replace(
+        ABOUT,
+        forwarder=Forwarder(
+            names=("*.corp.example",),
+            listening=("fd00:64::1",),
+            unbound={"100.64.0.1": "Address already in use"},
+            nameservers=("192.0.2.53",),
+            problem="",
+            counts={"hot": 3},
+            learned=2,
+            left_out={"x.corp.example": "127.0.0.1/32 is loopback"},
+        ),
+    )
+    found = status(world(), make.local(), desired(world(), make.local()), PATHS, about)
+    assert msgspec.to_builtins(found)["forwarder"] == {
+        "port": 22054,
+        "names": ("*.corp.example",),
+        "listening": ("fd00:64::1",),
+        "unbound": {"100.64.0.1": "Address already in use"},
+        "nameservers": ("192.0.2.53",),
+        "problem": "",
+        "counts": {"hot": 3},
+        "learned": 2,
+        "leftOut": {"x.corp.example": "127.0.0.1/32 is loopback"},
+    }
 
 
 def test_a_gateway_says_which_return_addresses_it_holds_and_who_holds_the_others() -> None:

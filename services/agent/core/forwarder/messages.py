@@ -12,9 +12,10 @@ from services.agent.core.forwarder.terms import Terms
 
 
 class Follow(msgspec.Struct, frozen=True, tag=True):
-    """To the forwarder: go by these terms from now on."""
+    """To the forwarder: go by these terms from now on, and ask these nameservers, the host's own, in this order."""
 
     terms: Terms
+    nameservers: tuple[str, ...]
 
 
 class Resolve(msgspec.Struct, frozen=True, tag=True):
