@@ -19,6 +19,8 @@ from shared.events.signals import (
     Lease,
     LeaseRefused,
     LeaseRequest,
+    Resolve,
+    Resolved,
 )
 from shared.events.subjects import FeedKey
 
@@ -144,6 +146,22 @@ EVENTS: tuple[Event, ...] = (
         consumers=("management",),
         key="account, peer",
         replies=(Lease, LeaseRefused),
+    ),
+    Event(
+        struct=Resolve,
+        subject=_pattern(subjects.resolve("ACCOUNT", "PEER")),
+        stream=None,
+        producers=("resolver",),
+        consumers=("agent",),
+        key="account, peer",
+    ),
+    Event(
+        struct=Resolved,
+        subject=_pattern(subjects.resolved("ACCOUNT", "PEER")),
+        stream=None,
+        producers=("agent",),
+        consumers=("resolver",),
+        key="account, peer",
     ),
     Event(
         struct=Candidates,

@@ -26,6 +26,7 @@ from services.agent.dns.exchange import Exchange
 from services.agent.dns.hostdns import HostDns
 from services.agent.dns.learning import Learning
 from services.agent.dns.local import LocalDns
+from services.agent.dns.resolving import Resolving
 from services.agent.draining import Draining
 from services.agent.drivers import forwarder_process, netlink
 from services.agent.drivers.addresses import whereabouts
@@ -101,6 +102,8 @@ class Member:
         sockets, conntrack = TcpSockets(partial(Netlink, netlink.SOCK_DIAG)), partial(Netlink, netlink.NETFILTER)
         self._connections = Connections(situation, sockets, self.signalling)
         self._departures = Departures(situation, Conntrack(conntrack))
+        exchange, undecodables = Exchange(), Undecodables()
+        resolving = Resolving(situation, exchange, outbox.publish, account, peer_id, undecodables)
         feed = Feed(
             situation,
             host.dial,
@@ -109,7 +112,8 @@ class Member:
             base.view,
             outbox,
             self._hear,
-            Undecodables(),
+            resolving.hear,
+            undecodables,
         )
         self.holdings = Holdings(situation, Lans(host.rtnl), outbox.request, account, peer_id)
         notifications = KernelNotifications(host.settings.interface, {host.rtnl.port}, lambda: host.nft.accounted)
@@ -137,7 +141,8 @@ class Member:
             Monitor(situation, notifications).run,
             HostDns(situation, ResolvConfFile()).run,
             self._learning.run,
-            LocalDns(situation, Exchange(), self._learning).run,
+            LocalDns(situation, exchange, self._learning).run,
+            resolving.run,
             self._connections.run,
             self._departures.run,
             Handover(situation, sockets, Conntrack(conntrack), host.nft).run,

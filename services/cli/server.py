@@ -26,6 +26,9 @@ def server(
         Path | None, Parameter(help="Certificate of the bus, a PEM file; agents then connect to tls://.")
     ] = None,
     bus_key: Annotated[Path | None, Parameter(help="Its key, a PEM file without a passphrase.")] = None,
+    dns_router_interval: Annotated[
+        str, Parameter(help="Time between two look-ups of a route's name, at least 2 s; 60 s by default.")
+    ] = "",
     log_level: Level = "info",
     log_format: Format = "auto",
 ) -> None:
@@ -36,13 +39,14 @@ def server(
 
     ```
     whimbrel server --data-dir /var/lib/whimbrel-server --bus 0.0.0.0:4222 --bus-cert bus.crt --bus-key bus.key
+    whimbrel server --data-dir /var/lib/whimbrel-server --dns-router-interval 30s
     ```
     """
     log.set_up(log_level, log_format)
     if (bus_cert is None) != (bus_key is None):
         raise Failed("give --bus-cert and --bus-key together", 2)
     tls = Certificate(cert=bus_cert.absolute(), key=bus_key.absolute()) if bus_cert and bus_key else None
-    running = supervise(data_dir, api, bus, tls, _announce)
+    running = supervise(data_dir, api, bus, tls, _announce, dns_router_interval=dns_router_interval)
     sys.exit(process.run("server", running, stop_within_s=STOP_ALL_WITHIN_S))
 
 

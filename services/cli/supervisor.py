@@ -58,6 +58,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     tls: Certificate | None = None
     bus_name: str = ""
     """What the certificate is for; "" without one."""
+    dns_router_interval: str = ""
+    """As the resolver takes it; "" for its own."""
 
     @property
     def bus_url(self) -> str:
@@ -78,7 +80,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def supervise(
-    directory: Path, api: str, bus: str, tls: Certificate | None, ready: Callable[[Plan], None]
+    directory: Path,
+    api: str,
+    bus: str,
+    tls: Certificate | None,
+    ready: Callable[[Plan], None],
+    *,
+    dns_router_interval: str = "",
 ) -> None:
     """Run the control plane until cancelled; calls `ready` once the API answers.
 
@@ -93,6 +101,7 @@ async def supervise(
             bus=require_free(parse_listen(bus, "--bus"), "--bus"),
             tls=tls,
             bus_name=certificate.names(tls)[0] if tls else "",
+            dns_router_interval=dns_router_interval,
         )
         plan.logs.mkdir(exist_ok=True)
         keys = credentials(directory / "keys")
@@ -148,11 +157,15 @@ def _services(plan: Plan) -> "tuple[Service, ...]":
         *("--credentials", str(keys), "--data-dir", str(plan.directory / "management")),
         *("--api", str(plan.api), "--admin-token", str(plan.admin_token)),
     )
-    others = (Service(name, (*bus, "--credentials", str(keys / f"{name}.nk")), plan.logs) for name in OTHERS)
-    return (Service("management", management, plan.logs), *others)
-
-
-OTHERS = ("signal", "resolver")
+    interval = ("--dns-router-interval", plan.dns_router_interval) if plan.dns_router_interval else ()
+    others = {"signal": (), "resolver": interval}
+    return (
+        Service("management", management, plan.logs),
+        *(
+            Service(name, (*bus, "--credentials", str(keys / f"{name}.nk"), *options), plan.logs)
+            for name, options in others.items()
+        ),
+    )
 
 
 class Service:

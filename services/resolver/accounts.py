@@ -1,4 +1,4 @@
-"""The DNS servers of accounts out of the feed."""
+"""What accounts have chosen of whom to ask, out of the feed."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,20 +8,20 @@ from shared.bus.codec import decode
 from shared.bus.undecodable import Undecodables
 from shared.errors import Undecodable
 from shared.events import subjects
-from shared.events.documents import FeedMessage, ResolvingDoc, UpstreamServer
+from shared.events.documents import FeedMessage, ResolvingDoc
 from shared.events.subjects import BadSubject
 from shared.tasks import end_if_cancelled
 
 
 class Accounts:
-    """servers: account → those of its own; accounts without any are not in it. Reads them as
+    """chosen: account → its document; accounts that have chosen nothing are not in it. Reads them as
     shared.bus.lastvalues.Reader.
 
-    changed: called when servers may be others, and when they are known for the first time.
+    changed: called when they may be others, and when they are known for the first time.
     """
 
     def __init__(self, undecodables: Undecodables, changed: Callable[[], None]) -> None:
-        self.servers: dict[str, tuple[UpstreamServer, ...]] = {}
+        self.chosen: dict[str, ResolvingDoc] = {}
         self.known = False
         """Whether the feed was read whole: names of an account are nothing that other servers should be asked for."""
         self._undecodables = undecodables
@@ -30,7 +30,7 @@ class Accounts:
         self._read_whole = asyncio.Event()
 
     def begin(self) -> None:
-        self._in_doubt = set(self.servers)
+        self._in_doubt = set(self.chosen)
 
     def message(self, subject: str, data: bytes, sequence: int) -> None:
         try:
@@ -40,10 +40,10 @@ class Accounts:
             self._undecodables.note(subjects.FEED_RESOLVING, problem)
             return
         self._in_doubt.discard(account)
-        if isinstance(document, ResolvingDoc) and document.servers:
-            self.servers[account] = document.servers
+        if isinstance(document, ResolvingDoc):
+            self.chosen[account] = document
         else:
-            self.servers.pop(account, None)
+            self.chosen.pop(account, None)
         if self.known:
             self._changed()
 
@@ -61,6 +61,6 @@ class Accounts:
             await asyncio.sleep(WITHDRAW_AFTER_S)
             gone, self._in_doubt = self._in_doubt, set()
             for account in gone:
-                self.servers.pop(account, None)
+                self.chosen.pop(account, None)
             if gone:
                 self._changed()

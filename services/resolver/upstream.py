@@ -23,7 +23,7 @@ from services.resolver.core.answers import Answer, usable
 from services.resolver.core.questions import Question
 from services.resolver.core.servers import PORT, Standing, parse_server, written
 from shared.errors import BadSetting
-from shared.events.documents import UpstreamServer
+from shared.events.documents import ResolvingDoc, UpstreamServer
 from shared.metrics import REGISTRY, Counter
 
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -56,7 +56,7 @@ class DnsServers:
     def __init__(
         self, servers: tuple[str, ...], ca: Path | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.of_accounts: Mapping[str, tuple[UpstreamServer, ...]] = {}
+        self.of_accounts: Mapping[str, ResolvingDoc] = {}
         self._own = _parsed(servers)
         self._follows_host = not servers
         self._read_at = 0
@@ -65,7 +65,8 @@ class DnsServers:
         self._tls = _TlsConnections(_trust(ca))
 
     async def look_up(self, question: Question) -> Answer:
-        servers = self.of_accounts.get(question.account, ()) if question.account else self.own()
+        chosen = self.of_accounts.get(question.account)
+        servers = chosen.servers if chosen is not None and chosen.servers else self.own()
         asked = (self._ask(servers, question.name, family) for family in ("A", "AAAA"))
         (v4, source), (v6, other_source) = await asyncio.gather(*asked)
         return Answer(v4=v4, v6=v6, source=source if v4 else other_source if v6 else source or other_source)

@@ -14,6 +14,7 @@ from services.resolver.core.resolutions import Resolutions
 from services.resolver.core.schedule import Schedule
 from services.resolver.facts import Facts
 from services.resolver.feed import Feed
+from services.resolver.routingpeers import RoutingPeers
 from services.resolver.settings import Settings
 from services.resolver.turn import Turn
 from services.resolver.upstream import DnsServers
@@ -30,7 +31,7 @@ ROLE = "resolver"
 
 async def run(settings: Settings) -> None:
     """Resolve until cancelled. Raises BadSetting, CorruptFile or Taken before anything else."""
-    upstream = DnsServers(settings.dns_servers, settings.dns_ca)
+    servers = DnsServers(settings.dns_servers, settings.dns_ca)
     seed = read_seed(settings.credentials)
     connection: Client | None = None
     with metrics.page(settings.metrics_port, settings.metrics_host, lambda: troubles(connection)):
@@ -45,18 +46,21 @@ async def run(settings: Settings) -> None:
 
             def turn_changed() -> None:
                 resolutions.lead(turn.mine and accounts.known, time.time())
+                peers.answered_before(resolutions.answering_peers())
                 routes_changed()
 
             def accounts_changed() -> None:
-                upstream.of_accounts = accounts.servers
-                resolutions.ask_apart(accounts.servers)
+                servers.of_accounts = accounts.chosen
+                resolutions.chosen(accounts.chosen)
                 turn_changed()
 
             def routes_changed() -> None:
                 asking.want(resolutions.questions())
                 facts.changed()
 
-            asking = Asking(Schedule(settings.dns_router_interval), upstream, answered)
+            peers = RoutingPeers(connection, servers, undecodables)
+            await peers.listen()
+            asking = Asking(Schedule(settings.dns_router_interval), peers, answered)
             feed = Feed(resolutions, undecodables, routes_changed)
             accounts = Accounts(undecodables, accounts_changed)
             turn = Turn(connection, turn_changed)

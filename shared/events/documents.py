@@ -162,8 +162,13 @@ class ResolvedAddress(msgspec.Struct, frozen=True, array_like=True, order=True):
     expires_at: float
 
 
+ROUTING_PEER = "peer:"
+"""Begins the source of a name that a routing peer resolved."""
+
+
 class ResolvedName(msgspec.Struct, frozen=True, array_like=True):
-    """source: who answered last when this was written, a DNS server as settings have it; "" when nobody knows."""
+    """source: who answered last when this was written: ROUTING_PEER with its id, or a DNS server as in settings; ""
+    when nobody knows."""
 
     name: str
     addresses: tuple[ResolvedAddress, ...]
@@ -215,10 +220,12 @@ class UpstreamServer(msgspec.Struct, frozen=True, array_like=True):
 class ResolvingDoc(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="resolving.v1"):
     """Who is asked for the names of the account's routes: seen by the resolver alone. Key: SETTINGS_ID.
 
-    servers: in the order to ask them; an account without any has no such document.
+    An account without servers of its own, whose routing peers are asked first, has no such document. servers: in the
+    order to ask them. routing_peers: whether those of a route are asked before any server.
     """
 
     servers: tuple[UpstreamServer, ...] = ()
+    routing_peers: bool = True
 
 
 class DnsServer(msgspec.Struct, frozen=True, array_like=True):

@@ -154,3 +154,36 @@ class Departed(msgspec.Struct, frozen=True, kw_only=True, tag="departed.v1"):
 Signal: TypeAlias = Candidates | Departed
 """What is inside a sealed signal: 24 nonce bytes and the NaCl box of this as MessagePack, from the sender's to the
 receiver's WireGuard key. The bus and the introducer see bytes."""
+
+
+class Resolve(msgspec.Struct, frozen=True, kw_only=True, tag="resolve.v1"):
+    """Asks a routing peer for names of routes that it serves. Producer: resolver. Consumer: that peer's agent.
+
+    request: comes back in the answers. names: IDNA ASCII, at most MOST_NAMES.
+    """
+
+    request: str
+    names: tuple[str, ...]
+
+
+class NameAnswer(msgspec.Struct, frozen=True, array_like=True):
+    """v4, v6: addresses, () for none of that family, None for no answer."""
+
+    name: str
+    v4: tuple[str, ...] | None
+    v6: tuple[str, ...] | None
+
+
+class Resolved(msgspec.Struct, frozen=True, kw_only=True, tag="resolved.v1"):
+    """What a routing peer found for some of the names of a request, as its own host sees them. Producer: its agent.
+    Consumer: resolver.
+
+    A name that is not of a route that it serves has no answer.
+    """
+
+    request: str
+    answers: tuple[NameAnswer, ...]
+
+
+MOST_NAMES = 256
+"""In one request: with the longest names 64 KB."""

@@ -10,6 +10,8 @@
     live.feed.<account>.<audience>.newest           a beacon: what FEED holds for that audience
     live.leader                                     FEED   has another leader (a cluster's own word): copies may be lost
     feed.owner                                      FEED   claim of the projector that writes everything else there
+    resolve.<account>.<peer>                        the resolver asks a routing peer for names
+    resolved.<account>.<peer>                       what that peer found for them
     lease.<account>.<peer>                          request/reply, what a routing peer asks about a return address
     enrol.<key hash>                                request/reply, the hash of the setup key that was presented
     signal.<account>.from.<sender>.<receiver>       a sealed signal on its way to the introducer
@@ -62,6 +64,8 @@ BEACON_ALL = "live.feed.*.*.*.newest"
 LIVE_FEED_ROUTES = "live.feed.*.*.*.route.*"
 ENROL_ALL = "enrol.*"
 LEASE_ALL = "lease.*.*"
+RESOLVE_ALL = "resolve.*.*"
+RESOLVED_ALL = "resolved.*.*"
 SIGNAL_FROM_ALL = "signal.*.from.*.*"
 SIGNAL_TO_ALL = "signal.*.to.*.*"
 BEAT_ALL = "signal.*.beat.*"
@@ -261,6 +265,28 @@ def parse_lease(subject: str) -> LeaseKey:
     match subject.split("."):
         case ["lease", account, peer]:
             return LeaseKey(account, peer)
+    raise BadSubject(subject)
+
+
+def resolve(account: str, peer: str) -> str:
+    """Where a routing peer hears which names it is to ask for."""
+    return f"resolve.{token(account)}.{token(peer)}"
+
+
+def resolved(account: str, peer: str) -> str:
+    """Where it says what it found, in its own name."""
+    return f"resolved.{token(account)}.{token(peer)}"
+
+
+class ResolvedKey(msgspec.Struct, frozen=True, order=True):
+    account: str
+    peer: str
+
+
+def parse_resolved(subject: str) -> ResolvedKey:
+    match subject.split("."):
+        case ["resolved", account, peer]:
+            return ResolvedKey(account, peer)
     raise BadSubject(subject)
 
 

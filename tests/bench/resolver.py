@@ -115,7 +115,7 @@ def _route(route: str, names: list[str]) -> RouteDoc:
         masquerade=True,
         keep_route=False,
         skip_auto_apply=False,
-        routing_peers=("p1",),
+        routing_peers=(),
         distribution=("g1",),
         permits=None,
     )

@@ -76,7 +76,15 @@ class Host:
         me = Peer(self.me.account, self.me.peer_id)
         undecodables = Undecodables()
         self.feed = Feed(
-            self.situation, self.dial, me, self.seed, self.view, self.outbox, lambda key, sealed: None, undecodables
+            self.situation,
+            self.dial,
+            me,
+            self.seed,
+            self.view,
+            self.outbox,
+            lambda key, sealed: None,
+            lambda subject, data: None,
+            undecodables,
         )
         return asyncio.create_task(self.feed.run())
 

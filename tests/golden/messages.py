@@ -26,6 +26,8 @@ from shared.events.signals import (
     Lease,
     LeaseRefused,
     LeaseRequest,
+    Resolve,
+    Resolved,
 )
 
 FILE = Path(__file__).with_suffix(".json")
@@ -47,6 +49,8 @@ WHOLE: tuple[type[msgspec.Struct], ...] = (
     Beat,
     Candidates,
     Departed,
+    Resolve,
+    Resolved,
     Picture,
     Selection,
     Identity,

@@ -136,8 +136,13 @@ class Bus:
                 subjects.beat(account, peer),
                 subjects.report_fact(account, peer),
                 subjects.candidacy_fact(account, peer),
+                subjects.resolved(account, peer),
             ),
-            subscribe=(subjects.signals_to(account, peer), f"{subjects.inbox(peer)}.>"),
+            subscribe=(
+                subjects.signals_to(account, peer),
+                subjects.resolve(account, peer),
+                f"{subjects.inbox(peer)}.>",
+            ),
         )
         answer = admit(request, grant, self.keys.issuer, time.time())
         await message.respond(seal(answer, server_key, curve_key(self.keys.callout)))

@@ -46,7 +46,8 @@ log = structlog.get_logger()
 class Feed:
     """Keeps `view` up to date, and shows in the situation what it amounts to and how this host stands with the bus.
 
-    outbox: gets the session there is. hear: takes signals of other peers, sealed; it may not block.
+    outbox: gets the session there is. hear: takes signals of other peers, sealed. resolve: takes requests of the
+    resolver, by their subject. Neither may block.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Feed:
         view: FeedView,
         outbox: Outbox,
         hear: Callable[[SignalKey, bytes], None],
+        resolve: Callable[[str, bytes], None],
         undecodables: Undecodables,
         *,
         banished_after_s: float = BANISHED_AFTER_S,
@@ -68,6 +70,7 @@ class Feed:
         self._login = Login(name=f"agent-{peer.id}", inbox=peer.id, seed=seed)
         self._outbox = outbox
         self._hear = hear
+        self._resolve = resolve
         self._reading = Reading(peer.audience, view, boottime())
         self._incoming = Incoming(self._reading, self, undecodables)
         self._banished_after_s = banished_after_s
@@ -97,6 +100,10 @@ class Feed:
     def signal(self, key: SignalKey, sealed: bytes) -> None:
         """Hears from the session what another peer sent."""
         self._hear(key, sealed)
+
+    def asked(self, subject: str, data: bytes) -> None:
+        """Hears from the session what the resolver wants to know."""
+        self._resolve(subject, data)
 
     async def run(self) -> None:
         """Until cancelled."""

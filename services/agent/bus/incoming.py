@@ -25,6 +25,9 @@ class Listener(Protocol):
 
     def signal(self, key: SignalKey, sealed: bytes) -> None: ...
 
+    def asked(self, subject: str, data: bytes) -> None:
+        """The resolver wants to know of names."""
+
 
 class _Election(msgspec.Struct, frozen=True):
     """The server's word that a stream has another leader (nats-server, JSStreamLeaderElectedAdvisory).
@@ -88,6 +91,9 @@ class Incoming:
             self._undecodables.note("signal", problem)
             return
         self._listener.signal(key, message.data)
+
+    async def resolve(self, message: Msg) -> None:
+        self._listener.asked(message.subject, message.data)
 
     def look(self) -> None:
         """Pass on what the reading of the feed made of what it was told."""

@@ -94,6 +94,7 @@ class Session:
         self._connection = connection
         try:
             await connection.subscribe(subjects.signals_to(self._peer.account, self._peer.id), cb=self._incoming.signal)
+            await connection.subscribe(subjects.resolve(self._peer.account, self._peer.id), cb=self._incoming.resolve)
             await connection.subscribe(subjects.FEED_LEADER, cb=self._incoming.election)
             self._incoming.session = self
             self._reading.connected(boottime(), random.random())

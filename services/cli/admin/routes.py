@@ -290,10 +290,17 @@ def _show(connection: Connection, client: Client, route: Object) -> None:
             print_table(status["routing_peers"], SERVING)
         if status and status["names"]:
             print()
-            print_table(
-                [name | address for name in status["names"] for address in name["addresses"]],
-                RESOLVED,
-            )
+            print_table(_resolved(client, status["names"]), RESOLVED)
+
+
+def _resolved(client: Client, names: list[Object]) -> list[Object]:
+    """A line for each address, with the name in place of the id of the routing peer that answered."""
+    peers = {f"peer:{id}": f"routing peer {name}" for id, name in client.names("peers").items()}
+    return [
+        name | address | {"source": peers.get(name["source"], name["source"])}
+        for name in names
+        for address in name["addresses"]
+    ]
 
 
 def _named(client: Client, routes: list[Object]) -> list[Object]:

@@ -40,6 +40,7 @@ def peering(state: AccountState, peer: Peer) -> Grant:
             subjects.report_fact(account, peer.id),
             subjects.candidacy_fact(account, peer.id),
             subjects.lease(account, peer.id),
+            subjects.resolved(account, peer.id),
             subjects.signals_from(account, peer.id),
             subjects.beat(account, peer.id),
             *(subjects.create_catch_up(account, peer.id, audience) for audience in audiences),
@@ -48,6 +49,7 @@ def peering(state: AccountState, peer: Peer) -> Grant:
         ),
         subscribe=(
             subjects.signals_to(account, peer.id),
+            subjects.resolve(account, peer.id),
             subjects.FEED_LEADER,
             f"{subjects.inbox(peer.id)}.>",
             *(subjects.live_feed_of(account, audience) for audience in audiences),

@@ -45,7 +45,7 @@ class NameStatus(msgspec.Struct, frozen=True, kw_only=True):
     """name: as people write it."""
 
     name: str
-    source: Annotated[str, about("Who gave the addresses: a DNS server of the resolver.", "10.0.0.53")]
+    source: Annotated[str, about("Who answered: peer:<id> of a routing peer, or a DNS server.", "10.0.0.53")]
     addresses: list[AddressStatus]
 
 

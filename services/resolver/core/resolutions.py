@@ -1,13 +1,14 @@
 """The addresses of every route's names, and which facts have to be written for them."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from services.resolver.core.answers import Answer, KeepLimits, alike, fold, merged, restored, succeeded
-from services.resolver.core.questions import Question
+from services.resolver.core.questions import Question, question
 from services.resolver.core.routes import Gone, RouteKey, Wanted
-from shared.events.documents import ResolvedAddress, ResolvedName
+from shared.events.documents import ROUTING_PEER, ResolvedAddress, ResolvedName, ResolvingDoc
 from shared.events.facts import ResolutionFact
+from shared.events.subjects import ResolvedKey
 
 
 class Resolutions:
@@ -23,8 +24,7 @@ class Resolutions:
         self._gone: dict[RouteKey, int] = {}
         """Routes that ended, with the revision to say it with, until the facts say so too."""
         self._users: dict[Question, set[RouteKey]] = defaultdict(set)
-        self._apart: frozenset[str] = frozenset()
-        """Accounts with DNS servers of their own."""
+        self._accounts: Mapping[str, ResolvingDoc] = {}
         self._sources: dict[RouteKey, dict[str, str]] = {}
         self._held: dict[RouteKey, dict[str, tuple[ResolvedAddress, ...]]] = {}
         self._facts: dict[RouteKey, ResolutionFact] = {}
@@ -40,11 +40,11 @@ class Resolutions:
             self._dirty.update(self._facts, self._routes)
         self._leads = leads
 
-    def ask_apart(self, accounts: Iterable[str]) -> None:
-        """These accounts, and no others, have DNS servers of their own: nobody else's answers count for their names."""
-        self._apart, before = frozenset(accounts), self._apart
-        if self._apart == before:
+    def chosen(self, accounts: Mapping[str, ResolvingDoc]) -> None:
+        """What accounts have chosen of whom to ask; nobody else's answers count for their names."""
+        if accounts == self._accounts:
             return
+        self._accounts = dict(accounts)
         self._users.clear()
         for key, route in self._routes.items():
             self._use(key, route)
@@ -53,14 +53,20 @@ class Resolutions:
         """Everything to ask."""
         return set(self._users) if self._leads else set()
 
+    def answering_peers(self) -> set[ResolvedKey]:
+        """Routing peers that answered last for some name."""
+        return {
+            ResolvedKey(key.account, source.removeprefix(ROUTING_PEER))
+            for key, sources in self._sources.items()
+            for source in sources.values()
+            if source.startswith(ROUTING_PEER)
+        }
+
     def route(self, key: RouteKey, change: Wanted | Gone, now: float) -> None:
         """The route is new, different or gone."""
         before = self._routes.pop(key, None)
-        for name in before.names if before else ():
-            question = self._question(key, name)
-            self._users[question].discard(key)
-            if not self._users[question]:
-                del self._users[question]
+        if before is not None:
+            self._unuse(key, before)
         held, sources = self._held.pop(key, {}), self._sources.pop(key, {})
         if isinstance(change, Gone):
             self._gone[key] = change.revision
@@ -74,10 +80,10 @@ class Resolutions:
                 self._adopt(key, self._facts[key], now, from_the_past=True)
         self._dirty.add(key)
 
-    def answer(self, question: Question, answer: Answer, now: float) -> None:
+    def answer(self, asked: Question, answer: Answer, now: float) -> None:
         """A look-up ended."""
-        name = question.name
-        for key in self._users.get(question, ()):
+        name = asked.name
+        for key in self._users.get(asked, ()):
             held = self._held[key]
             if not answer.empty:
                 self._sources[key][name] = answer.source
@@ -119,12 +125,16 @@ class Resolutions:
         """The fact is on the bus."""
         self._remember(key, fact)
 
-    def _question(self, key: RouteKey, name: str) -> Question:
-        return Question(name, key.account if key.account in self._apart else "")
-
     def _use(self, key: RouteKey, route: Wanted) -> None:
         for name in route.names:
-            self._users[self._question(key, name)].add(key)
+            self._users[question(key, route, name, self._accounts)].add(key)
+
+    def _unuse(self, key: RouteKey, route: Wanted) -> None:
+        for name in route.names:
+            asked = question(key, route, name, self._accounts)
+            self._users[asked].discard(key)
+            if not self._users[asked]:
+                del self._users[asked]
 
     def _remember(self, key: RouteKey, fact: ResolutionFact) -> None:
         if fact.names:
@@ -172,4 +182,10 @@ class Resolutions:
 def _alike(one: tuple[ResolvedName, ...], other: tuple[ResolvedName, ...]) -> bool:
     if [each.name for each in one] != [each.name for each in other]:
         return False
-    return all(alike(a.addresses, b.addresses) for a, b in zip(one, other, strict=True))
+    pairs = list(zip(one, other, strict=True))
+    return all(alike(a.addresses, b.addresses) and _from_a_peer(a) == _from_a_peer(b) for a, b in pairs)
+
+
+def _from_a_peer(name: ResolvedName) -> bool:
+    """One server for another is no news: all that it answered for would be written anew when it dies."""
+    return name.source.startswith(ROUTING_PEER)

@@ -19,11 +19,12 @@ class RouteKey(msgspec.Struct, frozen=True, order=True):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """A route whose names are to be resolved. revision: of the newest of its documents."""
+    """A route whose names are to be resolved. revision: of the newest of its documents. routing_peers: ids, sorted."""
 
     revision: int
     names: tuple[str, ...]
     keep: bool
+    routing_peers: tuple[str, ...] = ()
 
 
 class Gone(msgspec.Struct, frozen=True):
@@ -96,5 +97,5 @@ class RouteBook:
             self._copies.pop(route, None)
             return None
         newest = max(copies.values(), key=lambda copy: copy.revision)
-        names = resolvable(newest.document.domains)
-        return Wanted(newest.revision, names, newest.document.keep_route) if names else None
+        document, names = newest.document, resolvable(newest.document.domains)
+        return Wanted(newest.revision, names, document.keep_route, document.routing_peers) if names else None

@@ -87,7 +87,7 @@ def cluster_password(directory: Path) -> str:
 _CONSUMERS = "$JS.API.CONSUMER"
 _CATCH_UP = (f"{_CONSUMERS}.CREATE.FEED.>", f"{_CONSUMERS}.DELETE.FEED.*", f"{_CONSUMERS}.MSG.NEXT.FEED.*")
 
-_HOSTS_HEAR = (subjects.LIVE_FEED_ALL, subjects.SIGNAL_TO_ALL)
+_HOSTS_HEAR = (subjects.LIVE_FEED_ALL, subjects.SIGNAL_TO_ALL, subjects.RESOLVE_ALL)
 _HOSTS_SEND = (
     subjects.FACT_REPORTS,
     subjects.FACT_CANDIDACIES,
@@ -95,6 +95,7 @@ _HOSTS_SEND = (
     subjects.BEAT_ALL,
     subjects.ENROL_ALL,
     subjects.LEASE_ALL,
+    subjects.RESOLVED_ALL,
 )
 """What crosses between the two accounts, beside the requests of _CATCH_UP; each connection may use a part of it."""
 
@@ -131,12 +132,13 @@ _PERMISSIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             subjects.FACT_RESOLUTIONS,
             subjects.RESOLVERS_TURN,
+            subjects.RESOLVE_ALL,
             *(f"{_CONSUMERS}.*.{stream}.>" for stream in ("FACTS", "FEED")),
             *(f"{_CONSUMERS}.MSG.NEXT.{stream}.*" for stream in ("FACTS", "FEED")),
             *(f"$JS.API.STREAM.INFO.{stream}" for stream in ("FACTS", "FEED")),
             *(f"$JS.{what}.{stream}.>" for what in ("ACK", "FC") for stream in ("FACTS", "FEED")),
         ),
-        (subjects.LIVE_FEED_ROUTES, "_INBOX.resolver.>"),
+        (subjects.LIVE_FEED_ROUTES, subjects.RESOLVED_ALL, "_INBOX.resolver.>"),
     ),
     "system": (
         (

@@ -210,12 +210,14 @@ class Plane(Bus):
         publish = [subjects.signals_from(ACCOUNT, peer), subjects.beat(ACCOUNT, peer)]
         publish.append(subjects.report_fact(ACCOUNT, peer))
         publish.append(subjects.candidacy_fact(ACCOUNT, peer))
+        publish.append(subjects.resolved(ACCOUNT, peer))
         for audience in audiences:
             publish.append(subjects.create_catch_up(ACCOUNT, peer, audience))
             publish.append(subjects.pull_catch_up(peer, audience))
             publish.append(subjects.delete_catch_up(peer, audience))
         live = (subjects.live_feed_of(ACCOUNT, audience) for audience in audiences)
-        subscribe = (*live, subjects.signals_to(ACCOUNT, peer), subjects.FEED_LEADER, f"{subjects.inbox(peer)}.>")
+        own = (subjects.signals_to(ACCOUNT, peer), subjects.resolve(ACCOUNT, peer), f"{subjects.inbox(peer)}.>")
+        subscribe = (*live, *own, subjects.FEED_LEADER)
         return self._rights(f"{ACCOUNT}.{peer}", tuple(publish), subscribe)
 
     def _rights(self, name: str, publish: tuple[str, ...], subscribe: tuple[str, ...]) -> Grant:

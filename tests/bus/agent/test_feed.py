@@ -49,6 +49,7 @@ class Reader:
             self.view,
             self.outbox,
             self._hear,
+            lambda subject, data: None,
             Undecodables(),
             banished_after_s=1.0,
         )

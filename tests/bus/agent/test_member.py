@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from deploy.lab.netns import address, connect
 from services.agent.state import statefile
+from shared.bus.codec import encode
 from shared.events import subjects
 from shared.events.documents import RuleDoc
 from shared.events.facts import ReportFact
-from shared.events.signals import Beat
+from shared.events.signals import Beat, NameAnswer, Resolve, Resolved
 from tests.bus.agent.lab import OVERLAY, AgentProcess, KernelState, Road, in_step
-from tests.bus.agent.plane import ACCOUNT, ALL, Plane, peer_doc, with_a_route
+from tests.bus.agent.plane import ACCOUNT, ALL, Plane, lan, peer_doc, with_a_route
 from tests.support.bus import eventually
 from tests.support.netns import MakeHost
 
@@ -35,6 +37,22 @@ async def test_the_host_reports_and_beats(agent: AgentProcess, plane: Plane) -> 
     await eventually(lambda: beats and not beats[0].leaving)
     await agent.stop()
     await eventually(lambda: beats[-1].leaving)
+
+
+async def test_d6_a_routing_peer_tells_the_resolver_of_names_of_its_routes(agent: AgentProcess, plane: Plane) -> None:
+    """This host reaches no DNS server, and says so before anybody takes it for silent."""
+    names = replace(lan("me"), network="", domains=("inside.example",), permits=())
+    await plane.write("p.me", "r1", names)
+    service = await plane.service("resolver")
+    heard: list[Resolved] = []
+    await plane.listen(service, subjects.RESOLVED_ALL, Resolved, heard)
+    agent.start()
+    await in_step(agent, plane)
+    request = Resolve(request="1", names=("foreign.example", "inside.example"))
+    await service.publish(subjects.resolve(ACCOUNT, "me"), encode(request))
+    await eventually(lambda: heard)
+    assert heard == [Resolved(request="1", answers=(NameAnswer("inside.example", None, None),))]
+    await agent.stop()
 
 
 async def test_where_the_bus_was_outlives_the_agent(agent: AgentProcess, plane: Plane) -> None:

@@ -83,6 +83,7 @@ class RunningHost:
             self.view,
             Outbox(),
             lambda key, sealed: None,
+            lambda subject, data: None,
             Undecodables(),
             banished_after_s=BANISHED_AFTER_S,
         )

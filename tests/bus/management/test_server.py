@@ -21,7 +21,7 @@ EVERYBODY = {"nats-server", "management", "signal", "resolver"}
 
 
 async def test_the_control_plane_starts_says_where_it_is_and_stops_cleanly(tmp_path: Path) -> None:
-    async with serving(tmp_path / "data") as server:
+    async with serving(tmp_path / "data", "--dns-router-interval", "30s") as server:
         for said in (f"http://{server.api}", f"nats://{server.bus}", str(tmp_path / "data/admin.token")):
             assert said in server.said
         assert (tmp_path / "data/admin.token").stat().st_mode & 0o777 == 0o600
@@ -30,6 +30,7 @@ async def test_the_control_plane_starts_says_where_it_is_and_stops_cleanly(tmp_p
         assert (await server.post("/api/groups", {"name": "office"})).status_code == 200
         children = server.children()
         assert set(children) == EVERYBODY
+        assert children["resolver"].cmdline()[-2:] == ["--dns-router-interval", "30s"]
         secrets = [file.read_text().strip() for file in (tmp_path / "data").rglob("*.nk")]
         secrets.append((tmp_path / "data/admin.token").read_text().strip())
         commands = " ".join(part for child in children.values() for part in child.cmdline())
@@ -70,6 +71,11 @@ async def test_a_directory_or_a_port_in_use_gets_one_line_that_names_it(tmp_path
             (("--data-dir", other, "--api", api, "--bus", server.bus), server.bus, 1),
             (("--data-dir", other, "--api", "nowhere", "--bus", bus), "--api", 2),
             (("--data-dir", other, "--api", api, "--bus", "::1:4222"), "--bus", 2),
+            (
+                ("--data-dir", other, "--api", api, "--bus", bus, "--dns-router-interval", "soon"),
+                "--dns-router-interval",
+                1,
+            ),
         ):
             code, said = await whimbrel("server", *arguments, "--log-level", "error")
             assert code == expected

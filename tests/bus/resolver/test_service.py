@@ -47,7 +47,7 @@ async def publish(bus: Bus, audience: str, revision: int, document: RouteDoc | T
     await bus.management.jetstream().publish(subject, encode(FeedMessage(revision, document)))
 
 
-def domain_route(*domains: str, keep: bool = False, route: str = "r1") -> RouteDoc:
+def domain_route(*domains: str, keep: bool = False, route: str = "r1", peers: tuple[str, ...] = ()) -> RouteDoc:
     return RouteDoc(
         route_id=route,
         network_id="net",
@@ -57,7 +57,7 @@ def domain_route(*domains: str, keep: bool = False, route: str = "r1") -> RouteD
         masquerade=True,
         keep_route=keep,
         skip_auto_apply=False,
-        routing_peers=("p1",),
+        routing_peers=peers,
         distribution=("g1",),
         permits=None,
     )

@@ -28,6 +28,7 @@ class Opening(Feed):
             FeedView(),
             self.outbox,
             lambda _key, _sealed: None,
+            lambda _subject, _data: None,
             Undecodables(),
         )
         self._meanwhile = meanwhile

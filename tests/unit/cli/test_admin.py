@@ -699,11 +699,11 @@ def test_dns_of_the_account_changes_as_given_and_the_rest_stays(admin: Run) -> N
 
 def test_a_route_shows_its_names_and_who_answered_for_them(admin: Run, world: World) -> None:
     addresses = (ResolvedAddress("192.0.2.1", 5.0, 86_400.0), ResolvedAddress("2001:db8::1", 9.0, 0.0))
-    names = (ResolvedName("xn--bcher-kva.example", addresses, "192.0.2.53"),)
+    names = (ResolvedName("xn--bcher-kva.example", addresses, "peer:gw"),)
     world.server.facts.names[world.account, "wiki"] = names
     shown = [" ".join(line.split()) for line in admin("routes", "get", "wiki").out.splitlines()]
     assert shown[-3:] == [
         "NAME ADDRESS KEPT UNTIL ANSWERED BY",
-        "bücher.example 192.0.2.1 1970-01-02T00:00:00Z 192.0.2.53",
-        "bücher.example 2001:db8::1 192.0.2.53",
+        "bücher.example 192.0.2.1 1970-01-02T00:00:00Z routing peer gw",
+        "bücher.example 2001:db8::1 routing peer gw",
     ]

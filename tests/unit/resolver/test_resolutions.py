@@ -6,8 +6,9 @@ from services.resolver.core.answers import Answer, KeepLimits
 from services.resolver.core.questions import Question
 from services.resolver.core.resolutions import Resolutions
 from services.resolver.core.routes import Gone, RouteKey, Wanted
-from shared.events.documents import ResolvedAddress, ResolvedName
+from shared.events.documents import ResolvedAddress, ResolvedName, ResolvingDoc, UpstreamServer
 from shared.events.facts import ResolutionFact
+from shared.events.subjects import ResolvedKey
 
 R = RouteKey("acc", "r1")
 S = RouteKey("acc", "r2")
@@ -260,7 +261,7 @@ def test_r1_nothing_that_a_former_owner_kept_and_could_not_write_is_lost() -> No
 def test_an_account_with_servers_of_its_own_is_asked_for_apart_and_others_answers_do_not_count() -> None:
     resolutions = known()
     resolutions.route(RouteKey("other", "r9"), Wanted(6, ("a.example",), False), 0.0)
-    resolutions.ask_apart({"acc"})
+    resolutions.chosen({"acc": ResolvingDoc(servers=(UpstreamServer("192.0.2.53", 53),))})
     own, common = Question("a.example", "acc"), Question("a.example")
     assert resolutions.questions() == {own, common}
     resolutions.answer(common, found("192.0.2.9"), 10.0)
@@ -269,7 +270,7 @@ def test_an_account_with_servers_of_its_own_is_asked_for_apart_and_others_answer
     ]
     resolutions.answer(own, found("192.0.2.1"), 10.0)
     assert [key.account for key, _ in resolutions.pending()] == ["acc", "other"]
-    resolutions.ask_apart(())
+    resolutions.chosen({})
     assert resolutions.questions() == {common}
 
 
@@ -290,3 +291,37 @@ def test_who_answered_is_known_after_a_takeover_too() -> None:
     resolutions.begin()
     resolutions.caught_up()
     assert resolutions.pending()[0][1].names[0].source == "192.0.2.53"
+
+
+def test_d6_a_route_asks_its_own_routing_peers_unless_the_account_does_not_want_that() -> None:
+    resolutions = leading()
+    resolutions.route(R, Wanted(5, ("a.example",), False, ("gw",)), 0.0)
+    resolutions.route(S, Wanted(6, ("a.example",), False, ("gw", "gw2")), 0.0)
+    one, other = Question("a.example", "acc", ("gw",)), Question("a.example", "acc", ("gw", "gw2"))
+    assert resolutions.questions() == {one, other}
+    resolutions.answer(one, found("10.0.0.1"), 10.0)
+    assert [key for key, _ in resolutions.pending()] == [R]
+    resolutions.chosen({"acc": ResolvingDoc(routing_peers=False)})
+    assert resolutions.questions() == {Question("a.example")}
+
+
+def test_a_route_whose_routing_peers_are_others_asks_those() -> None:
+    resolutions = leading()
+    resolutions.route(R, Wanted(5, ("a.example",), False, ("gw",)), 0.0)
+    resolutions.route(R, Wanted(6, ("a.example",), False, ("gw2",)), 0.0)
+    assert resolutions.questions() == {Question("a.example", "acc", ("gw2",))}
+
+
+def test_that_a_routing_peer_answered_where_a_server_did_is_news() -> None:
+    resolutions = known()
+    answer = Answer(v4=("192.0.2.1",), v6=(), source="192.0.2.53")
+    for source, news in (("192.0.2.53", 1), ("peer:gw", 1), ("peer:gw2", 0), ("192.0.2.54", 1)):
+        resolutions.answer(Question("a.example"), replace(answer, source=source), 10.0)
+        assert len(write_all(resolutions)) == news
+
+
+def test_who_answered_another_replica_is_known_from_its_facts() -> None:
+    names = (ResolvedName("a.example", (current("10.0.0.1", 70.0),), "peer:gw"),)
+    resolutions = following(ResolutionFact(route_id="r1", revision=5, names=names), keep=False)
+    assert resolutions.answering_peers() == {ResolvedKey("acc", "gw")}
+    assert following(fact(5, ("a.example", [current("192.0.2.1", 70.0)])), keep=False).answering_peers() == set()

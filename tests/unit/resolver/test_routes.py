@@ -30,7 +30,7 @@ def write(book: RouteBook, audience: str, revision: int, what: RouteDoc | Tombst
 
 def test_a_domain_route_is_wanted_with_its_names() -> None:
     changes = write(RouteBook(), "g.g1", 5, document("a.example", "*.b.example", keep=True))
-    assert changes == [(R, Wanted(5, ("a.example",), keep=True))]
+    assert changes == [(R, Wanted(5, ("a.example",), keep=True, routing_peers=("p1",)))]
 
 
 def test_a_prefix_route_is_nothing_to_resolve() -> None:
@@ -67,7 +67,9 @@ def test_the_newest_copy_counts_whichever_arrives_last() -> None:
 def test_a_route_whose_names_change_is_wanted_anew() -> None:
     book = RouteBook()
     write(book, "g.g1", 5, document("a.example"))
-    assert write(book, "g.g1", 6, document("b.example")) == [(R, Wanted(6, ("b.example",), keep=False))]
+    assert write(book, "g.g1", 6, document("b.example")) == [
+        (R, Wanted(6, ("b.example",), keep=False, routing_peers=("p1",)))
+    ]
 
 
 def test_a_domain_route_that_becomes_a_prefix_route_is_gone() -> None:
@@ -111,4 +113,4 @@ def test_routes_of_different_accounts_are_different_routes() -> None:
     book = RouteBook()
     write(book, "g.g1", 5, document("a.example"))
     book.apply(FeedKey("other", "g.g1", "route", "r1"), FeedMessage(6, document("a.example")))
-    assert book.take() == [(RouteKey("other", "r1"), Wanted(6, ("a.example",), keep=False))]
+    assert book.take() == [(RouteKey("other", "r1"), Wanted(6, ("a.example",), keep=False, routing_peers=("p1",)))]

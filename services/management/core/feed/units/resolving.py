@@ -8,10 +8,14 @@ from shared.events.subjects import RESOLVER_AUDIENCE
 
 
 def _documents(given: Given, _id: str) -> Copies:
-    """Nothing for an account that leaves it to the resolver."""
-    servers = given.state.account.settings.resolver_nameservers
-    if servers:
-        yield RESOLVER_AUDIENCE, SETTINGS_ID, ResolvingDoc(servers=tuple(map(_server, servers)))
+    """Nothing for an account that leaves it to routing peers and the resolver."""
+    settings = given.state.account.settings
+    document = ResolvingDoc(
+        servers=tuple(map(_server, settings.resolver_nameservers)),
+        routing_peers=settings.routing_peer_dns_resolution_enabled,
+    )
+    if document != ResolvingDoc():
+        yield RESOLVER_AUDIENCE, SETTINGS_ID, document
 
 
 def _server(upstream: Upstream) -> UpstreamServer:
