@@ -135,11 +135,11 @@ class Forwards:
 
     async def _serve(self) -> None:
         """Have the process run while there is something to answer for."""
-        watch = Watch(self._situation.passed, self._situation.addresses)
+        watch = Watch(self._situation.forwarder)
         while True:
             end_if_cancelled()
             if self._terms == NOTHING:
-                await watch.wait(START_AGAIN_S)
+                await watch.wait()
                 continue
             try:
                 connection, child = self._start()

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from services.agent.core.documents import Documents
 from services.agent.core.forwarder.answers import answers_it
-from services.agent.core.forwarder.forwarder import MOST_LOOKUPS, MOST_WAITING, REFUSAL, Forwarder
+from services.agent.core.forwarder.forwarder import MOST_LOOKUPS, MOST_OF_ONE, MOST_WAITING, REFUSAL, Forwarder
 from services.agent.core.forwarder.names import Names, labels
 from services.agent.core.forwarder.questions import LARGEST_BYTES, PASSED_OPTION, read
 from services.agent.core.forwarder.terms import NOTHING, terms
@@ -448,11 +448,24 @@ def test_a_question_is_asked_once_however_many_wait_for_it(play: Play) -> None:
 
 
 def test_more_look_ups_than_anybody_can_wait_for_fail_at_once(play: Play) -> None:
+    clients = [f"100.64.1.{number}" for number in range(MOST_LOOKUPS // MOST_OF_ONE)]
+    play.forwarder.follow(replace(TERMS, askers={**TERMS.askers, **dict.fromkeys(clients, 0)}))
     for number in range(MOST_LOOKUPS):
         play.zone[f"n{number}.corp.example", "A"] = "silence"
-        play.ask(f"n{number}.corp.example")
+        play.ask(f"n{number}.corp.example", source=clients[number % len(clients)])
     assert code(play.ask(DB)) == "SERVFAIL"
     assert play.forwarder.sizes["lookups"] == MOST_LOOKUPS
+
+
+def test_d7_who_asks_for_more_names_than_anybody_needs_leaves_room_for_others(play: Play) -> None:
+    for number in range(MOST_OF_ONE + 1):
+        play.zone[f"n{number}.corp.example", "A"] = "silence"
+        answer = play.ask(f"n{number}.corp.example")
+    assert code(answer) == "SERVFAIL"
+    assert len(said(play.ask(DB, source="fd00:64::7"))) == 2
+    ask = play.open_asks[0]
+    play.answer(ask, reply(ask.packet, "n0.corp.example. 60 IN A 10.9.0.5"))
+    assert len(said(play.ask(DB))) == 2
 
 
 # Loops

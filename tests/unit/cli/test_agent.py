@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from services.agent.core.paths.whereabouts import Told
 from services.agent.core.reconcile.desired import desired
-from services.agent.core.show.status import About, status
+from services.agent.core.show.status import About, Forwarder, status
 from services.cli import agent
 from tests.unit.agent import make
 from tests.unit.cli.conftest import Run
@@ -235,3 +235,43 @@ def test_a_history_of_a_network_that_is_none_is_refused(
     asked = whimbrel("networks", "history", network, "--socket", str(tmp_path / "agent.sock"))
     telling.join()
     assert (asked.code, asked.out, asked.err) == said
+
+
+NAMES = Forwarder(
+    names=("*.corp.example",),
+    listening=("100.64.0.1", "fd00:64::1"),
+    unbound={},
+    nameservers=("192.0.2.53",),
+    problem="",
+    counts={},
+    learned=0,
+    left_out={},
+)
+
+
+@pytest.mark.parametrize(
+    ("forwarder", "lines"),
+    [
+        (None, []),
+        (NAMES, ["answered on port 22054 of 100.64.0.1, fd00:64::1"]),
+        (
+            replace(NAMES, listening=("fd00:64::1",), unbound={"100.64.0.1": "Address already in use"}),
+            ["answered on port 22054 of fd00:64::1", "100.64.0.1: Address already in use"],
+        ),
+        (replace(NAMES, problem="this host has no nameserver"), ["this host has no nameserver"]),
+        (replace(NAMES, listening=()), ["starting"]),
+        (replace(NAMES, left_out={"x.corp.example": "loopback"}), ["22054", "x.corp.example: loopback"]),
+    ],
+)
+@pytest.mark.timeout(20)
+def test_d2_a_gateway_shows_how_names_are_answered_for_and_what_is_in_the_way(
+    listener: socket.socket, whimbrel: Run, tmp_path: Path, forwarder: Forwarder | None, lines: list[str]
+) -> None:
+    there, local = make.documents(), make.local()
+    about = About(version="1", backend="kernel", bus_url="nats://bus", bus_connected=True, forwarder=forwarder)
+    telling = answering(listener, msgspec.to_builtins(status(there, local, desired(there, local), {}, about)))
+    asked = whimbrel("status", "--socket", str(tmp_path / "agent.sock"))
+    telling.join()
+    assert asked.code == 0
+    assert all(line in " ".join(asked.out.split()) for line in lines), asked.out
+    assert ("Names" in asked.out) == bool(lines)

@@ -55,6 +55,8 @@ ENTRY_BYTES = 600
 MOST_HOT = 8_192
 """Packets that are answered by their bytes, for each audience; they are good for a second."""
 MOST_LOOKUPS = 4_096
+MOST_OF_ONE = 512
+"""Look-ups that one client has under way: whoever invents names below a wildcard leaves room for others."""
 MOST_WAITING = 64
 """Who waits for one look-up; others ask again."""
 MOST_SHOWN = 32
@@ -122,8 +124,10 @@ class _Entry(msgspec.Struct):
 
 
 class _Waiting(msgspec.Struct, frozen=True):
-    """limit: bytes of the largest answer, 0 for who wants to be told and not to be sent anything."""
+    """source: the client's address, "" for this host. limit: bytes of the largest answer, 0 for who wants to be told
+    and not to be sent anything."""
 
+    source: str
     client: Hashable
     question: Question
     limit: int
@@ -133,7 +137,7 @@ class _Lookup(msgspec.Struct):
     key: Key
     question: Question
     waiting: list[_Waiting]
-    began_at: float
+    source: str
 
 
 class _Filling(msgspec.Struct):
@@ -161,6 +165,7 @@ class Forwarder:
         self._held = 0
         self._lookups: dict[int, _Lookup] = {}
         self._under_way: dict[Key, int] = {}
+        self._of_one = Counter[str]()
         self._fillings: dict[int, _Filling] = {}
         self._patient = deque[tuple[float, int]]()
         self._number = 0
@@ -211,7 +216,7 @@ class Forwarder:
         answer = self._at_once(question, audience)
         if answer is not None:
             return sent(question, answer, 0.0, limit)
-        entry = self._looked_up(_Waiting(client, question, limit), now)
+        entry = self._looked_up(_Waiting(source, client, question, limit), now)
         if entry is None:
             return None
         said = sent(question, entry.answer, now - entry.came_at, limit)
@@ -227,7 +232,7 @@ class Forwarder:
         asked = labels(name)
         section = b"".join(bytes((len(label),)) + label for label in asked) + b"\0" + kind.to_bytes(2) + b"\0\x01"
         question = Question(0, section, asked, kind, IN, RD, edns=True)
-        waiting = _Waiting(client, question, 0)
+        waiting = _Waiting("", client, question, 0)
         if not self._names.routes(asked):
             self._give([waiting], REFUSAL, 0.0, 0.0)
             return
@@ -241,6 +246,9 @@ class Forwarder:
         if lookup is None:
             return
         del self._under_way[lookup.key]
+        self._of_one[lookup.source] -= 1
+        if not self._of_one[lookup.source]:
+            del self._of_one[lookup.source]
         known = self._cache.get(lookup.key)
         if answer.failed and known is not None and _may_stand_in(known, now):
             known.again_at = now + STALE_TTL_S
@@ -330,14 +338,15 @@ class Forwarder:
             else:
                 self.counts["dropped"] += 1
             return
-        if len(self._lookups) >= MOST_LOOKUPS:
+        if len(self._lookups) >= MOST_LOOKUPS or self._of_one[waiting.source] >= MOST_OF_ONE:
             self.counts["dropped"] += 1
             self._give([waiting], OVERLOADED, 0.0, 0.0)
             return
         self.counts["asked"] += 1
         number = self._next()
         question = waiting.question
-        self._lookups[number] = _Lookup(key, question, [waiting], now)
+        self._lookups[number] = _Lookup(key, question, [waiting], waiting.source)
+        self._of_one[waiting.source] += 1
         self._under_way[key] = number
         if is_known:
             self._patient.append((now + PATIENCE_S, number))
