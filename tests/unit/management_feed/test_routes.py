@@ -244,6 +244,15 @@ def test_the_addresses_of_a_domain_route_are_read_by_whoever_reads_the_route() -
 
 
 @pytest.mark.parametrize(
+    ("source", "told"), [("10.0.0.53", ""), ("tls://9.9.9.9#dns", ""), ("peer:peer1", "peer:peer1")]
+)
+def test_c3_which_server_was_asked_is_told_to_no_host(source: str, told: str) -> None:
+    there, name = guarded(served=named()), ANSWER[0]
+    seen = read(there, "peer2", {"r": (replace(name, source=source),)}).get(("resolution", "r"))
+    assert seen == ResolutionDoc(route_id="r", names=(replace(name, source=told),))
+
+
+@pytest.mark.parametrize(
     "served, found",
     [
         (named(enabled=False), {"r": ANSWER}),

@@ -1,9 +1,11 @@
 """The addresses of a route's names, for everybody who sees the route."""
 
+from msgspec.structs import replace
+
 from services.management.core.feed.offers import distribution_audiences, routing_peers, serving_audiences
 from services.management.core.feed.unit import Copies, Given, UnitKind
 from services.management.core.model.route import Route
-from shared.events.documents import ResolutionDoc
+from shared.events.documents import ROUTING_PEER, ResolutionDoc, ResolvedName
 
 
 def _documents(given: Given, route_id: str) -> Copies:
@@ -12,12 +14,17 @@ def _documents(given: Given, route_id: str) -> Copies:
     names = given.observed.resolutions.get(route_id)
     if route is None or names is None:
         return
-    current = tuple(name for name in names if name.name in route.domains)
+    current = tuple(_told(name) for name in names if name.name in route.domains)
     if not current or not route.enabled or not routing_peers(given.state, route):
         return
     document = ResolutionDoc(route_id=route.id, names=current)
     for audience in distribution_audiences(route) | serving_audiences(route):
         yield audience, route_id, document
+
+
+def _told(name: ResolvedName) -> ResolvedName:
+    """Which DNS server an account or its operator asks is nothing that hosts are told (decision C3)."""
+    return name if name.source.startswith(ROUTING_PEER) else replace(name, source="")
 
 
 RESOLUTION = UnitKind(
