@@ -39,9 +39,11 @@ class Agent:
         try:
             return await self._lifetime.run(self._work, self._drain, self._leave, self._clean_up)
         finally:
+            await self._base.host_dns.end()
             await self._control.stop()
 
     async def _work(self) -> None:
+        await self._base.host_dns.begin()
         if not self._who.enrolled:
             await self._enrol()
         self._setup_key = ""
@@ -54,7 +56,8 @@ class Agent:
             await self._member.draining.run(within_s)
 
     async def _leave(self) -> None:
-        """Say goodbye while there is a bus."""
+        """Say goodbye while there is a bus, and have programs ask others while names are still answered here."""
+        await self._base.host_dns.end()
         if self._member is not None:
             try:
                 await self._member.holdings.leave()

@@ -37,7 +37,6 @@ from services.agent.drivers.neighbours import Lans
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.nft import Nft
 from services.agent.drivers.notifications import KernelNotifications
-from services.agent.drivers.resolv_conf import ResolvConfFile
 from services.agent.drivers.rtnl_ways import Ways
 from services.agent.drivers.sockdiag import TcpSockets
 from services.agent.drivers.tcp_probe import TcpProbe
@@ -84,6 +83,7 @@ class Base(NamedTuple):
     view: FeedView
     book: PathBook
     loop: Loop
+    host_dns: HostDns
 
 
 class Member:
@@ -139,7 +139,7 @@ class Member:
             CandidacyReporter(situation, outbox.publish, account, peer_id, epoch).run,
             self.holdings.run,
             Monitor(situation, notifications).run,
-            HostDns(situation, ResolvConfFile()).run,
+            base.host_dns.run,
             self._learning.run,
             LocalDns(situation, exchange, self._learning).run,
             resolving.run,

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 import msgspec
 from nats.aio.client import Client
 
+from services.agent.core.dns.hostdns import Mechanism, Wanted
 from services.agent.core.dns.resolvconf import ResolvConf
 from services.agent.core.ha.candidacy import DeviceState
 from services.agent.core.ha.flows import Flow, Socket
@@ -362,6 +363,18 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class HostDnsDriver(Protocol):
-    """How programs of this host find their DNS servers: drivers/resolv_conf.py. `own` raises OSError."""
+    """How programs of this host find their DNS servers: drivers/resolved.py, resolvconf.py, resolv_conf.py.
+
+    `own`: whom they asked without us. `apply` has them ask us, does nothing where they do already, and gives whether
+    somebody else had changed that. `revert` puts back what was there, also what a former run left. limit: why nothing
+    is changed here, "" where it is. All raise OSError.
+    """
+
+    name: Mechanism
+    limit: str
 
     async def own(self) -> ResolvConf: ...
+
+    async def apply(self, wanted: Wanted) -> bool: ...
+
+    async def revert(self) -> None: ...

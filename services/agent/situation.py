@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from services.agent.cells import Cell
 from services.agent.core.desired_state import Desired
+from services.agent.core.dns.hostdns import Mechanism
 from services.agent.core.dns.learned import Resolved
 from services.agent.core.dns.resolvconf import ResolvConf
 from services.agent.core.dns.rules import Rules, Terms
@@ -82,6 +83,16 @@ class Forwarding(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     state: State = State()
     learned: int = 0
+    problem: str = ""
+
+
+class HostNames(msgspec.Struct, frozen=True, kw_only=True):
+    """How programs of this host find DNS servers. mechanism: what tells them, "none" while that is not known.
+
+    problem: why they do not ask us although they should, one line.
+    """
+
+    mechanism: Mechanism = "none"
     problem: str = ""
 
 
@@ -161,6 +172,8 @@ class Situation:
         """dns/learning.py: addresses that routing peers answered to questions of this host."""
         self.host_dns: Cell[ResolvConf] = Cell(ResolvConf())
         """dns/hostdns.py: whom this host asks by itself, and where it searches."""
+        self.host_names = Cell(HostNames())
+        """dns/hostdns.py: how its programs are told to ask us instead."""
         self.dns: Cell[Dns] = Cell(Dns())
         """dns/local.py: how the resolver of this host stands."""
         self.unended = Cell("")

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from functools import partial
 
 import structlog
 
@@ -13,7 +14,9 @@ from services.agent.core.documents import FeedView
 from services.agent.core.kernel import NFT_TABLE
 from services.agent.core.paths.pathbook import PathBook
 from services.agent.core.reconcile.desired import Local
+from services.agent.dns.hostdns import HostDns
 from services.agent.drivers import netlink
+from services.agent.drivers.hostdns import choose
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.nft import Nft
 from services.agent.drivers.rtnl_floating import FloatingAddresses
@@ -99,6 +102,8 @@ def _built(host: Host, who: Identity, setup_key: str, lifetime: Lifetime) -> tup
     view, book = FeedView(picture.value.feed), PathBook(who.public_key)
     situation = Situation(local, view.documents())
     loop = Loop(situation, drivers, statefile.Originals(settings.state_dir, life_of_settings()))
+    kept = statefile.resolv_conf(settings.state_dir)
+    host_dns = HostDns(situation, partial(choose, settings.interface, kept))
     handlers = Handlers(situation, book, host.device, settings.bus, choices, lifetime.down)
     control = Control(settings.control_socket, handlers.table())
-    return Agent(Base(host, situation, picture, view, book, loop), who, setup_key, control, lifetime), control
+    return Agent(Base(host, situation, picture, view, book, loop, host_dns), who, setup_key, control, lifetime), control

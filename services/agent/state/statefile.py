@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import msgspec
 import structlog
 
+from services.agent.core.dns.hostdns import FileBefore
 from services.agent.core.dns.learned import LearnedBefore
 from services.agent.core.documents import LastGood
 from services.agent.core.ha.standing import Switch
@@ -93,6 +94,11 @@ def switches(directory: Path) -> StateFile[tuple[Switch, ...]]:
 def learned(directory: Path) -> StateFile[LearnedBefore]:
     """Addresses that routing peers answered to questions of this host."""
     return StateFile(directory / "learned", LearnedBefore, LearnedBefore())
+
+
+def resolv_conf(directory: Path) -> StateFile[FileBefore]:
+    """What /etc/resolv.conf was before it was ours."""
+    return StateFile(directory / "resolv.conf", FileBefore, FileBefore())
 
 
 class Originals:
