@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from typing import NamedTuple
 
-from services.agent.core.forwarder.answers import Answer
 from services.agent.core.forwarder.forwarder import Ask, Fill, Forwarder, Send, Told
 from services.agent.core.forwarder.messages import (
     LENGTH_BYTES,
@@ -21,7 +20,7 @@ from services.agent.core.forwarder.messages import (
     framed,
     read_by_forwarder,
 )
-from services.agent.core.forwarder.questions import AAAA, MARK_BYTES, NXDOMAIN, REFUSED, A
+from services.agent.core.forwarder.questions import AAAA, MARK_BYTES, REFUSED, A
 from services.agent.core.kernel import FORWARDER_PORT
 from services.agent.forwarder.listening import AGAIN_S, Datagram, Listening
 from services.agent.forwarder.nameservers import Nameservers
@@ -128,7 +127,7 @@ class Program:
         found[part.kind] = told
         if len(found) == 2:
             del self._resolving[part.number]
-            self._writer.write(framed(_united(part.number, [found[kind] for kind in (A, AAAA)])))
+            self._writer.write(framed(_united(part.number, found[A], found[AAAA])))
 
     def _tell(self) -> None:
         state = State(
@@ -144,14 +143,15 @@ class Program:
             self._writer.write(framed(state))
 
 
-def _united(number: int, told: list[Told]) -> Resolved:
-    """What both families come to. One that failed beside one with addresses takes nothing away."""
-    answers: list[Answer] = [one.answer for one in told]
-    if any(one.rcode == REFUSED for one in answers):
+def _united(number: int, v4: Told, v6: Told) -> Resolved:
+    """What both families come to."""
+    if REFUSED in (v4.answer.rcode, v6.answer.rcode):
         return Resolved(number, problem="this host serves no such name")
-    addresses = tuple(sorted(address for one in answers for address in one.addresses))
-    good = [one for one in told if not one.answer.failed]
-    if not good or (not addresses and len(good) < len(told)):
-        return Resolved(number, problem="the nameservers did not answer")
-    missing = not addresses or all(one.rcode == NXDOMAIN for one in answers)
-    return Resolved(number, addresses, min(one.ttl_s for one in good), missing)
+    said = [one for one in (v4, v6) if not one.answer.failed]
+    if not said:
+        return Resolved(number, problem="the nameservers of this host do not answer")
+    return Resolved(number, _addresses(v4), _addresses(v6), min(one.ttl_s for one in said))
+
+
+def _addresses(told: Told) -> tuple[str, ...] | None:
+    return None if told.answer.failed else told.answer.addresses

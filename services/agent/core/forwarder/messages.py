@@ -43,15 +43,15 @@ class Permit(msgspec.Struct, frozen=True, tag=True):
 
 
 class Resolved(msgspec.Struct, frozen=True, tag=True):
-    """To the agent. addresses: of both families, permitted already. ttl_s: for how long they are good.
+    """To the agent. v4, v6: addresses of the family, permitted already, () for none, None where nobody says.
 
-    missing: the name does not exist, or has no address that may be routed. problem: why nobody knows, "" otherwise.
+    ttl_s: for how long that is good. problem: why nobody says anything, "" otherwise.
     """
 
     number: int
-    addresses: tuple[str, ...] = ()
+    v4: tuple[str, ...] | None = None
+    v6: tuple[str, ...] | None = None
     ttl_s: float = 0.0
-    missing: bool = False
     problem: str = ""
 
 
