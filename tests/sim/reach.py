@@ -74,29 +74,35 @@ def right_routing_peers(
     """Ids of the routing peers that may carry the client's packets to the address; any of them is right.
 
     The longest prefix counts. Of those with an HA set to themselves, usable ones that neither drain nor lack an agent
-    come first, then metric; among sets, the metric of whom each has chosen. Who serves a destination goes there itself
-    (R5, C4).
+    come first, then metric; one that carried already when its agent went may go on. Among sets, the metric of whom each
+    has chosen. Who serves a destination goes there itself (R5, C4).
     """
     own = {key(route) for route in state.routes.values() if route.enabled and client in routing_peers(state, route)}
-    sets: dict[tuple[int, str, tuple[str, frozenset[str]]], list[tuple[int, int, str]]] = {}
+    sets: dict[tuple[int, str, tuple[str, frozenset[str]]], list[tuple[Fate, int, str]]] = {}
     for route in state.routes.values():
         if not route.enabled or key(route) in own or not is_member(state, client, route.groups):
             continue
         for prefix in (prefix for prefix in prefixes(route, names) if covers(prefix, address)):
             found = sets.setdefault((-ip_network(prefix).prefixlen, route.network_id, key(route)), [])
             found += [
-                (grade(fates[peer.id]), route.metric, peer.id)
+                (fates[peer.id], route.metric, peer.id)
                 for peer in routing_peers(state, route)
                 if connected(state, client, peer) and is_usable(fates[peer.id])
             ]
-    chosen = [
-        (length, metric, peer)
-        for (length, _, _), candidates in sets.items()
-        for rank, metric, peer in candidates
-        if (rank, metric) == min(candidates)[:2]
-    ]
-    best = min(chosen, default=(0, 0, ""))[:2]
-    return {peer for length, metric, peer in chosen if (length, metric) == best}
+    longest = min((length for (length, _, _), candidates in sets.items() if candidates), default=0)
+    choices = [_choices(found) for (length, _, _), found in sets.items() if length == longest and found]
+    most = sorted(max(metric for metric, _ in one) for one in choices)
+    return {peer for one in choices for metric, peer in one if metric <= most[0]}
+
+
+def _choices(candidates: Iterable[tuple[Fate, int, str]]) -> set[tuple[int, str]]:
+    """Metric and id of each that the set may have chosen."""
+    found = set[tuple[int, str]]()
+    for rank in (grade, lambda fate: 2 if fate.draining else 0):
+        ranked = [((rank(fate), metric), peer) for fate, metric, peer in candidates]
+        best = min(ranked)[0]
+        found |= {(place[1], peer) for place, peer in ranked if place == best}
+    return found
 
 
 def is_usable(fate: Fate) -> bool:
