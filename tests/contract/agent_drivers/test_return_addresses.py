@@ -250,5 +250,6 @@ async def test_who_gets_the_packets_of_clients_follows_a_holder_that_is_in_the_l
     clients = asyncio.create_task(b.is_sent_to())
     await eventually(b.has_it)
     await eventually(lambda: a.situation.held.value == frozenset(), within_s=20.0)
+    await eventually(lambda: a.address not in a.situation.passed.value.desired.floating)
     assert (await a.has_it(), a.management.lease.holder) == (False, "b")
     clients.cancel()

@@ -297,6 +297,7 @@ async def test_the_account() -> None:
                 "groups_propagation_enabled": True,
                 "regular_users_view_blocked": True,
                 "routing_peer_dns_resolution_enabled": True,
+                "resolver_nameservers": [],
                 "dns_domain": "whimbrel.test",
                 "network_range": "100.64.0.0/16",
                 "network_range_v6": "fd00:64::/64",
