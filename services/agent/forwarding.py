@@ -202,13 +202,13 @@ class Forwards:
         except OverflowError:
             log.error("too many addresses of names are permitted already", name=permit.name)
             return "too many addresses"
-        problem = await self._fill(wanted)
+        problem = await self._fill(self._learned.longer(wanted, time.monotonic()))
         _permitted.inc()
         return problem
 
     async def _fill(self, wanted: Mapping[Use, float]) -> str:
         """Put addresses into the sets; gives why that failed, "" when it did not."""
-        for some in batches(self._learned.longer(wanted, time.monotonic()) or {}):
+        for some in batches(wanted):
             problem = await self._nft.fill(elements(some))
             if problem:
                 return problem
@@ -223,7 +223,7 @@ class Forwards:
             await self.look()
 
     async def look(self) -> None:
-        """One look at what ends soon."""
+        """One look at what ends soon, and at what went too early."""
         now = time.monotonic()
         self._learned.forget(self._terms.domains.keys(), now)
         due, by_number = self._learned.due(now), self._terms.audiences
@@ -237,7 +237,18 @@ class Forwards:
             else:
                 self._unlisted.over()
             await self._fill(dict.fromkeys(kept, USED_S))
+        await self._restore()
         self._show()
+
+    async def _restore(self) -> None:
+        """Fill what is not there although it should be: a table that the kernel did not take with it, for one."""
+        ruleset = self._passed.desired.ruleset if self._passed is not None else None
+        wanted = self._learned.all(time.monotonic())
+        if ruleset is not None and wanted:
+            there = await self._nft.filled(ruleset)
+            await self._fill(
+                {use: left_s for use, left_s in wanted.items() if use.address not in there.get(use.set_name, ())}
+            )
 
     def _used(self, due: Collection[Use], askers: Mapping[str, Collection[str]]) -> list[Use]:
         return used(due, self._conntrack.begun_by(askers.keys()), askers)

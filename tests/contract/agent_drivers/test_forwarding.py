@@ -347,6 +347,9 @@ def test_what_others_emptied_is_filled_again_and_what_a_former_run_filled_is_kno
         gateway.situation.dirty.set(counted(gateway.situation.dirty.value, ["ruleset"]))
         await gateway.passes(documents())
         await eventually(lambda: permitted() == {LAN})
+        nft(f"flush set inet whimbrel {learned_name('lan', 4)}")
+        await gateway.forwards.look()
+        assert permitted() == {LAN}, "also where nobody told"
 
     async def second(gateway: Gateway) -> None:
         await eventually(lambda: gateway.situation.forwarder.value.learned == 1)
