@@ -46,7 +46,7 @@ class Asking:
 
     def want(self, questions: Iterable[Question]) -> None:
         """These and no others are wanted from now on."""
-        wanted = set(questions)
+        wanted = list(questions)
         _names.set(len(wanted))
         self._forget_lanes({question.account for question in wanted})
         self._schedule.want(wanted, self._clock())

@@ -49,9 +49,9 @@ class Resolutions:
         for key, route in self._routes.items():
             self._use(key, route)
 
-    def questions(self) -> set[Question]:
-        """Everything to ask."""
-        return set(self._users) if self._leads else set()
+    def questions(self) -> list[Question]:
+        """Everything to ask, each once; names of a route stand together, so that its fact is not written for each."""
+        return list(self._users) if self._leads else []
 
     def answering_peers(self) -> set[ResolvedKey]:
         """Routing peers that answered last for some name."""

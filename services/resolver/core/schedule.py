@@ -1,6 +1,7 @@
 """When to ask for which name (decision D6)."""
 
 import heapq
+import itertools
 from collections.abc import Iterable
 
 import msgspec
@@ -42,23 +43,24 @@ class Schedule:
     def __init__(self, interval_s: float) -> None:
         self._interval_s = max(FLOOR_S, interval_s)
         self._states: dict[Question, _State] = {}
-        self._queue: list[tuple[float, Question]] = []
-        """Heap; an entry counts only while it agrees with its question's `at`."""
+        self._queue: list[tuple[float, int, Question]] = []
+        """Heap; an entry counts only while it agrees with its question's `at`. The number keeps equal ones in order."""
+        self._numbers = itertools.count()
 
     def want(self, questions: Iterable[Question], now: float) -> None:
-        """These and no others are wanted. A new one is due at once."""
-        wanted = set(questions)
-        for gone in self._states.keys() - wanted:
+        """These and no others are wanted. New ones are due at once, in the order given."""
+        wanted = dict.fromkeys(questions)
+        for gone in self._states.keys() - wanted.keys():
             del self._states[gone]
-        for question in sorted(wanted - self._states.keys()):
+        for question in [new for new in wanted if new not in self._states]:
             self._states[question] = _State(now)
-            heapq.heappush(self._queue, (now, question))
+            self._push(question)
 
     def due(self, now: float) -> list[Due]:
         """What to ask now, the longest waiting first. Each has to be reported with `done`."""
         due = []
         while (at := self.next_at()) is not None and at <= now:
-            _, question = heapq.heappop(self._queue)
+            _, _, question = heapq.heappop(self._queue)
             state = self._states[question]
             state.under_way = True
             due.append(Due(question, state.failed))
@@ -72,14 +74,17 @@ class Schedule:
         pause = min(RETRY_S, self._interval_s) if failed else self._interval_s
         state.at = now + max(FLOOR_S, pause * (1 - SPREAD * fraction))
         state.failed, state.under_way = failed, False
-        heapq.heappush(self._queue, (state.at, question))
+        self._push(question)
 
     def next_at(self) -> float | None:
         """When the next one is due; None while there is nothing to wait for."""
         while self._queue:
-            at, question = self._queue[0]
+            at, _, question = self._queue[0]
             state = self._states.get(question)
             if state is not None and state.at == at and not state.under_way:
                 return at
             heapq.heappop(self._queue)
         return None
+
+    def _push(self, question: Question) -> None:
+        heapq.heappush(self._queue, (self._states[question].at, next(self._numbers), question))

@@ -44,7 +44,7 @@ def test_d6_when_a_name_is_asked_for_again(interval_s: float, failed: bool, frac
 def test_d7_a_name_that_takes_long_holds_up_no_other() -> None:
     schedule = Schedule(60.0)
     schedule.want([Question("slow.example"), Question("fast.example")], 0.0)
-    assert due_names(schedule, 0.0) == ["fast.example", "slow.example"]
+    assert due_names(schedule, 0.0) == ["slow.example", "fast.example"]
     schedule.done(Question("fast.example"), failed=False, now=0.1, fraction=0.0)
     assert due_names(schedule, 60.1) == ["fast.example"]
 
