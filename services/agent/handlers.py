@@ -3,9 +3,14 @@
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
+from services.agent.core.dns.learned import LearnedBefore
+from services.agent.core.dns.messages import Question, typed
+from services.agent.core.dns.outcome import Outcome
+from services.agent.core.documents import Documents
 from services.agent.core.paths.pathbook import PathBook
 from services.agent.core.routing.choices import DESELECT_ALL, SELECT_ALL, Selection, deselect, select
 from services.agent.core.routing.hagroups import HaGroup, offered
+from services.agent.core.show.dns import explained, no_question
 from services.agent.core.show.hasets import as_carried, history
 from services.agent.core.show.status import About, Forwarder, networks, status
 from services.agent.ports import Kept, Request, WireGuardDriver
@@ -19,6 +24,7 @@ class Handlers:
     """bus_url: where the bus is, as people wrote it. kept: what people chose, from run to run.
 
     stop: ends the agent, after so many seconds for its clients to leave at most, and gives what it could not remove.
+    explain: answers a question as a program's, and says in how many seconds. learned: what routing peers answered.
     """
 
     def __init__(
@@ -29,6 +35,8 @@ class Handlers:
         bus_url: str,
         kept: Kept[Selection],
         stop: Callable[[float], Awaitable[Mapping[str, str]]],
+        explain: Callable[[Question], Awaitable[tuple[Outcome, float]]],
+        learned: Callable[[], LearnedBefore],
     ) -> None:
         self._situation = situation
         self._book = book
@@ -36,6 +44,8 @@ class Handlers:
         self._bus_url = bus_url
         self._kept = kept
         self._stop = stop
+        self._explain = explain
+        self._learned = learned
 
     def table(self) -> dict[str, Callable[[Request], Awaitable[object]]]:
         """`do` of a request → its handler."""
@@ -45,6 +55,7 @@ class Handlers:
             "history": self._history,
             "select": self._select,
             "deselect": self._deselect,
+            "dns": self._dns,
             "down": self._down,
         }
 
@@ -56,11 +67,23 @@ class Handlers:
         passed, shown = self._situation.passed.value, self._situation.shown
         rankings = as_carried(self._situation.rankings.value, self._situation.carriers.value)
         health = self._situation.health.value
-        return networks(passed.documents, passed.local, shown, self._book.statuses(), rankings, health)
+        return networks(passed.documents, passed.local, shown, self._book.statuses(), rankings, health, self._learned())
 
     async def _history(self, request: Request) -> object:
         """Switches, oldest first; of one network where one is named."""
         return history(self._situation.switches.value, *request.ids[:1])
+
+    async def _dns(self, request: Request) -> object:
+        """What becomes of a question. ids: name and type."""
+        name, kind = (*request.ids, "A", "A")[:2]
+        try:
+            asked = typed(name, kind)
+        except ValueError as problem:
+            return no_question(str(problem))
+        rules = self._situation.dns.value.rules
+        outcome, took_s = await self._explain(asked)
+        documents = self._situation.documents.value or Documents()
+        return explained(asked, outcome, took_s, rules, documents.peers)
 
     async def _select(self, request: Request) -> object:
         """Ids that are not offered."""

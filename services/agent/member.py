@@ -84,6 +84,8 @@ class Base(NamedTuple):
     book: PathBook
     loop: Loop
     host_dns: HostDns
+    learning: Learning
+    names: LocalDns
 
 
 class Member:
@@ -122,7 +124,7 @@ class Member:
         own_ways = statefile.own_ways(host.settings.state_dir)
         switches = statefile.switches(host.settings.state_dir)
         self._choosing, self._switches = Choosing(situation, switches.value), SwitchKeeper(situation, switches)
-        self._learning = Learning(situation, statefile.learned(host.settings.state_dir))
+        self._learning = base.learning
         self._tasks: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (
             base.loop.run,
             self._choosing.run,

@@ -352,7 +352,8 @@ class Kept(Protocol[V]):
 class Request(msgspec.Struct, frozen=True):
     """What is asked on the agent's socket.
 
-    do: "status", "networks", "history", "select", "deselect" or "down". ids: network ids, ("all",) for all of them.
+    do: "status", "networks", "history", "dns", "select", "deselect" or "down". ids: network ids, ("all",) for all of
+    them; of "dns" a name and a type.
     drain_s: before it goes down, how long it may wait for its clients to leave.
     """
 

@@ -10,11 +10,15 @@ from services.agent.agent import Agent
 from services.agent.bus.dial import Dialer
 from services.agent.bus.enrolment import read_setup_key
 from services.agent.control import Control
+from services.agent.core.dns.learned import LearnedBefore
 from services.agent.core.documents import FeedView
 from services.agent.core.kernel import NFT_TABLE
 from services.agent.core.paths.pathbook import PathBook
 from services.agent.core.reconcile.desired import Local
+from services.agent.dns.exchange import Exchange
 from services.agent.dns.hostdns import HostDns
+from services.agent.dns.learning import Learning
+from services.agent.dns.local import LocalDns
 from services.agent.drivers import netlink
 from services.agent.drivers.hostdns import choose
 from services.agent.drivers.netlink import Netlink
@@ -104,6 +108,15 @@ def _built(host: Host, who: Identity, setup_key: str, lifetime: Lifetime) -> tup
     loop = Loop(situation, drivers, statefile.Originals(settings.state_dir, life_of_settings()))
     kept = statefile.resolv_conf(settings.state_dir)
     host_dns = HostDns(situation, partial(choose, settings.interface, kept))
-    handlers = Handlers(situation, book, host.device, settings.bus, choices, lifetime.down)
+    learned = statefile.learned(settings.state_dir)
+    if not who.enrolled:
+        learned.keep(LearnedBefore())
+    learning = Learning(situation, learned)
+    names = LocalDns(situation, Exchange(), learning)
+    handlers = Handlers(
+        situation, book, host.device, settings.bus, choices, lifetime.down, names.explain, learning.seen
+    )
     control = Control(settings.control_socket, handlers.table())
-    return Agent(Base(host, situation, picture, view, book, loop, host_dns), who, setup_key, control, lifetime), control
+    return Agent(
+        Base(host, situation, picture, view, book, loop, host_dns, learning, names), who, setup_key, control, lifetime
+    ), control

@@ -30,6 +30,7 @@ COMMANDS = (
     (HOST, "down", "services.cli.agent:down", "Stop this host's agent."),
     (HOST, "status", "services.cli.agent:status", "Show what this host is connected to and how far it is."),
     (HOST, "networks", "services.cli.agent:networks", "Show and choose the routes offered to this host."),
+    (HOST, "debug", "services.cli.agent:debug", "Ask this host's agent what it does, and why."),
     (TRY, "lab", "services.cli.lab:app", "Build hosts out of network namespaces and run real agents in them."),
 )
 """Group in the help page, name, where its code is, and its line in the help page."""

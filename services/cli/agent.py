@@ -13,13 +13,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Annotated, Any
 
 from cyclopts import App, Parameter
 
 from services.cli.admin.output import Columns, print_json, print_object, print_table
-from services.cli.errors import Failed, NotRunning
+from services.cli.errors import USAGE, Failed, NotRunning
 
 AGENT = (sys.executable, "-P", "-m", "services.agent")
 """-P: what lies in the directory that `up` is called from is no part of the agent."""
@@ -191,6 +192,10 @@ def ls(*, json: Json = False, interface: Interface = "wt0", socket: Socket = Non
     if ranked:
         print()
         print_table(ranked, ROUTING_PEERS)
+    named = [{"id": one["id"], **address} for one in offered for address in one["names"]]
+    if named:
+        print()
+        print_table(named, NAMED)
 
 
 @networks.command
@@ -248,6 +253,40 @@ def deselect(ids: Ids, *, interface: Interface = "wt0", socket: Socket = None) -
     _choose(_path(socket, interface), "deselect", ids)
 
 
+debug = App(name="debug", help="Ask this host's agent what it does, and why.")
+
+
+@debug.command
+def dns(
+    name: Annotated[str, Parameter(help="The name, whole.")],
+    *,
+    type: Annotated[str, Parameter(help="Type of the record, as A, AAAA, MX or TXT.")] = "A",
+    json: Json = False,
+    interface: Interface = "wt0",
+    socket: Socket = None,
+) -> None:
+    """Say which rule answers a name on this host, from where, in what time, and why no other one does.
+
+    The question is asked as a program's is: what it finds is routed.
+
+    ```
+    whimbrel debug dns db.corp.example
+    whimbrel debug dns corp.example --type MX --json
+    ```
+    """
+    said = _ask(_path(socket, interface), "dns", ids=[name, type.upper()])
+    if json:
+        print_json(said)
+        return
+    if not said["name"]:
+        raise Failed(said["why"], USAGE)
+    print(_headline(said))
+    for answer in said["answers"]:
+        print(f"  {answer}")
+    print()
+    print_table(said["rules"], ANSWERING)
+
+
 PEERS: Columns = {
     "PEER": "fqdn",
     "ADDRESS": lambda peer: " ".join(filter(None, (peer["netbirdIp"], peer["netbirdIpv6"]))),
@@ -286,6 +325,16 @@ ROUTING_PEERS: Columns = {
     "SINCE": "since",
     "WHY": "why",
 }
+
+NAMED: Columns = {
+    "ID": "id",
+    "NAME": "name",
+    "ADDRESS": "address",
+    "SOURCE": "source",
+    "AGE": lambda one: _age(one["seen"]),
+}
+
+ANSWERING: Columns = {"RULE": "rule", "WHAT IT SAYS": "said"}
 
 SWITCHES: Columns = {
     "TIME": lambda one: _time(one["at"]),
@@ -394,6 +443,15 @@ def _ago(peer: Mapping[str, Any]) -> str:
 def _time(text: str) -> str:
     """A time as people read it, in UTC."""
     return text.partition(".")[0].replace("T", " ").removesuffix("Z")
+
+
+def _age(text: str) -> str:
+    """How long ago a time was, as people say it."""
+    seconds = max(0.0, time.time() - datetime.fromisoformat(text).timestamp())
+    for size_s, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size_s:
+            return f"{seconds // size_s:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _bytes(count: int) -> str:
@@ -515,3 +573,9 @@ def _is_connected(path: Path, pid: int) -> bool:
         return listening == pid and bool(_ask(path, "status")["management"]["connected"])
     except (Failed, OSError):
         return False
+
+
+def _headline(said: dict[str, Any]) -> str:
+    whence = said["server"] or "this host"
+    why = f": {said['why']}" if said["why"] else ""
+    return f"{said['name']} {said['type']}: {said['rcode']} from {whence} in {said['tookMs']:.1f} ms{why}"

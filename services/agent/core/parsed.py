@@ -39,11 +39,15 @@ class Route(RouteDoc, frozen=True, kw_only=True):
 
 
 class ResolvedTo(msgspec.Struct, frozen=True):
-    """addresses: of the name, as they came. networks: the same as prefixes of full length, without what is none."""
+    """addresses: of the name, as they came. networks: the same as prefixes of full length, without what is none.
+
+    seen: unix seconds at which the resolver last saw each of them; () where this host learned them itself.
+    """
 
     name: str
     addresses: tuple[str, ...]
     networks: tuple[Network, ...]
+    seen: tuple[float, ...] = ()
 
 
 class Resolution(msgspec.Struct, frozen=True):
@@ -106,4 +110,5 @@ def alone(address: IPv4Address | IPv6Address) -> Network:
 def _resolved(name: str, addresses: tuple[ResolvedAddress, ...]) -> ResolvedTo:
     texts = tuple(one.address for one in addresses)
     found = (address_of(text) for text in texts)
-    return ResolvedTo(name, texts, tuple(alone(address) for address in found if address is not None))
+    networks = tuple(alone(address) for address in found if address is not None)
+    return ResolvedTo(name, texts, networks, tuple(one.last_seen for one in addresses))

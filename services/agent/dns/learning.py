@@ -8,7 +8,9 @@ from collections.abc import Collection
 from services.agent.cells import Watch
 from services.agent.core.dns.learned import Address, Learned, LearnedBefore
 from services.agent.core.dns.rules import used_groups
+from services.agent.core.documents import Documents
 from services.agent.core.parsed import alone
+from services.agent.core.routing.choices import Selection
 from services.agent.core.routing.hagroups import HaKey
 from services.agent.ports import Kept
 from services.agent.situation import Situation
@@ -33,6 +35,7 @@ class Learning:
         self._watch = Watch(situation.passed, situation.documents, situation.choices)
         self._waiting: list[tuple[HaKey, str, frozenset[str], asyncio.Future[None]]] = []
         self._unkept_since: float | None = None
+        self._restricted_by: tuple[Documents, Selection] | None = None
         situation.learned.set(self._learned.resolved())
 
     async def run(self) -> None:
@@ -54,6 +57,10 @@ class Learning:
         self._unkept_since = None
         with contextlib.suppress(OSError):
             self._kept.keep(self._learned.seen())
+
+    def seen(self) -> LearnedBefore:
+        """What is known now, and when an answer last had it."""
+        return self._learned.seen()
 
     async def learn(self, key: HaKey, name: str, version: int, addresses: Collection[Address], *, keep: bool) -> bool:
         """Whether the kernel has the routes of these addresses, or is known not to be asked for them.
@@ -93,15 +100,17 @@ class Learning:
 
     def _restrict(self) -> bool:
         """Forget what belongs to routes that this host does not use any more."""
-        documents = self._situation.documents.value
-        if documents is None or not self._situation.learned.value:
+        documents, choices = self._situation.documents.value, self._situation.choices.value
+        former = self._restricted_by
+        if documents is None or (former is not None and former[0] is documents and former[1] is choices):
             return False
+        self._restricted_by = documents, choices
         return self._learned.restrict(
             used_groups(
                 documents.self_doc,
                 documents.settings,
                 documents.routes.values(),
                 documents.peers,
-                self._situation.choices.value,
+                choices,
             )
         )

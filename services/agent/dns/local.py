@@ -2,20 +2,23 @@
 
 import errno
 import time
+from operator import is_
 
 import structlog
 
 from services.agent.cells import Watch
 from services.agent.core.dns import messages
 from services.agent.core.dns.messages import Question
-from services.agent.core.dns.resolvconf import upstream
+from services.agent.core.dns.outcome import Outcome
+from services.agent.core.dns.resolvconf import ResolvConf, upstream
 from services.agent.core.dns.rules import Rules, Terms, used_groups
 from services.agent.core.documents import Documents
+from services.agent.core.routing.choices import Selection
 from services.agent.core.routing.destinations import overlay_of
 from services.agent.dns.learning import Learning
 from services.agent.dns.listener import Listener
 from services.agent.dns.racing import Racing, Servers
-from services.agent.dns.resolver import Outcome, Resolver
+from services.agent.dns.resolver import Resolver
 from services.agent.situation import Dns, Situation
 from shared.metrics import REGISTRY, Counter, Histogram
 from shared.tasks import end_if_cancelled
@@ -47,6 +50,7 @@ class LocalDns:
         self._watch = Watch(situation.documents, situation.choices, situation.host_dns, situation.passed)
         self._listener: Listener | None = None
         self._terms: Terms | None = None
+        self._made_of: tuple[Documents, Selection, ResolvConf, str] | None = None
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -75,6 +79,10 @@ class LocalDns:
     def _make_rules(self) -> None:
         documents, choices = self._situation.documents.value or Documents(), self._situation.choices.value
         host, dns = self._situation.host_dns.value, self._situation.dns.value
+        made_of = documents, choices, host, dns.address
+        if self._made_of is not None and all(map(is_, made_of, self._made_of)):
+            return  # as after most passes of the kernel's loop
+        self._made_of = made_of
         me, settings = documents.self_doc, documents.settings
         terms = Terms(
             me=me,

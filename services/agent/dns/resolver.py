@@ -2,17 +2,17 @@
 
 import secrets
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import dns.exception
 import dns.message
 
 from services.agent.core.dns import messages
-from services.agent.core.dns.decide import Ask, Failed, Known, Passed, decide
+from services.agent.core.dns.decide import Ask, Failed, Known, decide
 from services.agent.core.dns.forwarders import Groups, carrier, forwarders
 from services.agent.core.dns.messages import Question
 from services.agent.core.dns.names import text
-from services.agent.core.dns.rules import HostServers, Routed, Rule, Rules, Served
+from services.agent.core.dns.outcome import Outcome
+from services.agent.core.dns.rules import HostServers, Routed, Rules, Served
 from services.agent.core.dns.zones import Presence
 from services.agent.core.documents import Documents
 from services.agent.core.parsed import Route
@@ -21,26 +21,11 @@ from services.agent.core.routing.hagroups import HaKey
 from services.agent.dns.learning import NOT_ROUTED, Learning
 from services.agent.dns.racing import Racing
 from services.agent.situation import Situation
-from shared.events.documents import DnsServer
 
 NOBODY_CARRIES = "no routing peer carries the route of this name now"
 NOBODY_ANSWERS = "none of the servers that have this name answers"
 NO_SERVERS = "no server has this name, and the host names none of its own"
 CHAIN_TOO_LONG = "the CNAMEs in the answer lead on for too long"
-
-
-class Outcome(NamedTuple):
-    """An answer, and how it came about. server: who gave it, None where it was us. key: of a route, whose names it is.
-
-    passed: rules that had the name as well. why: what went wrong, "" if nothing did.
-    """
-
-    message: dns.message.Message
-    rule: Rule | None = None
-    passed: tuple[Passed, ...] = ()
-    server: DnsServer | None = None
-    key: HaKey | None = None
-    why: str = ""
 
 
 class Resolver:

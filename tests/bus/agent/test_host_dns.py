@@ -9,7 +9,7 @@ import pytest
 
 from deploy.lab.netns import Namespace
 from services.agent.core.dns.hostdns import MARK
-from tests.bus.agent.lab import AgentProcess, in_step
+from tests.bus.agent.lab import AgentProcess, in_step, whimbrel
 from tests.bus.agent.plane import Plane
 from tests.support.bus import eventually
 
@@ -103,3 +103,14 @@ async def answers(host: Namespace) -> bool:
         return await asyncio.to_thread(ask, host, "nobody.wb.test") == []
     except OSError:
         return False
+
+
+async def test_debug_dns_says_what_a_program_gets_and_who_answered(agent: AgentProcess, plane: Plane) -> None:
+    agent.start()
+    await in_step(agent, plane)
+    said = await whimbrel(agent, "debug", "dns", "nobody.wb.test")
+    assert said.stdout.startswith("nobody.wb.test A: NXDOMAIN from this host in ")
+    assert "names of peers in wb.test" in said.stdout
+    mistyped = await whimbrel(agent, "debug", "dns", "nobody.wb.test", "--type", "nonsense")
+    assert (mistyped.returncode, len(mistyped.stderr.splitlines())) == (2, 1)
+    await agent.stop()

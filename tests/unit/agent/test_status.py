@@ -277,6 +277,7 @@ def test_a_network_shows_who_carries_it() -> None:
             "choice": "",
             "chosenAt": "0001-01-01T00:00:00Z",
             "routingPeers": [],
+            "names": [],
         }
     ]
 

@@ -75,7 +75,8 @@ def test_help_names_the_variable_of_an_option(whimbrel: Run) -> None:
     [
         *("server", "management", "signal", "resolver", "up", "down", "status"),
         *("server backup", "server restore", "server accept-loss", "server new-token"),
-        *("networks ls", "networks history", "networks select", "networks deselect", "lab run", "lab up", "lab down"),
+        *("networks ls", "networks history", "networks select", "networks deselect", "debug dns"),
+        *("lab run", "lab up", "lab down"),
     ],
 )
 def test_help_of_every_command_has_an_example(command: str, whimbrel: Run) -> None:

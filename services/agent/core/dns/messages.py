@@ -78,6 +78,16 @@ def question(wire: bytes) -> Question | bytes | None:
     return Question(labels_of(asked.name), dns.rdatatype.to_text(asked.rdtype), message, limit)
 
 
+def typed(name: str, kind: str) -> Question:
+    """A question as people type it. Raises ValueError for what is no name, or no type."""
+    try:
+        message = dns.message.make_query(dns.name.from_text(name), kind, use_edns=0)
+    except (dns.exception.DNSException, UnicodeError) as problem:
+        raise ValueError(f"{name} {kind}: {problem}") from None
+    asked = message.question[0]
+    return Question(labels_of(asked.name), dns.rdatatype.to_text(asked.rdtype), message, EDNS_BYTES)
+
+
 def passed_on(asked: Question, name: Labels, id: int) -> dns.message.Message:
     """The question as it goes to somebody else. name: what is asked there. id: nobody can guess it."""
     to = asked.message.question[0].name if name == asked.name else _name(name)

@@ -6,10 +6,12 @@ added. A time that never was is 0001-01-01T00:00:00Z, as Go writes it.
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
 from services.agent.core.desired_state import Desired
+from services.agent.core.dns.learned import LearnedBefore
 from services.agent.core.documents import Documents
 from services.agent.core.ha.draining import is_replaceable
 from services.agent.core.ha.returns import Returning
@@ -227,6 +229,18 @@ class RoutingPeer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     status: str
 
 
+class NamedAddress(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """An address of a name of a route. source: who found it, the resolver or a routing peer that was asked from here.
+
+    seen: when it was last seen; of one that the name has now the resolver tells when it was first.
+    """
+
+    name: str
+    address: str
+    source: Literal["resolver", "routing peer"]
+    seen: datetime
+
+
 class NetworkStatus(msgspec.Struct, frozen=True, kw_only=True, rename=NAMES):
     """An HA group, or an exit node of both families. network: "" for domains, "0.0.0.0/0, ::/0" for such an exit node.
 
@@ -245,6 +259,7 @@ class NetworkStatus(msgspec.Struct, frozen=True, kw_only=True, rename=NAMES):
     choice: str
     chosen_at: datetime
     routing_peers: tuple[RankedPeer, ...]
+    names: tuple[NamedAddress, ...] = ()
 
 
 def status(
@@ -317,8 +332,12 @@ def networks(
     paths: Mapping[str, PathStatus],
     rankings: Mapping[HaKey, Ranking] = {},
     health: Mapping[str, Health] = {},
+    learned: LearnedBefore = LearnedBefore(),
 ) -> tuple[NetworkStatus, ...]:
-    """The HA groups offered to this host, by prefix length, then address, then id; domains first."""
+    """The HA groups offered to this host, by prefix length, then address, then id; domains first.
+
+    learned: when routing peers last answered what the documents have of it.
+    """
     if documents.self_doc is None:
         return ()
     groups = offered(documents.routes.values(), documents.self_doc, documents.peers)
@@ -331,7 +350,7 @@ def networks(
         )
     used = selected(local.selection, groups)
     shown = [
-        _network(network_id, members, network_id in used, documents, desired, paths, rankings, health)
+        _network(network_id, members, network_id in used, documents, desired, paths, rankings, health, learned)
         for (network_id, _, _), members in entries.items()
     ]
     return tuple(sorted(shown, key=_by_prefix))
@@ -422,6 +441,7 @@ def _network(
     paths: Mapping[str, PathStatus],
     rankings: Mapping[HaKey, Ranking],
     health: Mapping[str, Health],
+    learned: LearnedBefore,
 ) -> NetworkStatus:
     ranked = [(group, rankings[group.key]) for group in groups if is_selected and group.key in rankings]
     latest = max((ranking for _, ranking in ranked), key=lambda ranking: ranking.at, default=None)
@@ -443,6 +463,7 @@ def _network(
         routing_peers=tuple(
             one for group, ranking in ranked for one in ranked_peers(group, ranking, documents.peers, health)
         ),
+        names=_named(groups, documents, learned),
     )
 
 
@@ -459,6 +480,23 @@ def _resolved(routes: Iterable[Route], documents: Documents) -> dict[str, tuple[
             if any(covers(domain, name.name) for domain in route.domains):
                 found.setdefault(name.name, set()).update(name.addresses)
     return {name: tuple(sorted(addresses)) for name, addresses in sorted(found.items())}
+
+
+def _named(groups: Iterable[HaGroup], documents: Documents, learned: LearnedBefore) -> tuple[NamedAddress, ...]:
+    """What `_resolved` gives, with who found it and when; sorted."""
+    found = set[NamedAddress]()
+    for group in groups:
+        for key, names in learned.groups:
+            for one in names if key == group.key else ():
+                for address, at in one.addresses.items():
+                    found.add(NamedAddress(name=one.name, address=address, source="routing peer", seen=time_of(at)))
+        for route in group.routes:
+            resolution = documents.resolutions.get(route.route_id)
+            for name in resolution.names if resolution else ():
+                if any(covers(domain, name.name) for domain in route.domains):
+                    for address, at in zip(name.addresses, name.seen, strict=False):
+                        found.add(NamedAddress(name=name.name, address=address, source="resolver", seen=time_of(at)))
+    return tuple(sorted(found))
 
 
 def _where(route: Route) -> str:
