@@ -6,12 +6,15 @@ import subprocess
 import time
 from collections.abc import Callable, Collection, Mapping
 
+import msgspec
 import structlog
 
 from services.agent.cells import Watch, since
 from services.agent.core.forwarder.learned import LOOK_EVERY_S, USED_S, Learned, Use, batches, elements, used
 from services.agent.core.forwarder.messages import (
     LENGTH_BYTES,
+    MOST_BYTES,
+    MOST_NAME,
     Filled,
     Follow,
     Permit,
@@ -21,18 +24,22 @@ from services.agent.core.forwarder.messages import (
     ToForwarder,
     framed,
     read_by_agent,
+    unfit,
 )
-from services.agent.core.forwarder.terms import NOTHING, terms
+from services.agent.core.forwarder.terms import NOTHING, Never, terms
+from services.agent.core.kernel import Ruleset
 from services.agent.errors import MechanismMissing
 from services.agent.ports import ConntrackDriver, LearnedDriver
 from services.agent.situation import Forwarding, PassResult, Situation
-from shared.bus.patience import Trouble
+from shared.bus.patience import Trouble, in_a_line
 from shared.metrics import REGISTRY, Counter, Gauge
 from shared.tasks import end_if_cancelled, first_of
 
 APART_S = 0.05
 """Between two changes of the terms: whoever else changes meanwhile is in the next ones."""
 START_AGAIN_S = 1.0
+FILL_AGAIN_S = 1.0
+"""Between two tries to fill what was emptied, and to read what is there, when no pass comes in between."""
 RESOLVED_WITHIN_S = 10.0
 
 log = structlog.get_logger()
@@ -60,12 +67,18 @@ class Forwards:
         self._dirty = situation.dirty.value
         self._own: frozenset[str] = frozenset()
         self._terms = NOTHING
+        self._never = Never((), ())
         self._keeping: frozenset[str] = frozenset()
         self._learned = Learned()
         self._adopted: frozenset[str] = frozenset()
+        self._emptied = nft.emptied
+        self._owes = False
         self._writer: asyncio.StreamWriter | None = None
         self._resolving: dict[int, asyncio.Future[Resolved]] = {}
         self._number = 0
+        self._unread = Trouble("what is in the sets of learned addresses cannot be read", "it is read again")
+        self._unfilled = Trouble("sets of learned addresses are not filled again", "they are filled again")
+        self._unpermitted = Trouble("addresses that a name leads to are not permitted")
         self._unlisted = Trouble("learned addresses with connections may end", "their connections are seen again")
 
     async def run(self) -> None:
@@ -93,20 +106,24 @@ class Forwards:
             del self._resolving[number]
 
     async def _follow(self) -> None:
-        """Keep the terms true, and sets filled that others emptied."""
+        """Keep the terms true, and sets filled that others emptied, or a table that was taken only without them."""
         while True:
             end_if_cancelled()
-            await self._watch.wait()
-            passed, dirty = self._situation.passed.value, self._situation.dirty.value
-            others = since(self._dirty, dirty)
-            self._dirty = dirty
+            is_behind = self._owes or not self._adopted.issuperset(self._terms.domains)
+            await self._watch.wait(FILL_AGAIN_S if is_behind else None)
+            passed, dirty, emptied = self._situation.passed.value, self._situation.dirty.value, self._nft.emptied
+            is_emptied = "ruleset" in since(self._dirty, dirty) or emptied != self._emptied
+            self._dirty, self._emptied = dirty, emptied
             nameservers, self._nameservers = self._nameservers, self._situation.host_dns.value.servers
-            if self._has_changed(passed) or nameservers != self._nameservers:
+            has_changed = self._has_changed(passed) or nameservers != self._nameservers
+            if has_changed or not self._adopted.issuperset(self._terms.domains):
                 await self._adopt()
-                self._say(Follow(self._terms, self._nameservers))
                 self._show()
-            if "ruleset" in others and self._terms != NOTHING:
-                await self._fill(self._learned.all(time.monotonic()))
+            if has_changed:
+                self._say(Follow(self._terms, self._nameservers))
+            self._owes = self._terms != NOTHING and (self._owes or is_emptied)
+            if self._owes:
+                await self._fill_again()
             await asyncio.sleep(APART_S)
 
     def _has_changed(self, passed: PassResult) -> bool:
@@ -122,16 +139,21 @@ class Forwards:
         found = terms(passed.documents, passed.desired.served, own, listen)
         self._keeping = frozenset(id for id in found.domains if passed.documents.routes[id].keep_route)
         before, self._terms = self._terms, found
+        self._never = Never(found.overlay, found.own)
         return before != found
 
     async def _adopt(self) -> None:
         """Know of what is in the sets of routes that have come: of the last run, or of none."""
-        came = self._terms.domains.keys() - self._adopted
-        self._adopted = frozenset(self._terms.domains)
-        self._learned.forget(self._adopted, time.monotonic())
+        now, served = time.monotonic(), frozenset(self._terms.domains)
+        came, self._adopted = served - self._adopted, self._adopted & served
+        self._learned.forget(served, now)
         ruleset = self._passed.desired.ruleset if self._passed is not None else None
         if came and ruleset is not None:
-            self._learned.adopt(came, await self._nft.filled(ruleset), time.monotonic())
+            there = await self._read(ruleset)
+            if there is None:
+                return
+            self._learned.adopt(came, there, time.monotonic())
+        self._adopted = served
 
     async def _serve(self) -> None:
         """Have the process run while there is something to answer for."""
@@ -165,6 +187,8 @@ class Forwards:
             await first_of(self._hear(reader), self._until_idle())
         except (EOFError, OSError):
             pass
+        except msgspec.DecodeError as problem:
+            log.error("the forwarder is ended: it says what cannot be read", problem=in_a_line(problem))
         finally:
             self._writer.close()
             self._writer = None
@@ -182,6 +206,8 @@ class Forwards:
         while True:
             end_if_cancelled()
             size = int.from_bytes(await reader.readexactly(LENGTH_BYTES))
+            if size > MOST_BYTES:
+                raise msgspec.DecodeError(f"a message of {size} bytes")
             match read_by_agent(await reader.readexactly(size)):
                 case Permit() as permit:
                     self._say(Filled(permit.number, await self._permit(permit)))
@@ -190,6 +216,8 @@ class Forwards:
                     if waiting is not None and not waiting.done():
                         waiting.set_result(resolved)
                 case State() as state:
+                    if state.rights and state.rights != self._situation.forwarder.value.state.rights:
+                        log.warning("the forwarder works with more rights than it needs", why=state.rights)
                     self._show(state)
 
     async def _permit(self, permit: Permit) -> str:
@@ -197,19 +225,40 @@ class Forwards:
         routes = [id for id in permit.routes if id in self._terms.domains]
         if not routes:
             return "the route is gone"
+        problem = unfit(permit, self._never) or await self._learn(routes, permit)
+        if problem:
+            self._unpermitted.tell(f"{permit.name[:MOST_NAME]}: {problem}")
+        else:
+            self._unpermitted.over()
+            _permitted.inc()
+        return problem
+
+    async def _learn(self, routes: Collection[str], permit: Permit) -> str:
         try:
             wanted = self._learned.asked(routes, self._keeping, permit.name, permit.addresses, permit.for_s)
         except OverflowError:
-            log.error("too many addresses of names are permitted already", name=permit.name)
-            return "too many addresses"
-        problem = await self._fill(self._learned.longer(wanted, time.monotonic()))
-        _permitted.inc()
-        return problem
+            return "too many addresses of names are permitted already"
+        return await self._fill(wanted)
+
+    async def _fill_again(self) -> None:
+        """Fill what may have been emptied; where that fails it remains to be done."""
+        problem = await self._write(self._learned.all(time.monotonic()))
+        self._owes = bool(problem)
+        if problem:
+            self._unfilled.tell(problem)
+        else:
+            self._unfilled.over()
 
     async def _fill(self, wanted: Mapping[Use, float]) -> str:
-        """Put addresses into the sets; gives why that failed, "" when it did not."""
+        """Put addresses into the sets that are not there for as long; gives why that failed, "" when it did not."""
+        return await self._write(wanted if self._owes else self._learned.longer(wanted, time.monotonic()))
+
+    async def _write(self, wanted: Mapping[Use, float]) -> str:
         for some in batches(wanted):
-            problem = await self._nft.fill(elements(some))
+            try:
+                problem = await self._nft.fill(elements(some))
+            except (MechanismMissing, OSError) as failure:
+                problem = in_a_line(failure)
             if problem:
                 return problem
             self._learned.put(some, time.monotonic())
@@ -244,11 +293,21 @@ class Forwards:
         """Fill what is not there although it should be: a table that the kernel did not take with it, for one."""
         ruleset = self._passed.desired.ruleset if self._passed is not None else None
         wanted = self._learned.all(time.monotonic())
-        if ruleset is not None and wanted:
-            there = await self._nft.filled(ruleset)
-            await self._fill(
+        there = await self._read(ruleset) if ruleset is not None and wanted else None
+        if there is not None:
+            await self._write(
                 {use: left_s for use, left_s in wanted.items() if use.address not in there.get(use.set_name, ())}
             )
+
+    async def _read(self, ruleset: Ruleset) -> Mapping[str, Mapping[str, float]] | None:
+        """What is in the sets: set name → address → seconds; None when the kernel does not say."""
+        try:
+            there = await self._nft.filled(ruleset)
+        except (MechanismMissing, OSError) as problem:
+            self._unread.tell(problem)
+            return None
+        self._unread.over()
+        return there
 
     def _used(self, due: Collection[Use], askers: Mapping[str, Collection[str]]) -> list[Use]:
         return used(due, self._conntrack.begun_by(askers.keys()), askers)

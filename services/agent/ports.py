@@ -123,7 +123,13 @@ class RulesetDriver(Protocol):
 
 
 class LearnedDriver(Protocol):
-    """The sets of learned addresses: drivers/nft.py. filled: set name → address → seconds it has left."""
+    """The sets of learned addresses: drivers/nft.py. filled: set name → address → seconds it has left.
+
+    emptied: how many times the table was taken only without what was in them.
+    """
+
+    @property
+    def emptied(self) -> int: ...
 
     async def fill(self, elements: Mapping[str, Mapping[str, float]]) -> str | None: ...
 

@@ -40,6 +40,8 @@ BUSY_S, IDLE_S = 0.05, 0.01
 class Firewall:
     """Takes addresses, and tracks no connection."""
 
+    emptied = 0
+
     async def fill(self, elements: Mapping[str, Mapping[str, float]]) -> str | None:
         return None
 

@@ -36,7 +36,7 @@ class Nft:
     """Driver of table inet NFT_TABLE.
 
     accounted: the newest generation of the kernel's ruleset whose state is known here, read or written by us;
-    notifications up to it are no news.
+    notifications up to it are no news. emptied: how many times a table was taken only without what was in its sets.
 
     A single element takes 0.2 ms, one of 10,000 in an interval set 20 ms (nft reads the set first); a table with
     10,000 elements is replaced in 20-50 ms and read in 15-40. Reading it unchanged takes 30 us.
@@ -51,6 +51,7 @@ class Nft:
         self._netfilter = Netlink(netlink.NETFILTER)
         self._table = table
         self.accounted = self._generation()
+        self.emptied = 0
         self._read_at: int | None = None
         self._observed = ABSENT
         self._listed = 0
@@ -88,6 +89,7 @@ class Nft:
             error = await self._write(script(contents=held))
             if error and held:
                 error = await self._write(script())
+                self.emptied += not error
             return error
 
     async def fill(self, elements: Mapping[str, Mapping[str, float]]) -> str | None:

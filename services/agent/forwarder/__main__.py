@@ -1,6 +1,6 @@
 """python -m services.agent.forwarder FD: started by the agent with one end of a pair of sockets."""
 
-import contextlib
+import ctypes
 import gc
 import os
 import resource
@@ -15,6 +15,7 @@ from services.agent.forwarder.program import Program
 
 NOBODY = 65_534
 MOST_FILES = 16_384
+PR_SET_NO_NEW_PRIVS = 38
 
 
 def main() -> None:
@@ -22,19 +23,29 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, MOST_FILES), most))
     dns.rdata.load_all_types()  # type: ignore[no-untyped-call]  # nobody may be unable to read them later
-    _become_nobody()
+    rights = _become_nobody()
     gc.collect()
     gc.freeze()
-    uvloop.run(Program(Nameservers()).run(connection))
+    uvloop.run(Program(Nameservers(), rights=rights).run(connection))
 
 
-def _become_nobody() -> None:
-    """What reads packets of everybody has no rights; a container that may not give them up has few anyway."""
+def _become_nobody() -> str:
+    """What reads packets of everybody has no rights, and gets none by a program that has them. Why it keeps some.
+
+    A container that may not give them up has few anyway.
+    """
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+    if prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        return f"prctl: {os.strerror(ctypes.get_errno())}"
     if os.geteuid() == 0:
-        with contextlib.suppress(PermissionError):
+        try:
             os.setgroups(())
             os.setresgid(NOBODY, NOBODY, NOBODY)
             os.setresuid(NOBODY, NOBODY, NOBODY)
+        except PermissionError:
+            return f"this host does not let it become user {NOBODY}: it needs CAP_SETGID and CAP_SETUID for that"
+    return ""
 
 
 if __name__ == "__main__":

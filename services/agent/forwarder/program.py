@@ -37,9 +37,10 @@ class Part(NamedTuple):
 
 
 class Program:
-    """Serves until the agent closes the connection, or is gone."""
+    """Serves until the agent closes the connection, or is gone. rights: as in State."""
 
-    def __init__(self, nameservers: Nameservers, port: int = FORWARDER_PORT) -> None:
+    def __init__(self, nameservers: Nameservers, port: int = FORWARDER_PORT, *, rights: str = "") -> None:
+        self._rights = rights
         self._forwarder = Forwarder(secrets.token_bytes(MARK_BYTES))
         self._nameservers = nameservers
         self._listening = Listening(port, self._forwarder.hear, self._carry_out)
@@ -137,6 +138,7 @@ class Program:
             problem=self._nameservers.problem,
             counts=dict(Counter(self._forwarder.counts)),
             left_out=dict(self._forwarder.left_out),
+            rights=self._rights,
         )
         if state != self._told:
             self._told = state

@@ -247,8 +247,10 @@ def test_contents_that_the_kernel_refuses_do_not_keep_a_table_from_being_written
 
     async def scenario(driver: Nft) -> None:
         await filled(driver)
+        assert driver.emptied == 0
         await made(driver, ruleset(port=26))
         assert agrees({MAIL: {}, WEB: {}})
+        assert driver.emptied == 1, "who filled them can fill them again"
 
     on(host, scenario)
 

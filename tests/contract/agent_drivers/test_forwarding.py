@@ -313,6 +313,8 @@ def test_a_forwarder_that_is_killed_is_started_again_and_has_no_rights(hosts: Ho
     async def scene(gateway: Gateway) -> None:
         (first,) = gateway.starts
         assert set(psutil.Process(first).uids()) == {65_534}
+        assert "NoNewPrivs:\t1\n" in Path("/proc", str(first), "status").read_text()
+        assert gateway.situation.forwarder.value.state.rights == ""
         os.kill(first, signal.SIGKILL)
         await eventually(lambda: len(gateway.starts) == 2, within_s=20.0)
         await eventually(lambda: gateway.listening == (GATEWAY, GATEWAY_V6), within_s=20.0)
