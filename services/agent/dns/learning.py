@@ -69,7 +69,7 @@ class Learning:
         """
         if self._learned.take(key, name, version, addresses, time.time(), keep=keep):
             self._tell()
-        wanted = frozenset(map(str, addresses))
+        wanted = frozenset(map(str, addresses)).intersection(self._learned.held(key, name))
         if not self._is_in(key, name, wanted):
             future = asyncio.get_running_loop().create_future()
             self._waiting.append((key, name, wanted, future))

@@ -7,8 +7,8 @@ from ipaddress import ip_address
 from typing import Any, TypeAlias
 
 from services.agent.core.dns import messages
+from services.agent.core.dns.learned import Address
 from services.agent.core.dns.messages import Question
-from services.agent.core.intervals import Network
 
 PORT = 53
 AT_ONCE = 1024
@@ -22,11 +22,11 @@ Answering: TypeAlias = Callable[[Question, bool], Coroutine[Any, Any, bytes]]
 
 
 class Listener:
-    """overlay: prefixes of other peers, who are not answered: what may ask here is this host, and what runs on it."""
+    """may_ask: whether a sender is answered; others hear nothing."""
 
-    def __init__(self, address: str, overlay: tuple[Network, ...], answering: Answering) -> None:
+    def __init__(self, address: str, may_ask: Callable[[Address], bool], answering: Answering) -> None:
         self.address = address
-        self._overlay = overlay
+        self._is_asker = may_ask
         self._answering = answering
         self._transport: asyncio.DatagramTransport | None = None
         self._server: asyncio.Server | None = None
@@ -97,9 +97,7 @@ class Listener:
         return await self._answering(asked, True) if isinstance(asked, Question) else asked
 
     def _may_ask(self, address: str) -> bool:
-        """Whether the sender is this host, or is behind it as containers are, and no other peer."""
-        sender = ip_address(address.partition("%")[0])
-        return address == self.address or not any(sender in network for network in self._overlay)
+        return self._is_asker(ip_address(address.partition("%")[0]))
 
 
 class _Datagrams(asyncio.DatagramProtocol):

@@ -2,13 +2,18 @@
 
 import errno
 import time
+from ipaddress import ip_address
 from operator import is_
 
+import dns.exception
 import structlog
 
 from services.agent.cells import Watch
 from services.agent.core.dns import messages
+from services.agent.core.dns.askers import Askers
+from services.agent.core.dns.learned import Address
 from services.agent.core.dns.messages import Question
+from services.agent.core.dns.names import text
 from services.agent.core.dns.outcome import Outcome
 from services.agent.core.dns.resolvconf import ResolvConf, upstream
 from services.agent.core.dns.rules import Rules, Terms, used_groups
@@ -28,8 +33,13 @@ LOOPBACK = ("127.0.0.1", "127.0.0.153")
 
 AGAIN_S = 5.0
 TCP_BYTES = 65535
+SAY_EVERY_S = 60.0
 
 TAKEN = "another program has port 53 of every address that this host's resolver could use: stop it, or move it"
+BROKEN = "the resolver of this host failed at this question, its log says how"
+
+FAULTS = (dns.exception.DNSException, LookupError, ValueError)
+"""What bytes that nobody thought of, in questions and in answers, may provoke."""
 
 log = structlog.get_logger()
 
@@ -47,10 +57,15 @@ class LocalDns:
         self._port = port
         self._racing = Racing(servers, time.monotonic)
         self.resolver = Resolver(situation, lambda: situation.dns.value.rules, self._racing, learning)
-        self._watch = Watch(situation.documents, situation.choices, situation.host_dns, situation.passed)
+        self._watch = Watch(
+            situation.documents, situation.choices, situation.host_dns, situation.passed, situation.addresses
+        )
         self._listener: Listener | None = None
         self._terms: Terms | None = None
         self._made_of: tuple[Documents, Selection, ResolvConf, str] | None = None
+        self._askers: Askers | None = None
+        self._askers_of: tuple[object, ...] = ()
+        self._said_at = float("-inf")
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -71,15 +86,24 @@ class LocalDns:
 
     async def _answer(self, asked: Question, tcp: bool) -> bytes:
         began = time.monotonic()
-        outcome = await self.resolver.resolve(asked, tcp=tcp)
+        limit = TCP_BYTES if tcp else asked.limit
+        try:
+            outcome = await self.resolver.resolve(asked, tcp=tcp)
+            wire = messages.wire(outcome.message, limit)
+        except FAULTS:  # whoever asked would wait in vain, and the next question is another one
+            if began - self._said_at >= SAY_EVERY_S:
+                self._said_at = began
+                log.exception("a question could not be answered", name=text(asked.name), type=asked.kind)
+            _answers.labels("broken").inc()
+            return messages.wire(messages.failed(asked, messages.OTHER_ERROR, BROKEN), limit)
         _answers.labels(type(outcome.rule).__name__.lower()).inc()
         _took.observe(time.monotonic() - began)
-        return messages.wire(outcome.message, TCP_BYTES if tcp else asked.limit)
+        return wire
 
     def _make_rules(self) -> None:
         documents, choices = self._situation.documents.value or Documents(), self._situation.choices.value
-        host, dns = self._situation.host_dns.value, self._situation.dns.value
-        made_of = documents, choices, host, dns.address
+        host, address = self._situation.host_dns.value, self._situation.dns.value.address
+        made_of = documents, choices, host, address
         if self._made_of is not None and all(map(is_, made_of, self._made_of)):
             return  # as after most passes of the kernel's loop
         self._made_of = made_of
@@ -91,7 +115,7 @@ class LocalDns:
             nameservers=documents.nameservers,
             zones=documents.zones,
             used=used_groups(me, settings, documents.routes.values(), documents.peers, choices),
-            host=upstream(host, dns.address),
+            host=upstream(host, address),
             search=host.search,
         )
         if terms != self._terms:
@@ -107,13 +131,13 @@ class LocalDns:
             self._hang_up()
             self._tell(address="", problem="")
             return
+        self._know_askers(documents, wanted)
         if self._listener is not None and self._listener.address in (wanted, *LOOPBACK):
             return
         self._hang_up()
-        overlay = overlay_of(documents.settings, me, ipv6=True).networks
         problem = TAKEN
         for address in (wanted, *LOOPBACK):
-            listener = Listener(address, overlay, self._answer)
+            listener = Listener(address, self._may_ask, self._answer)
             try:
                 await listener.open(self._port)
             except OSError as error:
@@ -128,6 +152,15 @@ class LocalDns:
         if problem and problem != self._situation.dns.value.problem:
             log.warning("names are not answered", problem=problem)
         self._tell(address="", problem=problem)
+
+    def _know_askers(self, documents: Documents, wanted: str) -> None:
+        made_of = documents, self._situation.addresses.value
+        if self._askers is None or not all(map(is_, made_of, self._askers_of)):
+            overlay = overlay_of(documents.settings, documents.self_doc, ipv6=True).networks
+            self._askers, self._askers_of = Askers(ip_address(wanted), overlay, made_of[1].where), made_of
+
+    def _may_ask(self, sender: Address) -> bool:
+        return self._askers is not None and self._askers.may_ask(sender)
 
     def _hang_up(self) -> None:
         if self._listener is not None:

@@ -85,6 +85,38 @@ def test_a_wildcard_cannot_fill_the_kernel_and_the_name_not_asked_for_for_longes
     assert "n1.corp.test" not in names
 
 
+def full(names: int = NAMES) -> Learned:
+    """All of group KEY."""
+    learned = Learned()
+    for number in range(names):
+        learned.take(KEY, f"n{number}.corp.test", 4, those("10.1.0.1"), NOW, keep=False)
+    return learned
+
+
+def test_the_first_name_of_another_route_finds_room_where_one_has_filled_the_table() -> None:
+    learned, other = full(), ("lan", "", ("*.lan.test",))
+    assert learned.take(other, "x.lan.test", 4, those("10.2.0.1"), NOW, keep=False)
+    assert set(learned.resolved()[other]) == {"x.lan.test"}
+    assert len(learned.resolved()[KEY]) == NAMES - 1
+    assert "n0.corp.test" not in learned.resolved()[KEY]
+
+
+def test_the_newest_name_stays_where_every_route_has_one_name() -> None:
+    learned = full(0)
+    for number in range(NAMES + 1):
+        key = ("lan", "", (f"n{number}.lan.test",))
+        learned.take(key, f"n{number}.lan.test", 4, those("10.2.0.1"), NOW, keep=False)
+    assert learned.held(key, f"n{NAMES}.lan.test") == {"10.2.0.1"}
+    assert learned.held(("lan", "", ("n0.lan.test",)), "n0.lan.test") == set()
+
+
+def test_r1_of_a_longer_answer_1024_addresses_are_held() -> None:
+    learned = Learned()
+    learned.take(KEY, NAME, 4, [ip_address(0x0A010000 + number) for number in range(PER_NAME + 9)], NOW, keep=False)
+    assert len(learned.held(KEY, NAME)) == PER_NAME
+    assert set(learned.held(KEY, NAME)) == held(learned)
+
+
 def test_what_this_host_no_longer_uses_is_forgotten() -> None:
     learned = Learned()
     learned.take(KEY, NAME, 4, those("10.1.0.1"), NOW, keep=False)

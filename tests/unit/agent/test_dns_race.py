@@ -79,6 +79,20 @@ def test_a_server_of_two_groups_is_asked_once() -> None:
     assert race.due(0.0) == (ONE, THREE)
 
 
+@pytest.mark.parametrize(
+    "groups",
+    [[(ONE, TWO), (TWO,)], [(ONE, TWO), (TWO, ONE)], [(ONE, TWO), (ONE,), (TWO, THREE)], [(ONE, ONE)]],
+    ids=str,
+)
+def test_groups_that_share_servers_of_which_each_refuses_are_over(groups: list[tuple[DnsServer, ...]]) -> None:
+    race, asked = Race(groups, 0.0), list[DnsServer]()
+    while not race.is_over(0.0):
+        asked += race.due(0.0)
+        assert race.next_deadline() > 0.0
+        race.failed(next(server for server in asked if server in race.asked), 0.0)
+    assert len(asked) == len({server for group in groups for server in group})
+
+
 def test_nobody_to_ask_is_over_at_once() -> None:
     assert Race([], 0.0).is_over(0.0)
     assert Race([()], 0.0).is_over(0.0)

@@ -14,7 +14,7 @@ import dns.rcode
 import pytest
 from msgspec.structs import replace
 
-from services.agent.core.dns.learned import LearnedBefore
+from services.agent.core.dns.learned import PER_NAME, LearnedBefore
 from services.agent.core.documents import Documents
 from services.agent.core.ha.standing import Decision, Ranked, Ranking
 from services.agent.core.reconcile.desired import Local
@@ -22,14 +22,15 @@ from services.agent.core.routing.choices import DESELECT_ALL
 from services.agent.core.routing.hagroups import HaKey
 from services.agent.dns.exchange import Exchange
 from services.agent.dns.learning import Learning
-from services.agent.dns.local import LOOPBACK, LocalDns
+from services.agent.dns.local import BROKEN, LOOPBACK, LocalDns
 from services.agent.loop.loop import Loop
 from services.agent.situation import Situation, Tunnels
+from shared.events.documents import DnsRecord
 from shared.events.documents import DnsServer as Server
 from tests.support.bus import eventually
 from tests.support.dns import SERVFAIL, DnsServer
 from tests.support.ports import free_port
-from tests.unit.agent.make import documents, key, me, nameservers, peer, route, settings
+from tests.unit.agent.make import documents, key, me, nameservers, peer, route, settings, zone
 from tests.unit.agent_shell.drivers import Memory
 
 OWN, GW1, GW2, STRANGER = "127.0.0.11", "127.0.0.21", "127.0.0.22", "127.0.0.31"
@@ -256,6 +257,61 @@ async def test_a_long_answer_is_cut_off_by_udp_and_whole_by_tcp_and_routed_eithe
     assert (await site.ask("db.corp.test")).flags & dns.flags.TC
     assert len(site.routes) == 119
     assert len(contents(await site.ask("db.corp.test", tcp=True))) == 119
+
+
+async def test_r1_an_answer_with_more_addresses_than_are_kept_is_given(site: Site) -> None:
+    site.gw1.zone = {"db.corp.test": [f"A 10.7.{number // 250}.{number % 250}" for number in range(PER_NAME + 9)]}
+    answer = await site.ask("db.corp.test", tcp=True)
+    assert len(contents(answer)) == PER_NAME + 9
+    assert len(site.routes) == PER_NAME
+
+
+async def test_groups_that_share_a_server_of_which_each_refuses_are_a_whole_failure(site: Site) -> None:
+    one, two = DnsServer(), DnsServer()
+    await one.start(STRANGER)
+    await two.start(STRANGER)
+    one.zone = two.zone = {"www.example": SERVFAIL}
+    first, second = parsed_address(one.address), parsed_address(two.address)
+    try:
+        groups = [nameservers("a", nameservers=(first, second)), nameservers("b", nameservers=(second,))]
+        site.situation.documents.set(site.picture(groups=groups))
+        await eventually(lambda: site.situation.dns.value.rules.default)
+        answer = await site.ask("www.example")
+        assert (answer.rcode(), why(answer)) == (
+            dns.rcode.SERVFAIL,
+            ["none of the servers that have this name answers"],
+        )
+    finally:
+        one.stop()
+        two.stop()
+
+
+@pytest.mark.parametrize("name", [r"\.x.z.test.", r"a\.b.z.test.", r"\200\@.z.test."])
+async def test_a_name_with_a_dot_inside_a_label_is_answered_by_a_wildcard_as_it_was_asked(
+    site: Site, name: str
+) -> None:
+    own = zone("own", DnsRecord("*.z.test", "A", "10.3.0.9", 60), domain="z.test")
+    site.situation.documents.set(replace(site.picture(), zones={own.zone_id: own}))
+    await eventually(lambda: "z.test" in site.situation.dns.value.rules.domains)
+    answer = await site.ask(name)
+    assert contents(answer) == ["10.3.0.9"]
+    assert answer.answer[0].name == answer.question[0].name
+
+
+async def test_a_question_that_breaks_the_resolver_is_a_whole_failure_and_ends_nothing() -> None:
+    class Broken:
+        async def ask(self, *_: object, **__: object) -> dns.message.Message | None:
+            raise ValueError("a fault of ours")
+
+    site = Site()
+    site.local = LocalDns(site.situation, Broken(), site.learning, site.port)
+    try:
+        await site.start()
+        for tcp in (False, True):
+            answer = await site.ask("db.corp.test", tcp=tcp)
+            assert (answer.rcode(), why(answer)) == (dns.rcode.SERVFAIL, [BROKEN])
+    finally:
+        await site.stop()
 
 
 async def test_only_this_host_may_ask_and_no_other_peer(site: Site) -> None:

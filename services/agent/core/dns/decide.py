@@ -84,5 +84,5 @@ def _first(
 
 
 def _named(record: DnsRecord, name: Labels) -> DnsRecord:
-    """A record of a wildcard under the name that was asked for."""
-    return DnsRecord(".".join(name), record.type, record.content, record.ttl_s)
+    """A record of a wildcard under the name that was asked for, a dot within a label escaped."""
+    return DnsRecord(text(name), record.type, record.content, record.ttl_s)

@@ -71,13 +71,17 @@ class Learned:
         if len(found) > PER_NAME:
             found = dict(sorted(found.items(), key=lambda one: one[1])[-PER_NAME:])
         names[name] = found
+        is_news = found.keys() != former.keys()
+        if is_news:
+            self._put(key, name, found)
         overfull = sum(map(len, self._seen.values())) > NAMES
         if overfull:
             self._drop_oldest(key)
-        if found.keys() == former.keys():
-            return overfull
-        self._put(key, name, found)
-        return True
+        return is_news or overfull
+
+    def held(self, key: HaKey, name: str) -> Collection[str]:
+        """The canonical addresses of a name that are to be routed; an answer may have had more of them."""
+        return self._seen.get(key, {}).get(name, {}).keys()
 
     def expire(self, now: float) -> bool:
         """Whether addresses are no longer to be routed, since no answer had them for KEEP_S."""
@@ -128,9 +132,9 @@ class Learned:
             del names[name], self._seen[key][name]
 
     def _drop_oldest(self, key: HaKey) -> None:
-        """Of this group: whoever fills the table makes room in its own part of it."""
-        oldest = next(iter(self._seen[key]))
-        self._put(key, oldest, {})
+        """Of the group with most names, whoever fills the table; never the newest name of the group `key`."""
+        largest = max(self._seen, key=lambda one: len(self._seen[one]) - (one == key))
+        self._put(largest, next(iter(self._seen[largest])), {})
 
 
 class Joined:

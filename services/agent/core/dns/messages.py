@@ -208,7 +208,7 @@ def _header(wire: bytes, rcode: dns.rcode.Rcode) -> bytes:
 
 def _rrset(record: DnsRecord) -> dns.rrset.RRset:
     content = f"{record.content}." if record.type == "CNAME" else record.content
-    return dns.rrset.from_text(_name(labels(record.name)), record.ttl_s, "IN", record.type, content)
+    return dns.rrset.from_text(dns.name.from_text(record.name), record.ttl_s, "IN", record.type, content)
 
 
 def _soa(zone: str) -> dns.rrset.RRset:

@@ -95,6 +95,8 @@ class Race:
                     self._asked[server] = line, now
                     line.next_at = now + line.share_s
                     found.append(server)
+        for line in self._lines:  # who was asked for one group is not waited for by another
+            line.waiting = [server for server in line.waiting if server not in self._seen]
         return tuple(found)
 
     def failed(self, server: DnsServer, now: float) -> None:
