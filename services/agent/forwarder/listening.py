@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -13,6 +14,8 @@ AT_ONCE = 64
 LARGEST_QUESTION_BYTES = 4096
 RECEIVE_BUFFER = 1 << 20
 MOST_CONNECTIONS = 256
+MOST_OF_ONE = MOST_CONNECTIONS // 8
+"""Connections of one client: it leaves room for others."""
 IDLE_S = 10.0
 """A connection on which nobody asks anything is closed (RFC 7766 §6.2.3: a few seconds)."""
 MOST_UNREAD_BYTES = 1 << 18
@@ -45,7 +48,7 @@ class Listening:
         self._port, self._hear, self._done = port, hear, done
         self._bound: dict[str, tuple[socket.socket, asyncio.Server]] = {}
         self._wanted: frozenset[str] = frozenset()
-        self._connections = 0
+        self._connections = Counter[str]()
         self.unbound: dict[str, str] = {}
 
     @property
@@ -109,9 +112,11 @@ class Listening:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client's questions, answered as answers come (RFC 7766 §6.2.1)."""
         source = writer.get_extra_info("peername")[0]
-        self._connections += 1
+        self._connections[source] += 1
         try:
-            while self._connections <= MOST_CONNECTIONS and not writer.is_closing():
+            if self._connections[source] > MOST_OF_ONE or self._connections.total() > MOST_CONNECTIONS:
+                return
+            while not writer.is_closing():
                 async with asyncio.timeout(IDLE_S):
                     size = int.from_bytes(await reader.readexactly(2))
                     if size > LARGEST_QUESTION_BYTES:
@@ -124,7 +129,9 @@ class Listening:
         except (EOFError, OSError, TimeoutError):
             pass
         finally:
-            self._connections -= 1
+            self._connections[source] -= 1
+            if not self._connections[source]:
+                del self._connections[source]
             writer.close()
 
 

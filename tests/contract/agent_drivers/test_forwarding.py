@@ -1,6 +1,7 @@
 """The forwarder of a gateway with real sockets, a real table, and the process that it is."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -32,6 +33,7 @@ from services.agent.drivers import forwarder_process, netlink
 from services.agent.drivers.conntrack import Conntrack
 from services.agent.drivers.netlink import Netlink
 from services.agent.drivers.nft import Nft
+from services.agent.forwarder.listening import MOST_CONNECTIONS
 from services.agent.forwarding import Forwards
 from services.agent.situation import PassResult, Situation
 from shared.events.documents import RouteDoc
@@ -223,6 +225,31 @@ def test_d1_d2_clients_are_answered_by_udp_and_tcp_on_both_addresses_and_on_the_
         assert permitted() == {LAN}, "it was there before the answer"
         assert said(await asked(hosts, kind="AAAA", to=to, tcp=tcp, port=port)) == [LAN_V6]
         assert permitted(6) == {LAN_V6}
+
+    on(hosts, scene)
+
+
+def test_one_client_s_connections_leave_room_for_those_of_others(hosts: Hosts) -> None:
+    async def is_answered(source: str) -> bool:
+        with contextlib.suppress(EOFError, OSError):
+            return said(await asked(hosts, tcp=True, source=source)) == [LAN]
+        return False
+
+    async def scene(gateway: Gateway) -> None:
+        peers = [make.peer(name, "office", v4=v4, v6="") for name, v4 in (("alice", ALICE), ("bob", BOB))]
+        await gateway.passes(make.documents(make.me("gw"), peers, routes=ROUTES))
+        await eventually(lambda: is_answered(BOB))
+        with contextlib.ExitStack() as held:
+            for _ in range(MOST_CONNECTIONS + 8):
+                held.enter_context(
+                    await asyncio.to_thread(
+                        hosts.client.call,
+                        partial(socket.create_connection, (GATEWAY, FORWARDER_PORT), 3.0, (ALICE, 0)),
+                    )
+                )
+            assert await is_answered(BOB)
+            assert not await is_answered(ALICE)
+        await eventually(lambda: is_answered(ALICE))
 
     on(hosts, scene)
 

@@ -443,7 +443,8 @@ def test_a_question_is_asked_once_however_many_wait_for_it(play: Play) -> None:
         play.ask(DB)
     (ask,) = play.open_asks
     play.answer(ask, reply(ask.packet, f"{DB}. 60 IN A 10.9.0.1"))
-    assert len(play.sent) == MOST_WAITING
+    codes = [code(dns.message.from_wire(one)) for one in play.sent.values()]
+    assert codes == ["SERVFAIL"] * 10 + ["NOERROR"] * MOST_WAITING, "there is no room for others, and they are told"
     assert play.forwarder.counts["dropped"] == 10
 
 
@@ -660,6 +661,26 @@ def test_a_served_name_can_be_resolved_without_a_client_and_is_permitted_then(pl
     play.forwarder.resolve("elsewhere.example", 1, "r", play.now)
     play.settle()
     assert play.told[2].answer == REFUSAL
+
+
+def test_who_resolves_a_name_that_too_many_wait_for_is_told_so(play: Play) -> None:
+    play.zone[DB, "A"] = "silence"
+    for _ in range(MOST_WAITING):
+        play.ask(DB)
+    play.forwarder.resolve(DB, 1, "r", play.now)
+    play.settle()
+    (told,) = play.told
+    assert told.answer.failed
+
+
+def test_who_waits_for_addresses_that_too_many_wait_for_is_told_so(play: Play) -> None:
+    play.holds_fills = True
+    for _ in range(MOST_WAITING):
+        play.ask(DB)
+    play.forwarder.resolve(DB, 1, "r", play.now)
+    play.settle()
+    (told,) = play.told
+    assert told.answer.failed
 
 
 def test_what_is_remembered_is_bounded() -> None:

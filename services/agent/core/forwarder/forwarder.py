@@ -58,7 +58,7 @@ MOST_LOOKUPS = 4_096
 MOST_OF_ONE = 512
 """Look-ups that one client has under way: whoever invents names below a wildcard leaves room for others."""
 MOST_WAITING = 64
-"""Who waits for one look-up; others ask again."""
+"""Who waits for one look-up, or for its addresses; others hear that it is too much."""
 MOST_SHOWN = 32
 
 REFUSAL = Answer(rcode=REFUSED, ttl_s=0.0)
@@ -336,11 +336,10 @@ class Forwarder:
             if len(others) < MOST_WAITING:
                 others.append(waiting)
             else:
-                self.counts["dropped"] += 1
+                self._drop([waiting])
             return
         if len(self._lookups) >= MOST_LOOKUPS or self._of_one[waiting.source] >= MOST_OF_ONE:
-            self.counts["dropped"] += 1
-            self._give([waiting], OVERLOADED, 0.0, 0.0)
+            self._drop([waiting])
             return
         self.counts["asked"] += 1
         number = self._next()
@@ -372,7 +371,9 @@ class Forwarder:
             return
         under_way = self._fillings.get(entry.filling)
         if under_way is not None and under_way.answer == answer and under_way.routes.issuperset(routes):
-            under_way.waiting += waiting[: MOST_WAITING - len(under_way.waiting)]
+            room = MOST_WAITING - len(under_way.waiting)
+            under_way.waiting += waiting[:room]
+            self._drop(waiting[room:])
             return
         number = entry.filling = self._next()
         self._fillings[number] = _Filling(entry, answer, frozenset(routes), waiting, until)
@@ -381,6 +382,11 @@ class Forwarder:
 
     def _unfilled(self, question: Question, entry: _Entry) -> bool:
         return bool(entry.answer.addresses) and not entry.filled.issuperset(self._names.routes(question.name))
+
+    def _drop(self, waiting: list[_Waiting]) -> None:
+        """Tell those there is no room for: whoever asked by TCP, or waits for Told, does not ask again."""
+        self.counts["dropped"] += len(waiting)
+        self._give(waiting, OVERLOADED, 0.0, 0.0)
 
     def _give(self, waiting: Iterable[_Waiting], answer: Answer, age_s: float, ttl_s: float) -> None:
         for one in waiting:
