@@ -9,6 +9,9 @@ import dns.message
 from services.agent.core.dns.messages import answer_to, is_cut
 from shared.events.documents import DnsServer
 
+AGAIN_AFTER_S = (1.0, 2.5)
+"""Seconds after the first datagram at which it is sent again: one that is lost costs a second, and no answer."""
+
 
 class Exchange:
     """Sockets to servers; each question has one of its own, so that its port is as hard to guess as its id."""
@@ -50,10 +53,13 @@ async def _by_udp(server: DnsServer, sent: dns.message.Message, wire: bytes) -> 
     transport, protocol = await loop.create_datagram_endpoint(
         lambda: _Waiting(sent), remote_addr=(server.address, server.port)
     )
+    again = [loop.call_later(after_s, transport.sendto, wire) for after_s in AGAIN_AFTER_S]
     try:
         transport.sendto(wire)
         return await protocol.answer
     finally:
+        for timer in again:
+            timer.cancel()
         transport.close()
 
 

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Collection
+from ipaddress import ip_network
 
 from services.agent.cells import Watch
+from services.agent.core.dns.forwarders import Groups, carrier
 from services.agent.core.dns.learned import Address, Learned, LearnedBefore
 from services.agent.core.dns.rules import used_groups
 from services.agent.core.documents import Documents
-from services.agent.core.parsed import alone
 from services.agent.core.routing.choices import Selection
 from services.agent.core.routing.hagroups import HaKey
 from services.agent.ports import Kept
@@ -33,7 +34,8 @@ class Learning:
         self._kept = kept
         self._learned = Learned(kept.value)
         self._watch = Watch(situation.passed, situation.documents, situation.choices)
-        self._waiting: list[tuple[HaKey, str, frozenset[str], asyncio.Future[None]]] = []
+        self._waiting: list[tuple[HaKey, str, frozenset[str], asyncio.Future[bool]]] = []
+        self._groups = Groups()
         self._unkept_since: float | None = None
         self._restricted_by: tuple[Documents, Selection] | None = None
         situation.learned.set(self._learned.resolved())
@@ -71,17 +73,16 @@ class Learning:
             self._tell()
         wanted = frozenset(map(str, addresses)).intersection(self._learned.held(key, name))
         if not self._is_in(key, name, wanted):
-            future = asyncio.get_running_loop().create_future()
+            future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self._waiting.append((key, name, wanted, future))
             try:
                 async with asyncio.timeout(PATIENCE_S):
-                    await future
+                    return await future
             except TimeoutError:
                 return False
             finally:
                 self._waiting = [one for one in self._waiting if one[3] is not future]
-        errors = self._situation.passed.value.errors
-        return not any(("route", str(alone(address))) in errors for address in addresses)
+        return self._is_routed(key, wanted)
 
     def _tell(self) -> None:
         self._situation.learned.set(self._learned.resolved())
@@ -89,14 +90,25 @@ class Learning:
             self._unkept_since = time.monotonic()
 
     def _release(self) -> None:
-        """Have those go on whose addresses the last pass knew."""
+        """Have those go on whose addresses the last pass knew: what it says of them, not what a later one does."""
         for key, name, wanted, future in self._waiting:
             if not future.done() and self._is_in(key, name, wanted):
-                future.set_result(None)
+                future.set_result(self._is_routed(key, wanted))
 
     def _is_in(self, key: HaKey, name: str, wanted: frozenset[str]) -> bool:
         found = self._situation.passed.value.learned.get(key, {}).get(name)
         return found is not None and wanted.issubset(found.addresses)
+
+    def _is_routed(self, key: HaKey, wanted: Collection[str]) -> bool:
+        """Whether the last pass failed at none of the routes, nor at the peer that has their allowed IPs."""
+        passed = self._situation.passed.value
+        documents, errors = passed.documents, passed.errors
+        if not errors:
+            return True
+        carried = carrier(key, self._groups.of(documents.routes, key), {}, passed.desired.routing_peers)
+        peer = documents.peers.get(carried)
+        failed = peer is not None and ("peer", peer.wireguard_key) in errors
+        return not failed and not any(("route", str(ip_network(text))) in errors for text in wanted)
 
     def _restrict(self) -> bool:
         """Forget what belongs to routes that this host does not use any more."""

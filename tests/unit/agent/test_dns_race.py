@@ -12,6 +12,8 @@ def server(number: int) -> DnsServer:
     return DnsServer(f"10.0.0.{number}", 53)
 
 
+FORWARDER_S = 4.0
+"""After which a forwarder says that nobody answers."""
 ONE, TWO, THREE, FOUR = map(server, (1, 2, 3, 4))
 
 
@@ -61,6 +63,13 @@ def test_a_server_that_cannot_makes_the_next_one_due_at_once() -> None:
     assert race.due(0.1) == (TWO,)
     race.failed(TWO, 0.2)
     assert race.is_over(0.2)
+
+
+def test_a_server_alone_has_longer_than_a_forwarder_takes_to_say_that_nobody_answers() -> None:
+    race = Race([(ONE,)], 0.0)
+    race.due(0.0)
+    assert FORWARDER_S < race.next_deadline() < 5.0
+    assert not race.is_over(FORWARDER_S + 0.4)
 
 
 def test_groups_race() -> None:

@@ -204,6 +204,42 @@ async def test_d4_a_route_that_the_kernel_refuses_is_no_answer(site: Site) -> No
     assert (answer.rcode(), why(answer)) == (dns.rcode.SERVFAIL, ["the kernel has not taken its route yet"])
 
 
+async def test_d4_an_allowed_ip_that_the_kernel_refuses_is_no_answer(site: Site) -> None:
+    site.gw1.zone = {"db.corp.test": ["A 10.7.0.1"], "www.corp.test": ["A 10.7.0.2"]}
+    site.kernel.device.peers.refused = {key("gw1"): "no buffer space"}
+    for _ in range(2):
+        answer = await site.ask("db.corp.test")
+        assert (answer.rcode(), why(answer)) == (dns.rcode.SERVFAIL, ["the kernel has not taken its route yet"])
+
+
+class Lossy(DnsServer):
+    """Loses the first datagrams that it gets."""
+
+    def __init__(self, lost: int) -> None:
+        super().__init__()
+        self.left = lost
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.left -= 1
+        if self.left < 0:
+            super().datagram_received(data, addr)
+
+
+async def test_a_question_is_sent_again_where_a_datagram_is_lost(site: Site) -> None:
+    lossy = Lossy(2)
+    await lossy.start(STRANGER)
+    lossy.zone = {"www.example": ["A 192.0.2.2"]}
+    try:
+        site.situation.documents.set(
+            site.picture(groups=[nameservers("all", nameservers=(parsed_address(lossy.address),))])
+        )
+        await eventually(lambda: site.situation.dns.value.rules.default)
+        assert contents(await site.ask("www.example")) == ["192.0.2.2"]
+        assert lossy.asked["www.example", "A"] == 1
+    finally:
+        lossy.stop()
+
+
 async def test_an_address_that_may_not_be_routed_is_told_and_not_routed(site: Site) -> None:
     site.gw1.zone = {"db.corp.test": ["A 169.254.1.1"]}
     assert contents(await site.ask("db.corp.test")) == ["169.254.1.1"]

@@ -11,8 +11,8 @@ from shared.events.documents import DnsServer
 
 Verdict: TypeAlias = Literal["final", "failed"]
 
-ALONE_S = 4.0
-"""For a server without another one in its group (reference agent §5.2)."""
+ALONE_S = 4.5
+"""For a server without another one in its group: longer than a forwarder takes at most, which says so after 4 s."""
 
 TOGETHER_S = 5.0
 AT_LEAST_S = 2.0
