@@ -45,14 +45,14 @@ async def run(settings: Settings) -> None:
                 facts.changed()
 
             def turn_changed() -> None:
-                resolutions.lead(turn.mine and accounts.known, time.time())
+                resolutions.lead(turn.mine, time.time())
                 peers.answered_before(resolutions.answering_peers())
                 routes_changed()
 
             def accounts_changed() -> None:
                 servers.of_accounts = accounts.chosen
                 resolutions.chosen(accounts.chosen)
-                turn_changed()
+                routes_changed()
 
             def routes_changed() -> None:
                 asking.want(resolutions.questions())

@@ -25,6 +25,7 @@ class Resolutions:
         """Routes that ended, with the revision to say it with, until the facts say so too."""
         self._users: dict[Question, set[RouteKey]] = defaultdict(set)
         self._accounts: Mapping[str, ResolvingDoc] = {}
+        self._accounts_known = False
         self._sources: dict[RouteKey, dict[str, str]] = {}
         self._held: dict[RouteKey, dict[str, tuple[ResolvedAddress, ...]]] = {}
         self._facts: dict[RouteKey, ResolutionFact] = {}
@@ -41,7 +42,8 @@ class Resolutions:
         self._leads = leads
 
     def chosen(self, accounts: Mapping[str, ResolvingDoc]) -> None:
-        """What accounts have chosen of whom to ask; nobody else's answers count for their names."""
+        """Whom accounts want asked: nobody else's answers count for their names. Before that nobody is asked."""
+        self._accounts_known = True
         if accounts == self._accounts:
             return
         self._accounts = dict(accounts)
@@ -51,7 +53,7 @@ class Resolutions:
 
     def questions(self) -> list[Question]:
         """Everything to ask, each once; names of a route stand together, so that its fact is not written for each."""
-        return list(self._users) if self._leads else []
+        return list(self._users) if self._leads and self._accounts_known else []
 
     def answering_peers(self) -> set[ResolvedKey]:
         """Routing peers that answered last for some name."""

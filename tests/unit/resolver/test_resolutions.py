@@ -31,6 +31,7 @@ def current(address: str, seen: float) -> ResolvedAddress:
 
 def leading() -> Resolutions:
     resolutions = Resolutions(KeepLimits())
+    resolutions.chosen({})
     resolutions.lead(True, 0.0)
     return resolutions
 
@@ -38,6 +39,7 @@ def leading() -> Resolutions:
 def following(past: ResolutionFact, *, keep: bool) -> Resolutions:
     """A replica that stands by, and has read this fact of another one."""
     resolutions = Resolutions(KeepLimits())
+    resolutions.chosen({})
     resolutions.route(R, Wanted(past.revision, ("a.example",), keep), 0.0)
     resolutions.fact(R, past, 70.0, from_the_past=True)
     resolutions.caught_up()
@@ -332,3 +334,12 @@ def test_the_names_of_a_route_are_asked_together() -> None:
     resolutions.route(R, Wanted(5, ("z.example", "b.example"), False), 0.0)
     resolutions.route(S, Wanted(6, ("a.example", "b.example", "c.example"), False), 0.0)
     assert [one.name for one in resolutions.questions()] == ["z.example", "b.example", "a.example", "c.example"]
+
+
+def test_nobody_is_asked_before_it_is_known_whom_accounts_want_asked() -> None:
+    resolutions = Resolutions(KeepLimits())
+    resolutions.lead(True, 0.0)
+    resolutions.route(R, Wanted(5, ("a.example",), False), 0.0)
+    assert resolutions.questions() == []
+    resolutions.chosen({"acc": ResolvingDoc(servers=(UpstreamServer("192.0.2.53", 53),))})
+    assert resolutions.questions() == [Question("a.example", "acc")]
