@@ -41,6 +41,8 @@ START_AGAIN_S = 1.0
 FILL_AGAIN_S = 1.0
 """Between two tries to fill what was emptied, and to read what is there, when no pass comes in between."""
 RESOLVED_WITHIN_S = 10.0
+ENDING_S = 1.0
+"""How long an address stays that is taken out: the kernel does it, as with every other that ends."""
 
 log = structlog.get_logger()
 
@@ -234,8 +236,9 @@ class Forwards:
         return problem
 
     async def _learn(self, routes: Collection[str], permit: Permit) -> str:
+        now = time.monotonic()
         try:
-            wanted = self._learned.asked(routes, self._keeping, permit.name, permit.addresses, permit.for_s)
+            wanted = self._learned.asked(routes, self._keeping, permit.name, permit.addresses, permit.for_s, now)
         except OverflowError:
             return "too many addresses of names are permitted already"
         return await self._fill(wanted)
@@ -255,14 +258,17 @@ class Forwards:
 
     async def _write(self, wanted: Mapping[Use, float]) -> str:
         for some in batches(wanted):
-            try:
-                problem = await self._nft.fill(elements(some))
-            except (MechanismMissing, OSError) as failure:
-                problem = in_a_line(failure)
+            problem = await self._filled(some)
             if problem:
                 return problem
             self._learned.put(some, time.monotonic())
         return ""
+
+    async def _filled(self, some: Mapping[Use, float]) -> str:
+        try:
+            return await self._nft.fill(elements(some)) or ""
+        except (MechanismMissing, OSError) as failure:
+            return in_a_line(failure)
 
     async def _look_after(self) -> None:
         """Extend what connections still lead to, before it ends."""
@@ -272,22 +278,32 @@ class Forwards:
             await self.look()
 
     async def look(self) -> None:
-        """One look at what ends soon, and at what went too early."""
+        """One look at what ends soon, at what is to make room, and at what went too early."""
         now = time.monotonic()
         self._learned.forget(self._terms.domains.keys(), now)
-        due, by_number = self._learned.due(now), self._terms.audiences
-        if due:
+        due, crowding, by_number = self._learned.due(now), self._learned.crowding(now), self._terms.audiences
+        if due or crowding:
+            looked_at = {*due, *crowding}
             askers = {address: by_number[number] for address, number in self._terms.askers.items()}
             try:
-                kept = await asyncio.to_thread(self._used, due, askers)
+                kept = await asyncio.to_thread(self._used, looked_at, askers)
             except (MechanismMissing, OSError) as problem:
                 self._unlisted.tell(problem)
-                kept = due  # rather open for longer than shut under a connection
+                kept = list(looked_at)  # rather open for longer than shut under a connection
             else:
                 self._unlisted.over()
+                self._learned.use(kept, time.monotonic())
             await self._fill(dict.fromkeys(kept, USED_S))
+            await self._take_out(set(crowding).difference(kept))
         await self._restore()
         self._show()
+
+    async def _take_out(self, uses: Collection[Use]) -> None:
+        for some in batches(dict.fromkeys(self._learned.idle(uses, time.monotonic()), ENDING_S)):
+            # Gone before it is: who asks meanwhile has it filled again, after this.
+            left = self._learned.drop(some, time.monotonic())
+            if await self._filled(some):
+                self._learned.put(left, time.monotonic())  # the next look takes them out
 
     async def _restore(self) -> None:
         """Fill what is not there although it should be: a table that the kernel did not take with it, for one."""

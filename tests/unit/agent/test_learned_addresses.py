@@ -6,9 +6,12 @@ import pytest
 
 from services.agent.core.firewall.learned import learned_name
 from services.agent.core.forwarder.learned import (
+    CROWDED,
+    IN_USE_S,
     KEEP_S,
     KEPT_PER_NAME,
     MOST,
+    MOST_OF_ONE,
     Learned,
     Use,
     batches,
@@ -54,22 +57,72 @@ def test_nothing_is_shortened_and_what_is_there_for_longer_is_not_written_again(
 
 def test_r1_a_route_that_keeps_addresses_has_them_for_seven_days_and_1024_of_a_name(learned: Learned) -> None:
     many = [f"10.8.{number >> 8}.{number & 255}" for number in range(KEPT_PER_NAME + 1)]
-    wanted = learned.asked(("lan", "web"), {"lan"}, "db.example", many, 660.0)
+    wanted = learned.asked(("lan", "web"), {"lan"}, "db.example", many, 660.0, 1000.0)
     assert [wanted[Use("lan", one)] for one in many] == [KEEP_S] * KEPT_PER_NAME + [660.0]
     assert {wanted[Use("web", one)] for one in many} == {660.0}
-    again = learned.asked(("lan",), {"lan"}, "db.example", many[:1], 660.0)
+    again = learned.asked(("lan",), {"lan"}, "db.example", many[:1], 660.0, 1000.0)
     assert again == {Use("lan", many[0]): KEEP_S}, "one that is kept already counts once"
 
 
-def test_more_addresses_than_there_is_room_for_are_refused_as_a_whole(learned: Learned) -> None:
-    many = {Use("lan", f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"): 60.0 for number in range(MOST - 3)}
-    learned.put(many, 1000.0)
-    assert len(learned) == MOST
-    assert learned.asked(("lan",), (), "x", ("10.9.0.1",), 60.0) == {LAN: 60.0}
+def addresses(count: int, after: int = 0) -> list[str]:
+    return [f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}" for number in range(after, after + count)]
+
+
+def test_more_addresses_than_a_route_has_room_for_are_refused_as_a_whole_and_others_go_on() -> None:
+    learned = Learned()
+    learned.put({Use("lan", one): 60.0 for one in addresses(MOST_OF_ONE - 1)}, 1000.0)
     with pytest.raises(OverflowError):
-        learned.asked(("lan",), (), "x", ("10.9.0.1", "192.0.2.1"), 60.0)
+        learned.asked(("web", "lan"), {"lan"}, "x", ("192.0.2.1", "192.0.2.2"), 60.0, 1000.0)
+    assert learned.asked(("lan",), (), "x", ("192.0.2.1", "10.0.0.1"), 60.0, 1000.0)
+    assert learned.asked(("web",), (), "x", ("192.0.2.1", "192.0.2.2"), 60.0, 1000.0)
     learned.forget({"lan"}, 1060.0)
-    assert learned.asked(("lan",), (), "x", ("192.0.2.1",), 60.0)
+    assert learned.asked(("lan",), (), "x", ("192.0.2.1", "192.0.2.2"), 60.0, 1060.0)
+
+
+def test_more_addresses_than_all_routes_have_room_for_are_refused() -> None:
+    learned = Learned()
+    routes = [f"r{number}" for number in range(MOST // MOST_OF_ONE)]
+    learned.put({Use(route, one): 60.0 for route in routes for one in addresses(MOST_OF_ONE)}, 1000.0)
+    assert len(learned) == MOST
+    assert learned.asked(("r0",), (), "x", ("10.0.0.1",), 60.0, 1000.0)
+    with pytest.raises(OverflowError):
+        learned.asked(("other",), (), "x", ("10.0.0.1",), 60.0, 1000.0)
+
+
+def test_r1_of_a_crowded_route_goes_what_was_not_used_for_longest_and_nothing_that_is_in_use() -> None:
+    learned, now = Learned(), 1000.0
+    old, newer = addresses(1000), addresses(MOST_OF_ONE - 1000, after=1000)
+    for name, some, at in (("old", old, now), ("new", newer, now + 1.0)):
+        for start in range(0, len(some), 500):
+            wanted = learned.asked(("lan",), {"lan"}, f"{name}{start}", some[start : start + 500], 660.0, at)
+            learned.put(wanted, at)
+    assert learned.crowding(now + IN_USE_S) == []
+    now += IN_USE_S + 2.0
+    learned.use([Use("lan", old[0])], now)
+    going = learned.crowding(now)
+    assert len(going) == MOST_OF_ONE - int(CROWDED * MOST_OF_ONE)
+    assert {use.address for use in going}.issuperset(old[1:])
+    assert Use("lan", old[0]) not in going
+    left = learned.drop(going, now)
+    assert set(left) == set(going)
+    assert len(learned) == MOST_OF_ONE - len(going)
+    assert learned.crowding(now) == []
+    assert learned.asked(("lan",), {"lan"}, "fresh", addresses(len(going), after=MOST_OF_ONE), 660.0, now)
+
+
+def test_r1_what_makes_room_does_not_count_as_kept_of_its_name() -> None:
+    learned, many = Learned(), addresses(KEPT_PER_NAME)
+    learned.put(learned.asked(("lan",), {"lan"}, "x", many, 660.0, 1000.0), 1000.0)
+    learned.drop([Use("lan", many[0])], 2000.0)
+    assert learned.asked(("lan",), {"lan"}, "x", ("192.0.2.1",), 660.0, 2000.0) == {Use("lan", "192.0.2.1"): KEEP_S}
+
+
+def test_where_all_routes_together_are_crowded_each_gives_back_what_is_more_than_its_share() -> None:
+    learned = Learned()
+    routes = [f"r{number}" for number in range(8)]
+    learned.put({Use(route, one): 9e9 for route in routes for one in addresses(MOST // 8)}, 1000.0)
+    going = learned.crowding(1000.0)
+    assert {route: sum(use.route == route for use in going) for route in routes} == dict.fromkeys(routes, MOST // 32)
 
 
 def test_what_ended_and_what_is_of_a_route_that_went_is_forgotten(learned: Learned) -> None:

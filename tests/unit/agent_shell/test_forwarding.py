@@ -11,6 +11,7 @@ from services.agent import forwarding
 from services.agent.cells import counted
 from services.agent.core.documents import Documents
 from services.agent.core.firewall.learned import learned_name
+from services.agent.core.forwarder import learned
 from services.agent.core.forwarder.messages import (
     LENGTH_BYTES,
     MOST_ADDRESSES,
@@ -271,6 +272,28 @@ async def test_a_process_that_says_what_nobody_can_read_is_ended_and_started_aga
     agent.writer.write(garbage)
     await agent.meet(2)
     assert await agent.permitted(permit()) == ""
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_r1_a_crowded_route_lets_go_of_what_no_connection_leads_to(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, refusal: str | Exception
+) -> None:
+    monkeypatch.setattr(learned, "MOST_OF_ONE", 4)
+    monkeypatch.setattr(learned, "IN_USE_S", -1.0)
+    agent.passes(documents())
+    await agent.meet()
+    assert await agent.permitted(permit(*(f"10.9.0.{number}" for number in range(2, 6)))) == ""
+    assert await agent.permitted(permit("10.9.0.9", number=2)) == "too many addresses of names are permitted already"
+    agent.sets.unlisted = OSError("connections cannot be listed")
+    await agent.forwards.look()
+    assert len([left for left in agent.sets.held[SET].values() if left > 1.0]) == 4, "rather too many than one in use"
+    agent.sets.unlisted = None
+    agent.sets.fails.append(refusal)
+    await agent.forwards.look()
+    assert agent.situation.forwarder.value.learned == 4
+    await agent.forwards.look()
+    assert len([left for left in agent.sets.held[SET].values() if left > 1.0]) == 3
+    assert await agent.permitted(permit("10.9.0.9", number=3)) == ""
 
 
 async def test_who_keeps_rights_is_told_once(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:

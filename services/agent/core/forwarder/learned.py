@@ -1,6 +1,7 @@
 """The addresses that names of served routes led to, and for how long each stays permitted."""
 
 import heapq
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 
@@ -13,6 +14,12 @@ from services.agent.core.kernel import FILL_AT_ONCE
 
 MOST = 65_536
 """Addresses of all routes together; of more than that nobody is told."""
+MOST_OF_ONE = MOST // 4
+"""And of one route: names invented below its wildcard leave room for others."""
+CROWDED = 3 / 4
+"""From that part of either on, what nobody uses has to go."""
+IN_USE_S = 900.0
+"""Who was told of an address may use it for so long, and the forwarder tells it to others without asking again."""
 KEEP_S = 7 * 86_400.0
 """How long a route that keeps addresses has them (decision R1)."""
 KEPT_PER_NAME = 1_024
@@ -43,6 +50,8 @@ class Learned:
 
     def __init__(self) -> None:
         self._until: dict[Use, float] = {}
+        self._used_at: dict[Use, float] = {}
+        self._counts = Counter[str]()
         self._kept: dict[tuple[str, str], set[str]] = {}
 
     def __len__(self) -> int:
@@ -53,17 +62,29 @@ class Learned:
         for route in routes:
             for version in VERSIONS:
                 for address, left_s in filled.get(learned_name(route, version), {}).items():
-                    self._until.setdefault(Use(route, address), now + left_s)
+                    use = Use(route, address)
+                    self._stays(use, now + left_s)
+                    self._used_at.setdefault(use, now)
 
     def asked(
-        self, routes: Iterable[str], keeping: Collection[str], name: str, addresses: Iterable[str], for_s: float
+        self,
+        routes: Collection[str],
+        keeping: Collection[str],
+        name: str,
+        addresses: Collection[str],
+        for_s: float,
+        now: float,
     ) -> dict[Use, float]:
         """For how long the addresses of an answer are to be permitted, by route. keeping: routes that keep them.
 
-        Raises OverflowError when there are too many.
+        Raises OverflowError when there are too many, and then nothing changed.
         """
+        new = {Use(route, address) for route in routes for address in addresses} - self._until.keys()
+        if len(self._until) + len(new) > MOST or any(
+            self._counts[route] + more > MOST_OF_ONE for route, more in Counter(use.route for use in new).items()
+        ):
+            raise OverflowError
         wanted: dict[Use, float] = {}
-        addresses = tuple(addresses)
         for route in routes:
             kept = self._kept.setdefault((route, name), set()) if route in keeping else set()
             for address in addresses:
@@ -71,14 +92,58 @@ class Learned:
                 if keeps:
                     kept.add(address)
                 wanted[Use(route, address)] = max(for_s, KEEP_S) if keeps else for_s
-        if len(self._until) + len(wanted.keys() - self._until.keys()) > MOST:
-            raise OverflowError
+        self.use(wanted, now)
         return wanted
+
+    def use(self, uses: Iterable[Use], now: float) -> None:
+        """These are in use now."""
+        self._used_at.update(dict.fromkeys(uses, now))
+
+    def crowding(self, now: float) -> list[Use]:
+        """What is to go if no connection leads there, so that there is room again: what was not used for longest."""
+        room = CROWDED * MOST_OF_ONE
+        if len(self._until) > CROWDED * MOST:
+            room = min(room, CROWDED * MOST / len(self._counts))
+        surplus = {route: int(count - room) for route, count in self._counts.items() if count > room}
+        idle: dict[str, list[tuple[float, str]]] = {route: [] for route in surplus}
+        for use in self._until if surplus else ():
+            used_at = self._used_at.get(use, 0.0)
+            if use.route in idle and used_at < now - IN_USE_S:
+                idle[use.route].append((used_at, use.address))
+        return [
+            Use(route, address)
+            for route, found in idle.items()
+            for _, address in heapq.nsmallest(surplus[route], found)
+        ]
+
+    def idle(self, uses: Iterable[Use], now: float) -> list[Use]:
+        """Those of them that nobody uses."""
+        return [use for use in uses if self._used_at.get(use, 0.0) < now - IN_USE_S]
+
+    def drop(self, uses: Collection[Use], now: float) -> dict[Use, float]:
+        """These are taken out; gives the seconds that they had left."""
+        left: dict[Use, float] = {}
+        of_route: dict[str, set[str]] = {}
+        for use in uses:
+            self._used_at.pop(use, None)
+            if use in self._until:
+                left[use] = self._until.pop(use) - now
+                self._counts[use.route] -= 1
+                of_route.setdefault(use.route, set()).add(use.address)
+        for (route, _), kept in self._kept.items():
+            kept -= of_route.get(route, set())
+        return left
+
+    def _stays(self, use: Use, until: float) -> None:
+        former = self._until.get(use)
+        if former is None:
+            self._counts[use.route] += 1
+        self._until[use] = max(former or 0.0, until)
 
     def put(self, wanted: Mapping[Use, float], now: float) -> None:
         """These were filled. What is there for longer stays for longer."""
         for use, for_s in wanted.items():
-            self._until[use] = max(self._until.get(use, 0.0), now + for_s)
+            self._stays(use, now + for_s)
 
     def longer(self, wanted: Mapping[Use, float], now: float) -> dict[Use, float]:
         """Those of them that are not there for so long already, so that none is shortened."""
@@ -87,6 +152,8 @@ class Learned:
     def forget(self, routes: Collection[str], now: float) -> None:
         """Whatever ended, or is of other routes than these, is gone."""
         self._until = {use: until for use, until in self._until.items() if until > now and use.route in routes}
+        self._counts = Counter(use.route for use in self._until)
+        self._used_at = {use: self._used_at[use] for use in self._until if use in self._used_at}
         held = {use.address for use in self._until}
         self._kept = {
             key: kept & held for key, kept in self._kept.items() if key[0] in routes and not kept.isdisjoint(held)
