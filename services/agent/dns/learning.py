@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from ipaddress import ip_network
 
 from services.agent.cells import Watch
@@ -22,41 +22,51 @@ PATIENCE_S = 2.0
 
 EXPIRE_EVERY_S = 60.0
 KEEP_AFTER_S = 5.0
+KEEP_TIMES_AFTER_S = 3600.0
+"""When only the times changed at which answers had addresses: what is in use must not look old after a crash (R1)."""
 
 NOT_ROUTED = "the kernel has not taken its route yet"
 
 
 class Learning:
-    """Keeps the cell `learned`. kept: what the former run knew, so that a restart takes no route away."""
+    """Keeps the cell `learned`. kept: what the former run knew, so that a restart takes no route away.
 
-    def __init__(self, situation: Situation, kept: Kept[LearnedBefore]) -> None:
+    clock: seconds that only go forward.
+    """
+
+    def __init__(
+        self, situation: Situation, kept: Kept[LearnedBefore], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._situation = situation
         self._kept = kept
+        self._clock = clock
         self._learned = Learned(kept.value)
         self._watch = Watch(situation.passed, situation.documents, situation.choices)
         self._waiting: list[tuple[HaKey, str, frozenset[str], asyncio.Future[bool]]] = []
         self._groups = Groups()
-        self._unkept_since: float | None = None
+        self._keep_at: float | None = None
         self._restricted_by: tuple[Documents, Selection] | None = None
         situation.learned.set(self._learned.resolved())
 
     async def run(self) -> None:
         """Until cancelled."""
-        expire_at = time.monotonic() + EXPIRE_EVERY_S
+        expire_at = self._clock() + EXPIRE_EVERY_S
         while True:
             end_if_cancelled()
-            await self._watch.wait(EXPIRE_EVERY_S if self._unkept_since is None else KEEP_AFTER_S)
+            keep_in_s = EXPIRE_EVERY_S if self._keep_at is None else max(0.0, self._keep_at - self._clock())
+            await self._watch.wait(min(EXPIRE_EVERY_S, keep_in_s))
             self._release()
-            if self._restrict() or (time.monotonic() >= expire_at and self._learned.expire(time.time())):
+            now = self._clock()
+            if self._restrict() or (now >= expire_at and self._learned.expire(time.time())):
                 self._tell()
-            if time.monotonic() >= expire_at:
-                expire_at = time.monotonic() + EXPIRE_EVERY_S
-            if self._unkept_since is not None and time.monotonic() - self._unkept_since >= KEEP_AFTER_S:
+            if now >= expire_at:
+                expire_at = now + EXPIRE_EVERY_S
+            if self._keep_at is not None and now >= self._keep_at:
                 self.keep()
 
     def keep(self) -> None:
         """Write what is known to disk; without room there it is tried with the next change."""
-        self._unkept_since = None
+        self._keep_at = None
         with contextlib.suppress(OSError):
             self._kept.keep(self._learned.seen())
 
@@ -71,6 +81,7 @@ class Learning:
         """
         if self._learned.take(key, name, version, addresses, time.time(), keep=keep):
             self._tell()
+        self._keep_within(KEEP_TIMES_AFTER_S)
         wanted = frozenset(map(str, addresses)).intersection(self._learned.held(key, name))
         if not self._is_in(key, name, wanted):
             future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -86,8 +97,11 @@ class Learning:
 
     def _tell(self) -> None:
         self._situation.learned.set(self._learned.resolved())
-        if self._unkept_since is None:
-            self._unkept_since = time.monotonic()
+        self._keep_within(KEEP_AFTER_S)
+
+    def _keep_within(self, s: float) -> None:
+        at = self._clock() + s
+        self._keep_at = at if self._keep_at is None else min(self._keep_at, at)
 
     def _release(self) -> None:
         """Have those go on whose addresses the last pass knew: what it says of them, not what a later one does."""

@@ -42,9 +42,11 @@ class Kept:
 
     def __init__(self, value: LearnedBefore = LearnedBefore()) -> None:
         self.value = value
+        self.times = 0
 
     def keep(self, value: LearnedBefore) -> None:
         self.value = value
+        self.times += 1
 
 
 class Originals:
@@ -64,7 +66,8 @@ class Site:
         self.kept = Kept(kept)
         self.gw1, self.gw2 = DnsServer(), DnsServer()
         self.port = free_port()
-        self.learning = Learning(self.situation, self.kept)
+        self.now = 1000.0
+        self.learning = Learning(self.situation, self.kept, clock=lambda: self.now)
         self.local = LocalDns(self.situation, Exchange(), self.learning, self.port)
         self._running: list[asyncio.Task[None]] = []
 
@@ -271,6 +274,27 @@ async def test_what_was_learned_is_there_after_a_restart_and_goes_with_the_route
     site.situation.choices.set(DESELECT_ALL)
     await eventually(lambda: site.routes == set())
     assert site.situation.learned.value == {}
+
+
+async def test_r1_addresses_that_stay_in_use_are_known_on_disk_as_seen_within_the_hour(site: Site) -> None:
+    def last_seen() -> float:
+        ((_, (seen,)),) = site.kept.value.groups
+        return seen.addresses["10.7.0.1"]
+
+    def look() -> None:
+        site.situation.passed.set(replace(site.situation.passed.value))
+
+    site.gw1.zone = {"db.corp.test": ["A 10.7.0.1"]}
+    await site.ask("db.corp.test")
+    site.now += 5.0
+    look()
+    await eventually(lambda: site.kept.times == 1)
+    former = last_seen()
+    await site.ask("db.corp.test")
+    site.now += 3600.0
+    look()
+    await eventually(lambda: site.kept.times == 2)
+    assert last_seen() > former
 
 
 async def test_other_names_are_asked_of_the_accounts_servers(site: Site) -> None:
