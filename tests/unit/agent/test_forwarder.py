@@ -1,7 +1,9 @@
 """The forwarder on a routing peer: who is answered, what, and what has to be true before (decisions D1 to D5)."""
 
+import gc
 import itertools
 import struct
+import tracemalloc
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,7 +19,14 @@ from msgspec.structs import replace
 
 from services.agent.core.documents import Documents
 from services.agent.core.forwarder.answers import answers_it
-from services.agent.core.forwarder.forwarder import MOST_LOOKUPS, MOST_OF_ONE, MOST_WAITING, REFUSAL, Forwarder
+from services.agent.core.forwarder.forwarder import (
+    MOST_HOT_BYTES,
+    MOST_LOOKUPS,
+    MOST_OF_ONE,
+    MOST_WAITING,
+    REFUSAL,
+    Forwarder,
+)
 from services.agent.core.forwarder.names import Names, labels
 from services.agent.core.forwarder.questions import LARGEST_BYTES, PASSED_OPTION, read
 from services.agent.core.forwarder.terms import NOTHING, terms
@@ -25,6 +34,7 @@ from tests.support.forwarding import ALICE, BOB, MARK, STRANGER, TERMS, Play, qu
 from tests.unit.agent import make
 
 PASSED = dns.edns.OptionType.make(PASSED_OPTION)
+LOCAL = dns.edns.OptionType.make(65_100)
 DB, DEEP = "db.corp.example", "a.b.corp.example"
 
 
@@ -694,3 +704,41 @@ def test_what_is_remembered_is_bounded() -> None:
         play.ask(name, "TXT")
     assert play.forwarder.sizes["bytes"] <= 32 << 20
     assert play.forwarder.sizes["answers"] < 1000
+
+
+@pytest.mark.parametrize("network", ["10.9", "127.9"], ids=["given", "left out"])
+def test_as_much_is_booked_for_an_answer_as_it_takes(play: Play, network: str) -> None:
+    tcp = [f"{DB}. 60 IN A {network}.{number >> 8}.{number & 255}" for number in range(3900)]
+    play.zone[DB, "A"] = "silence"
+    play.ask(DB)
+    (ask,) = play.open_asks
+    packet = reply(ask.packet, *tcp)
+    play.holds_fills = True
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        answer = play.read(ask, packet)
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    play.forwarder.answered(ask.number, answer, play.now)
+    assert 0.8 * taken < play.forwarder.sizes["bytes"] < 2 * taken
+
+
+def test_packets_that_are_answered_by_their_bytes_are_bounded_for_all_audiences_together(play: Play) -> None:
+    play.forwarder.follow(replace(TERMS, audiences=(("lan",), ("lan", "web"))))
+    play.ask(DB)
+    packet = query(DB, options=[dns.edns.GenericOption(LOCAL, bytes(300))])
+    for number in range(14_000):
+        play.send(packet[:-4] + number.to_bytes(4), (ALICE, BOB)[number % 2])
+    assert play.forwarder.sizes["hot bytes"] <= MOST_HOT_BYTES
+    assert 0 < play.forwarder.sizes["hot"] < 12_000
+
+
+def test_a_large_packet_is_not_known_by_its_bytes(play: Play) -> None:
+    play.ask(DB)
+    packet = query(DB, options=[dns.edns.GenericOption(LOCAL, bytes(600))])
+    for _ in range(2):
+        play.send(packet)
+    assert (play.forwarder.sizes["hot"], play.forwarder.counts["hot"]) == (0, 0)

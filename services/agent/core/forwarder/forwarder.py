@@ -51,9 +51,17 @@ PATIENCE_S = 1.8
 MOST_BYTES = 32 << 20
 """What is remembered, all in all; the oldest goes first."""
 ENTRY_BYTES = 600
-"""Of an answer, besides its body."""
-MOST_HOT = 8_192
-"""Packets that are answered by their bytes, for each audience; they are good for a second."""
+"""Of an answer, besides its body and what follows."""
+ADDRESS_BYTES = 80
+TIME_BYTES = 130
+LEFT_OUT_BYTES = 250
+"""Of each address, time and left out address of an answer, as objects in memory."""
+MOST_HOT_BYTES = 8 << 20
+"""Of packets that are answered by their bytes, and of these answers; they are good for a second."""
+HOT_BYTES = 300
+"""Of each, besides them."""
+LARGEST_HOT_BYTES = 512
+"""A packet of more is no plain question."""
 MOST_LOOKUPS = 4_096
 MOST_OF_ONE = 512
 """Look-ups that one client has under way: whoever invents names below a wildcard leaves room for others."""
@@ -161,6 +169,7 @@ class Forwarder:
         self._names = Names({})
         self._audiences: tuple[frozenset[str], ...] = ()
         self._hot: list[dict[bytes, tuple[float, bytes]]] = []
+        self._hot_bytes = 0
         self._cache: dict[Key, _Entry] = {}
         self._held = 0
         self._lookups: dict[int, _Lookup] = {}
@@ -181,6 +190,7 @@ class Forwarder:
             "answers": len(self._cache),
             "bytes": self._held,
             "hot": sum(map(len, self._hot)),
+            "hot bytes": self._hot_bytes,
             "lookups": len(self._lookups),
             "fillings": len(self._fillings),
             "patient": len(self._patient),
@@ -191,7 +201,7 @@ class Forwarder:
         former, self._terms = self._terms, terms
         self._names = Names(terms.domains)
         self._audiences = tuple(map(frozenset, terms.audiences))
-        self._hot = [{} for _ in terms.audiences]
+        self._forget_hot()
         if (former.overlay, former.own) != (terms.overlay, terms.own):
             self.never = Never(terms.overlay, terms.own)
             self._cache.clear()
@@ -220,11 +230,12 @@ class Forwarder:
         if entry is None:
             return None
         said = sent(question, entry.answer, now - entry.came_at, limit)
-        if audience is not None and not tcp:
-            hot = self._hot[audience]
-            if len(hot) >= MOST_HOT:
-                hot.clear()
-            hot[packet[2:]] = min(entry.good_until, entry.came_at + int(now - entry.came_at) + 1), said[2:]
+        if audience is not None and not tcp and len(packet) <= LARGEST_HOT_BYTES:
+            self._hot_bytes += len(packet) + len(said) + HOT_BYTES
+            if self._hot_bytes > MOST_HOT_BYTES:
+                self._forget_hot()
+            until = min(entry.good_until, entry.came_at + int(now - entry.came_at) + 1)
+            self._hot[audience][packet[2:]] = until, said[2:]
         return said
 
     def resolve(self, name: str, kind: int, client: Hashable, now: float) -> None:
@@ -413,6 +424,11 @@ class Forwarder:
         if len(self.left_out) > MOST_SHOWN:
             del self.left_out[next(iter(self.left_out))]
 
+    def _forget_hot(self) -> None:
+        """Also what was counted twice: a packet that was answered anew takes the place of what it was before."""
+        self._hot = [{} for _ in self._audiences]
+        self._hot_bytes = 0
+
     def _next(self) -> int:
         self._number += 1
         return self._number
@@ -441,4 +457,11 @@ def _with_ttl(answer: Answer, ttl_s: int) -> bytes:
 
 
 def _bytes(entry: _Entry) -> int:
-    return len(entry.answer.body) + ENTRY_BYTES
+    answer = entry.answer
+    return (
+        len(answer.body)
+        + ENTRY_BYTES
+        + ADDRESS_BYTES * len(answer.addresses)
+        + TIME_BYTES * len(answer.times)
+        + LEFT_OUT_BYTES * len(answer.left_out)
+    )
