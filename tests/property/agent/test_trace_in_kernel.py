@@ -209,6 +209,8 @@ def site(make_host: MakeHost) -> Iterator[Site]:
         put(gateway, f"net/ipv4/conf/{name}/rp_filter", "0")
     put(gateway, "net/ipv4/conf/all/rp_filter", "0")
     put(gateway, "net/ipv4/ip_forward", "1")
+    for setting in ("all", "wt0", "lan0"):  # a redirect is the kernel's own, and is sent before the table is asked
+        put(gateway, f"net/ipv4/conf/{setting}/send_redirects", "0")
     put(gateway, "net/ipv6/conf/all/forwarding", "1")
     for family in ("-4", "-6"):
         gateway.ip(family, "route", "add", "default", "dev", "lan0")

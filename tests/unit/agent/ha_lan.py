@@ -15,6 +15,10 @@ STEP_S = 0.01
 CLIENTS_EVERY_S = 0.02
 
 
+WATCH_WITHIN_S = CHANGE_WITHIN_S + LEASE_ANSWER_WITHIN_S
+"""How long the shell waits for an answer to a watch."""
+
+
 class Gateway:
     """name: its peer id, and its MAC. kernel: whether the machine is on. agent: whether the agent runs, not frozen.
 
@@ -26,7 +30,7 @@ class Gateway:
         self.name = name
         self.betters = betters
         self.kernel = self.agent = self.bus = self.able = True
-        self.leaving = self.unaware = False
+        self.leaving = self.unaware = self.lost = False
         self.part = 0
         self.has_address = False
         self.received = self.sent_by_clients = 0
@@ -143,13 +147,16 @@ class World:
             gateway.holding.told(None, self.now)
             gateway.pending = None
             return
+        if gateway.lost and self.now >= gateway.asked_at + WATCH_WITHIN_S:
+            gateway.pending, gateway.lost = None, False
+            gateway.holding.told(None, self.now)
         wish = gateway.holding.wish()
         if gateway.pending is not None and (gateway.pending.wish != "watch" or wish.wish == "watch"):
             if gateway.pending.wish == wish.wish == "watch" and gateway.pending.known != wish.known:
                 gateway.pending = None
             else:
                 return
-        gateway.pending = wish
+        gateway.pending, gateway.asked_at, gateway.lost = wish, self.now, False
         request = LeaseRequest(
             route_id="lan",
             wish=wish.wish,
@@ -166,12 +173,13 @@ class World:
         if gateway.pending is None or (gateway.pending.wish, gateway.pending.known) != (wish.wish, wish.known):
             gateway.pending, gateway.asked_at = wish, self.now
         waits = wish.wish == "watch" and wish.known != ANEW
-        if self.now >= gateway.asked_at + CHANGE_WITHIN_S + (LEASE_ANSWER_WITHIN_S if waits else 0.0):
+        if self.now >= gateway.asked_at + (WATCH_WITHIN_S if waits else CHANGE_WITHIN_S):
             gateway.pending, gateway.asked_at = None, self.now
             gateway.holding.told(None, self.now)
 
     def _at_management(self, gateway: Gateway, wish: Wish, request: LeaseRequest) -> None:
         if not gateway.bus:
+            gateway.lost = True  # which it finds out when its time has run out, frozen or not
             return
         after = decide(request, gateway.name, self.lease, self.number, 0.0)
         if after is not None:

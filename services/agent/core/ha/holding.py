@@ -22,6 +22,8 @@ SILENT = 3
 """Questions without an answer after which the holder is contested; one more for each candidate that ranks before."""
 ALONE = 6
 """The same without a bus, where nobody can object: three lost packets in a row are too little for that."""
+LATE_S = 0.5
+"""Who comes this much too late to ask again was held up itself, and has heard no answer for that reason."""
 SESSION_WITHIN_S = 2.0
 """A host that starts waits so long for a word of the bus."""
 OBJECT_WITHIN_S = 0.2
@@ -212,6 +214,8 @@ class Holding:
     def advance(self, now: float) -> None:
         """Time has passed: answers that came until now were told before."""
         self._now = now
+        if now > self._next_ask + LATE_S:
+            self._asked, self._silent = False, 0
         if (self._able or self.holds) and self._next_ask <= now:
             self._silent += self._asked and not self.holds
             self._ask()
