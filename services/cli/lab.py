@@ -48,6 +48,8 @@ def run(
     whimbrel lab run ha --scene machine-off --scene drain
     ```
     """
+    if scene and what == "path":
+        raise Failed("--scene names a scene of `ha`: `whimbrel lab run ha --scene NAME`", 2)
     wanted = _scenes(scene or [])
     with _locked(name):
         begin = time.monotonic()

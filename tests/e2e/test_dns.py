@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import dns.rcode
 import pytest
 
 from deploy.lab import intent, probes
-from deploy.lab.lab import Lab
+from deploy.lab.lab import COMMAND, Lab
 from deploy.lab.netns import Namespace
 from deploy.lab.processes import running
 from deploy.lab.topology import LAN_HOST_V4, LAN_HOST_V6, WEB_PORT
@@ -162,3 +163,15 @@ def test_names_work_while_the_control_plane_is_away(names: Names) -> None:
     names.zone["alone.wild.test"] = [f"A {LAN_HOST_V4}"]
     assert eventually(lambda: names.addresses("alone.wild.test") == [LAN_HOST_V4])
     assert names.client.call(probes.fetch, LAN_HOST_V4, WEB_PORT, 5.0)
+
+
+def test_programs_ask_the_hosts_own_resolver_and_people_are_told_why_it_answers_so(names: Names) -> None:
+    names.zone["db.corp.test"] = [f"A {LAN_HOST_V4}"]
+
+    def said(*words: str) -> str:
+        done = subprocess.run(names.client.command(words), capture_output=True, text=True, timeout=30, check=False)
+        return done.stdout
+
+    assert eventually(lambda: LAN_HOST_V4 in said("getent", "ahostsv4", "db.corp.test"))
+    told = said(COMMAND, "debug", "dns", "db.corp.test", "--socket", str(names.lab.socket("client")))
+    assert LAN_HOST_V4 in told

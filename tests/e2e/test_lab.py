@@ -65,3 +65,9 @@ def test_an_interrupted_run_removes_its_hosts(number: signal.Signals) -> None:
         assert not any(host.exists for host in lab.topology.hosts.values())
     finally:
         whimbrel("lab", "down", "--name", name)
+
+
+def test_a_scene_without_ha_is_refused_and_nothing_is_built() -> None:
+    done = whimbrel("lab", "run", "--scene", "drain", "--name", f"s{os.getpid()}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: --scene names a scene of `ha`: `whimbrel lab run ha --scene NAME`\n"

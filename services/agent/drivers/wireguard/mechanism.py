@@ -70,8 +70,8 @@ async def require_free(mechanism: Mechanism, rtnl: Netlink, interface: str, port
         _require_free_port(port)
     elif behind not in ("", public_key):
         raise AlreadyRunning(
-            f"interface {interface} is somebody else's: choose another with --interface, "
-            f"or remove it with `ip link delete {interface}`"
+            f"interface {interface} is somebody else's: choose another with --interface, or remove it if you know whose"
+            " it was"
         )
 
 
