@@ -192,7 +192,7 @@ def ls(*, json: Json = False, interface: Interface = "wt0", socket: Socket = Non
     if ranked:
         print()
         print_table(ranked, ROUTING_PEERS)
-    named = [{"id": one["id"], **address} for one in offered for address in one["names"]]
+    named = [{"id": one["id"], **address} for one in offered for address in one.get("names", ())]
     if named:
         print()
         print_table(named, NAMED)

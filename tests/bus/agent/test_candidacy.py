@@ -168,7 +168,7 @@ async def test_a_silent_probe_target_is_a_fact_and_one_that_makes_no_sense_is_sh
     agent: AgentProcess, plane: Plane, lan: Namespace
 ) -> None:
     silent, odd = Probe(kind="tcp", address="10.9.0.2", port=443), Probe(kind="icmp", address="10.1.0.1")
-    with lan.call(socket.create_server, ("10.9.0.2", 443)):
+    with lan.call(socket.create_server, ("10.9.0.2", 443), backlog=4096):
         await plane.write("p.me", "r2", make.served("r2", "10.9.0.0/25", probe=silent))
         await plane.write("p.me", "r3", make.served("r3", "10.9.0.0/26", probe=odd))
         facts = await serving(agent, plane)

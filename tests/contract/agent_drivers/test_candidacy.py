@@ -238,7 +238,8 @@ def test_a_probe_target_that_falls_silent_withdraws_until_it_has_answered_for_th
 ) -> None:
     """The network beyond the leg swallows everything: the gateway's own kernel sees nothing of it."""
     address(lan, "eth0", "10.9.0.2/24")
-    server = lan.call(socket.create_server, ("10.9.0.2", 443))
+    # Nobody accepts: what waits for that must not be so much that the kernel takes no more.
+    server = lan.call(socket.create_server, ("10.9.0.2", 443), backlog=4096)
     probe = Probe(kind=kind, address="10.9.0.2", port=443 if kind == "tcp" else 0)
     what = "icmp 10.9.0.2" if kind == "icmp" else "tcp 10.9.0.2, port 443"
     routes = (make.served("lan", LAN, probe=probe), make.served("other", "10.9.0.0/25", probe=probe))
