@@ -16,9 +16,6 @@ from deploy.lab.lab import LabFailed
 from deploy.lab.probes import until
 
 RESET_LIMIT_S = 5.0
-UNDER_WAY = 1
-"""Packets that a planned move may cost: WireGuard takes what comes back only from the peer that has the prefix now, so
-that one which is under way in that moment is dropped: 1 of 100 drains, 1 of 56 failbacks in `just bench ha`."""
 APART = 10
 """Packets that are lost at most, one each 20 ms, where nothing is masqueraded: client and LAN do not change over at
 once, and what comes back in between comes from a gateway that the client does not use (services/agent/DESIGN.md)."""
@@ -66,14 +63,14 @@ def _fault(fault: Fault, stage: Stage, *, without_bus: bool = False) -> list[Che
     return checks
 
 
-def _no_loss(found: Incident, fault: Fault, *, most: int = UNDER_WAY) -> None:
+def _no_loss(found: Incident, fault: Fault, *, most: int = 0) -> None:
     if fault.planned and found.seen.lost > most:
         raise LabFailed(f"{found.before} {fault.words}: {_figures(found)}")
 
 
 def _failback(stage: Stage) -> list[Check]:
     found = incident.fail_back(stage)
-    if found.seen.lost > UNDER_WAY:
+    if found.seen.lost:
         raise LabFailed(f"the client goes back to {found.after}, and {found.seen.lost} packets are lost")
     return [_moved(found), _cost(found)]
 
